@@ -1,0 +1,130 @@
+"""Weighted statistics over scenarios; weights enter every one of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from volscen.errors import InputError
+from volscen.schema import check_weights
+
+__all__ = ["quantile", "weighted_mean", "weighted_quantile"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def quantile(values: npt.ArrayLike, weight: npt.ArrayLike, q: npt.ArrayLike) -> FloatArray:
+    """Smallest order statistic whose cumulative weight is at least q.
+
+    Parameters
+    ----------
+    values : array_like, shape (n, ...)
+        Scenarios on the first axis.
+    weight : array_like, shape (n,)
+        Non-negative, summing to 1.
+    q : array_like, shape (Q,)
+        In [0, 1].
+
+    Returns
+    -------
+    ndarray, shape (Q, ...)
+
+    Examples
+    --------
+    >>> from volscen._statistics import quantile
+    >>> quantile([3.0, 1.0, 2.0], [0.2, 0.5, 0.3], [0.5, 0.6])
+    array([1., 2.])
+    """
+    x = np.asarray(values, dtype=np.float64)
+    w = check_weights(weight, x.shape[0])
+    levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    if np.any(~(levels >= 0)) or np.any(levels > 1):
+        raise InputError("q must lie in [0, 1]")
+    if np.any(np.isnan(x)):
+        raise InputError("values hold NaN; a quantile of them is not defined")
+    order = np.argsort(x, axis=0, kind="stable")
+    ordered = np.take_along_axis(x, order, axis=0)
+    cumulative = np.cumsum(w[order], axis=0)
+    # Sums of weights carry rounding errors: reaching q within 1e-12 counts as reaching it. The quantile at
+    # q = 0 is the smallest value that has any weight.
+    out = np.empty((levels.size, *x.shape[1:]))
+    for i, level in enumerate(levels):
+        reached = (cumulative < level - 1e-12) | (cumulative <= 0)
+        index = np.minimum(reached.sum(axis=0), x.shape[0] - 1)
+        out[i] = np.take_along_axis(ordered, index[None], axis=0)[0]
+    return out
+
+
+def _weight_of(ds: xr.Dataset) -> xr.DataArray:
+    if "weight" not in ds:
+        raise InputError("ds has no variable weight; pass a scenario dataset as made by volscen.generate")
+    weight = ds["weight"]
+    check_weights(weight.transpose(..., "scenario").values, ds.sizes["scenario"])
+    return weight
+
+
+def weighted_mean(ds: xr.Dataset, name: str) -> xr.DataArray:
+    """Mean of a variable over scenarios, by the dataset's weights.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Scenarios.
+    name : str
+        Variable with a ``scenario`` dimension.
+
+    Returns
+    -------
+    xarray.DataArray
+        Without the ``scenario`` dimension.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> cube = volscen.generate(n_scenarios=1000, seed=1)
+    >>> volscen.weighted_mean(cube, "implied_vol").dims
+    ('step', 'tau', 'moneyness')
+    """
+    return (ds[name].astype(np.float64) * _weight_of(ds)).sum("scenario", skipna=False).rename(name)
+
+
+def weighted_quantile(ds: xr.Dataset, name: str, q: npt.ArrayLike) -> xr.DataArray:
+    """Quantiles of a variable over scenarios: the smallest value whose cumulative weight reaches q.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Scenarios.
+    name : str
+        Variable with a ``scenario`` dimension.
+    q : array_like
+        Levels in [0, 1].
+
+    Returns
+    -------
+    xarray.DataArray
+        With a leading dimension ``quantile``.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> cube = volscen.generate(n_scenarios=1000, seed=1)
+    >>> volscen.weighted_quantile(cube, "log_return", [0.05, 0.5]).dims
+    ('quantile', 'step')
+    """
+    levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    weight = _weight_of(ds)
+    pieces = []
+    for as_of in range(ds.sizes.get("as_of", 1)) if "as_of" in ds.dims else [None]:
+        part = ds[name] if as_of is None or "as_of" not in ds[name].dims else ds[name].isel(as_of=as_of)
+        w = weight if as_of is None else weight.isel(as_of=as_of)
+        part = part.transpose("scenario", ...)
+        result = quantile(part.values, w.values, levels)
+        reduced = part.isel(scenario=0, drop=True)
+        pieces.append(
+            xr.DataArray(
+                result, dims=("quantile", *reduced.dims), coords={**reduced.coords, "quantile": levels}, name=name
+            )
+        )
+    return pieces[0] if "as_of" not in ds.dims else xr.concat(pieces, dim=ds["as_of"])

@@ -1,0 +1,110 @@
+"""Generators: the law of the next return and the next surface, behind one protocol.
+
+Adding one means adding a file here and a line to the registry.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from volscen.errors import FileFormatError, InputError
+from volscen.generators._base import BLOCK_SIZE, MODEL_FORMAT, Generator
+
+__all__ = ["BLOCK_SIZE", "REGISTRY", "Generator", "fit", "generator_class", "load"]
+
+#: Name of each generator -> module and class, imported on first use.
+REGISTRY: dict[str, tuple[str, str]] = {
+    "bootstrap": ("volscen.generators._bootstrap", "Bootstrap"),
+    "pca": ("volscen.generators._pca", "ScaledPCA"),
+    "volgan": ("volscen.generators._volgan", "VolGAN"),
+}
+
+
+def generator_class(name: str) -> type[Generator]:
+    """Class registered under a name.
+
+    Examples
+    --------
+    >>> from volscen.generators import generator_class
+    >>> generator_class("pca").name
+    'pca'
+    """
+    if name not in REGISTRY:
+        raise InputError(f"unknown generator {name!r}; the registered ones are {sorted(REGISTRY)}")
+    module, attribute = REGISTRY[name]
+    found: type[Generator] = getattr(import_module(module), attribute)
+    return found
+
+
+def fit(history: xr.Dataset, generator: str = "pca", **options: Any) -> Generator:
+    """Fit a generator to a history.
+
+    Parameters
+    ----------
+    history : xarray.Dataset
+        Following ``volscen/history/1``.
+    generator : str
+        ``"bootstrap"`` (historical simulation), ``"pca"`` (scaled PCA-VAR with bootstrapped residuals) or
+        ``"volgan"`` (conditional GAN of Vuletic and Cont).
+    **options
+        Constructor arguments of the generator's class.
+
+    Returns
+    -------
+    Generator
+        Fitted, ready for :func:`volscen.generate` and ``save``.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, an option is not one of the generator's, or the history is too short.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> model = volscen.fit(volscen.datasets.sample_history(), "bootstrap")
+    >>> model.name
+    'bootstrap'
+    """
+    cls = generator_class(generator)
+    try:
+        unfitted = cls(**options)
+    except TypeError as error:
+        raise InputError(f"options of generator {generator!r}: {error}") from None
+    return unfitted.fit(history)
+
+
+def load(path: str | Path) -> Generator:
+    """Load a fitted generator; runs no code from the file.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing, truncated, or no volscen model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = (file.metadata() or {}).get("volscen")
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise FileFormatError(f"{path}: no such model file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FileFormatError(f"{path}: not a readable safetensors file ({error})") from None
+    try:
+        metadata = json.loads(header) if header else {}
+        known = metadata["format"] == MODEL_FORMAT
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise FileFormatError(f"{path}: not a volscen generator of format {MODEL_FORMAT}")
+    if metadata.get("generator") not in REGISTRY:
+        raise FileFormatError(f"{path}: unknown generator {metadata.get('generator')!r}")
+    return generator_class(metadata["generator"])._from_file(metadata, arrays, path)

@@ -1,0 +1,214 @@
+"""The protocol every generator follows: fit, update, sample, save, load.
+
+A generator learns the law of one step, (return, next surface) given what is known, and :meth:`Generator.sample`
+feeds every step's outcome back as the state of the next. Concrete generators write one file: ``fit``,
+``update``, ``_step`` and the arrays they keep.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from volscen import schema
+from volscen._files import atomic_path
+from volscen._version import __version__
+from volscen.errors import FileFormatError, FitError, InputError
+from volscen.history import State
+
+__all__ = ["BLOCK_SIZE", "MODEL_FORMAT", "Generator"]
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Scenarios are always drawn in whole blocks of this size, each with random numbers of its own, so that the
+#: number asked for, chunks and threads never change a bit. Changing it changes every seeded result.
+BLOCK_SIZE = 1024
+
+MODEL_FORMAT = "volscen/generator/1"
+
+
+class Generator(ABC):
+    """Law of the next return and the next surface, given the past.
+
+    Attributes
+    ----------
+    name : str
+        Name in the registry.
+    n_returns, n_surfaces : int
+        How many of the last returns and surfaces the law depends on.
+    tau_, moneyness_ : ndarray
+        Grid of the surfaces it was fitted on.
+    fingerprint_ : str
+        Hash of the history it was fitted on.
+    period_ : tuple of str
+        First and last date it was fitted on.
+    """
+
+    name: ClassVar[str]
+    n_returns: ClassVar[int] = 1
+    n_surfaces: ClassVar[int] = 1
+
+    tau_: FloatArray
+    moneyness_: FloatArray
+    fingerprint_: str
+    period_: tuple[str, str]
+    calendar_: str
+    periods_per_year_: float
+
+    @abstractmethod
+    def fit(self, history: xr.Dataset) -> Self:
+        """Learn from a history; return self."""
+
+    @abstractmethod
+    def update(self, history: xr.Dataset) -> Self:
+        """Adapt scales and residual pools to the recent days of a history without refitting; return self."""
+
+    @abstractmethod
+    def _step(
+        self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Draw one step for n paths at once.
+
+        Parameters
+        ----------
+        log_return : ndarray, shape (n, n_returns)
+            Last returns of each path, oldest first.
+        log_iv : ndarray, shape (n, n_surfaces, tau * moneyness)
+            Last log surfaces of each path, oldest first.
+        rng : numpy.random.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        next_return : ndarray, shape (n,)
+        next_log_iv : ndarray, shape (n, tau * moneyness)
+        """
+
+    @abstractmethod
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Fitted arrays, enough to rebuild the generator together with :meth:`parameters`."""
+
+    @abstractmethod
+    def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        """Set the fitted arrays; a missing one raises KeyError."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Constructor arguments, JSON-serialisable."""
+        return {}
+
+    def is_outside(self, state: State) -> bool:
+        """Whether a starting state lies outside what was fitted on, so that it is clipped."""
+        return False
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether :meth:`fit` (or a load) has run."""
+        return hasattr(self, "fingerprint_")
+
+    def sample(
+        self, state: State, n: int, horizon: int, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Draw n paths of ``horizon`` steps from a state.
+
+        Parameters
+        ----------
+        state : State
+            Starting state, with at least ``n_returns`` returns and ``n_surfaces`` surfaces.
+        n : int
+            Number of paths.
+        horizon : int
+            Number of steps; the simulated return and surface of each step are the state of the next.
+        rng : numpy.random.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        log_return : ndarray, shape (n, horizon)
+        implied_vol : ndarray, shape (n, horizon, tau, moneyness)
+        """
+        n_cells = self.tau_.size * self.moneyness_.size
+        returns = np.broadcast_to(state.log_return[-self.n_returns :], (n, self.n_returns))
+        past = state.log_iv[-self.n_surfaces :].reshape(1, self.n_surfaces, n_cells)
+        surfaces = np.broadcast_to(past, (n, self.n_surfaces, n_cells))
+        log_return = np.empty((n, horizon))
+        log_iv = np.empty((n, horizon, n_cells))
+        for step in range(horizon):
+            log_return[:, step], log_iv[:, step] = self._step(returns, surfaces, rng)
+            if step + 1 < horizon:
+                returns = np.concatenate([returns[:, 1:], log_return[:, step, None]], axis=1)
+                surfaces = np.concatenate([surfaces[:, 1:], log_iv[:, step, None]], axis=1)
+        np.exp(log_iv, out=log_iv)
+        return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
+
+    def _remember(self, history: xr.Dataset) -> None:
+        """Record grid, period and fingerprint of the history fitted on."""
+        self.tau_ = history["tau"].values.astype(np.float64)
+        self.moneyness_ = history["moneyness"].values.astype(np.float64)
+        dates = history["date"].values.astype("datetime64[D]").astype(str)
+        self.period_ = (str(dates[0]), str(dates[-1]))
+        self.calendar_ = str(history.attrs["calendar"])
+        self.periods_per_year_ = float(history.attrs["periods_per_year"])
+        self.fingerprint_ = schema.fingerprint(history)
+
+    def _check_history(self, history: xr.Dataset, n_min: int) -> None:
+        """Refuse a history that is no history, is too short, or (once fitted) lies on another grid."""
+        schema.validate(history, schema=schema.HISTORY)
+        n = history.sizes["date"]
+        if n < n_min:
+            raise InputError(f"history holds {n} dates; generator {self.name!r} needs at least {n_min}")
+        if self.is_fitted:
+            schema.check_same_grid(self.tau_, self.moneyness_, history, f"generator {self.name!r}")
+
+    def save(self, path: str | Path) -> Path:
+        """Write the fitted generator to one safetensors file: arrays, and JSON metadata in its header.
+
+        The file is written under a temporary name and moved into place, so that no half-written model is left.
+
+        Raises
+        ------
+        FitError
+            If the generator has not been fitted.
+        """
+        from safetensors.numpy import save_file
+
+        if not self.is_fitted:
+            raise FitError(f"generator {self.name!r} has not been fitted; call fit(history) before save")
+        metadata = {
+            "format": MODEL_FORMAT,
+            "generator": self.name,
+            "parameters": self.parameters(),
+            "period": list(self.period_),
+            "calendar": self.calendar_,
+            "periods_per_year": self.periods_per_year_,
+            "data_fingerprint": self.fingerprint_,
+            "volscen_version": __version__,
+        }
+        arrays = {"tau": self.tau_, "moneyness": self.moneyness_, **self.arrays()}
+        with atomic_path(path) as temporary:
+            save_file(
+                {k: np.ascontiguousarray(v) for k, v in arrays.items()},
+                temporary,
+                metadata={"volscen": json.dumps(metadata, sort_keys=True)},
+            )
+        return Path(path)
+
+    @classmethod
+    def _from_file(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], path: Path) -> Self:
+        try:
+            generator = cls(**metadata["parameters"])
+            generator.tau_ = schema.check_grid(arrays.pop("tau"), "tau")
+            generator.moneyness_ = schema.check_grid(arrays.pop("moneyness"), "moneyness")
+            generator._restore(arrays)
+            generator.period_ = (str(metadata["period"][0]), str(metadata["period"][1]))
+            generator.calendar_ = str(metadata["calendar"])
+            generator.periods_per_year_ = float(metadata["periods_per_year"])
+            generator.fingerprint_ = str(metadata["data_fingerprint"])
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise FileFormatError(f"{path}: the model file is incomplete or inconsistent ({error!r})") from None
+        return generator

@@ -1,0 +1,193 @@
+"""The history of surfaces and returns, and what is known of it at one date.
+
+Row ``t`` is known at the close of ``date[t]``. :func:`state_at` is the only place where generators meet the
+calendar: it hands out rows up to and including ``as_of`` and nothing later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from volscen import schema
+from volscen.errors import InputError
+
+__all__ = ["State", "make_history", "state_at"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known at the close of one date.
+
+    Attributes
+    ----------
+    as_of : numpy.datetime64
+        The date, the last one known.
+    log_return : ndarray, shape (R,)
+        The last R one-day log returns, oldest first; the last entry is the return into ``as_of``.
+    log_iv : ndarray, shape (S, tau, moneyness)
+        Natural logarithm of the last S surfaces, oldest first; the last entry is the surface of ``as_of``.
+    spot : float
+        Price of the underlying at ``as_of``.
+    forward, discount_factor : ndarray, shape (tau,)
+        Of ``as_of``; spot and 1 where the history has none.
+    """
+
+    as_of: np.datetime64
+    log_return: FloatArray
+    log_iv: FloatArray
+    spot: float
+    forward: FloatArray
+    discount_factor: FloatArray
+
+
+def make_history(
+    date: npt.ArrayLike,
+    tau: npt.ArrayLike,
+    moneyness: npt.ArrayLike,
+    implied_vol: npt.ArrayLike,
+    *,
+    spot: npt.ArrayLike,
+    forward: npt.ArrayLike | None = None,
+    discount_factor: npt.ArrayLike | None = None,
+    quality: npt.ArrayLike | None = None,
+    title: str = "History of implied-volatility surfaces",
+    source: str = "user arrays",
+    calendar: str = "unspecified",
+    periods_per_year: float = 252,
+) -> xr.Dataset:
+    """Assemble and validate a history dataset from arrays.
+
+    Parameters
+    ----------
+    date : array_like of datetime64, shape (T,)
+        Strictly increasing.
+    tau : array_like, shape (J,)
+        Times to expiry in years, strictly increasing.
+    moneyness : array_like, shape (I,)
+        K/F, strictly increasing.
+    implied_vol : array_like, shape (T, J, I)
+        Positive, finite.
+    spot : array_like, shape (T,)
+        Price of the underlying; log returns are taken between neighbouring dates.
+    forward, discount_factor : array_like, shape (T, J), optional
+        Where known.
+    quality : array_like of int, shape (T, J, I), optional
+        0 observed, 1 interpolated, 2 extrapolated.
+    title, source, calendar : str
+        Recorded as attributes; ``calendar`` is the exchange calendar's code.
+    periods_per_year : float
+        Number of dates a year, for annualising.
+
+    Returns
+    -------
+    xarray.Dataset
+        Following the schema ``volscen/history/1``.
+
+    Raises
+    ------
+    FileFormatError
+        If the assembled dataset breaks the schema; every problem is listed.
+
+    Examples
+    --------
+    >>> import numpy as np, volscen
+    >>> h = volscen.make_history(
+    ...     np.array(["2024-01-02", "2024-01-03"], "datetime64[D]"), [0.25, 0.5], [0.9, 1.0, 1.1],
+    ...     np.full((2, 2, 3), 0.2), spot=[100.0, 101.0])
+    >>> round(float(h.log_return[1]), 6)
+    0.00995
+    """
+    spot = np.asarray(spot, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):  # bad prices are named by validate() below
+        log_spot = np.log(spot)
+    log_return = np.full(spot.shape, np.nan)
+    log_return[1:] = np.diff(log_spot)
+    variables = {
+        "implied_vol": (("date", "tau", "moneyness"), np.asarray(implied_vol, dtype=np.float64)),
+        "spot": (("date",), spot),
+        "log_return": (("date",), log_return),
+    }
+    for name, values, dims in (
+        ("forward", forward, ("date", "tau")),
+        ("discount_factor", discount_factor, ("date", "tau")),
+    ):
+        if values is not None:
+            variables[name] = (dims, np.asarray(values, dtype=np.float64))
+    if quality is not None:
+        variables["quality"] = (("date", "tau", "moneyness"), np.asarray(quality, dtype=np.int8))
+    try:
+        ds = xr.Dataset(
+            variables,
+            coords={
+                "date": np.asarray(date).astype("datetime64[ns]"),
+                "tau": np.asarray(tau, dtype=np.float64),
+                "moneyness": np.asarray(moneyness, dtype=np.float64),
+            },
+            attrs=schema.base_attributes(
+                schema.HISTORY, title=title, source=source, calendar=calendar, periods_per_year=periods_per_year
+            ),
+        )
+    except ValueError as error:
+        raise InputError(f"date, tau, moneyness, implied_vol and spot do not fit together: {error}") from None
+    return schema.validate(schema.annotate(ds))
+
+
+def position(history: xr.Dataset, as_of: object) -> int:
+    """Row of ``as_of`` in the history; an error names the nearest date when it is absent."""
+    dates = history["date"].values.astype("datetime64[D]")
+    try:
+        wanted = np.datetime64(as_of, "D")  # type: ignore[call-overload]
+    except (ValueError, TypeError):
+        raise InputError(f"as_of must be a date such as '2020-03-16', not {as_of!r}") from None
+    if np.isnat(wanted):
+        raise InputError("as_of must be a date, not NaT")
+    row = int(np.searchsorted(dates, wanted))
+    if row < dates.size and dates[row] == wanted:
+        return row
+    nearest = dates[np.argmin(np.abs(dates - wanted))]
+    raise InputError(
+        f"as_of {wanted} is not in the history ({dates[0]} to {dates[-1]}); the nearest date it holds is {nearest}"
+    )
+
+
+def state_at(history: xr.Dataset, as_of: object, *, n_returns: int = 1, n_surfaces: int = 1) -> State:
+    """Collect what is known at the close of ``as_of``.
+
+    Parameters
+    ----------
+    history : xarray.Dataset
+        Following ``volscen/history/1``.
+    as_of : datetime64, str or datetime.date
+        A date of the history.
+    n_returns, n_surfaces : int
+        How many of the last returns and surfaces to collect.
+
+    Raises
+    ------
+    InputError
+        If ``as_of`` is not a date of the history, or too few dates precede it.
+    """
+    row = position(history, as_of)
+    needed = max(n_returns, n_surfaces - 1)
+    if row < needed:
+        raise InputError(
+            f"the history holds {row} dates before as_of {np.datetime64(as_of, 'D')}, "  # type: ignore[call-overload]
+            f"the generator needs {needed}; choose a later as_of or a longer history"
+        )
+    last = history.isel(date=row)
+    spot = float(last["spot"])
+    n_tau = history.sizes["tau"]
+    return State(
+        as_of=history["date"].values[row].astype("datetime64[D]"),
+        log_return=history["log_return"].values[row + 1 - n_returns : row + 1].astype(np.float64),
+        log_iv=np.log(history["implied_vol"].values[row + 1 - n_surfaces : row + 1].astype(np.float64)),
+        spot=spot,
+        forward=last["forward"].values if "forward" in history else np.full(n_tau, spot),
+        discount_factor=last["discount_factor"].values if "discount_factor" in history else np.ones(n_tau),
+    )

@@ -1,0 +1,263 @@
+"""The dataset contracts: names, dimensions, attributes, and the checks that enforce them.
+
+The contracts themselves are described in ``docs/schema.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from volscen._version import __version__
+from volscen.errors import FileFormatError, InputError
+
+__all__ = ["HISTORY", "SCENARIOS", "check_grid", "check_weights", "fingerprint", "validate"]
+
+HISTORY = "volscen/history/1"
+SCENARIOS = "volscen/scenarios/1"
+
+#: Relative tolerance within which two grid coordinates are the same point.
+GRID_RTOL = 1e-6
+
+VARIABLES: dict[str, dict[str, str]] = {
+    "tau": {"long_name": "time to expiry", "units": "year"},
+    "moneyness": {"long_name": "strike over forward, K/F", "units": "1"},
+    "date": {"long_name": "trading date", "units_note": "calendar date"},
+    "as_of": {"long_name": "last date known to the scenario", "units_note": "calendar date"},
+    "scenario": {"long_name": "scenario number", "units": "1"},
+    "step": {"long_name": "trading days ahead", "units": "day"},
+    "implied_vol": {"long_name": "Black-76 implied volatility", "units": "1"},
+    "implied_vol0": {"long_name": "implied volatility at the starting state", "units": "1"},
+    "spot": {"long_name": "price of the underlying", "units": "currency"},
+    "spot0": {"long_name": "price of the underlying at the starting state", "units": "currency"},
+    "log_return": {"long_name": "one-step log return of the underlying", "units": "1"},
+    "forward": {"long_name": "forward price", "units": "currency"},
+    "forward0": {"long_name": "forward price at the starting state", "units": "currency"},
+    "discount_factor": {"long_name": "discount factor to expiry", "units": "1"},
+    "discount_factor0": {"long_name": "discount factor to expiry at the starting state", "units": "1"},
+    "quality": {
+        "long_name": "origin of each surface cell",
+        "units": "1",
+        "flag_values": "0 1 2",
+        "flag_meanings": "observed interpolated extrapolated",
+    },
+    "weight": {"long_name": "scenario weight, summing to 1 per as_of", "units": "1"},
+    "arbitrage_penalty": {"long_name": "Cont-Vuletic static-arbitrage penalty", "units": "1"},
+    "state_clipped": {
+        "long_name": "1 where the starting state lay outside what the generator was fitted on",
+        "units": "1",
+    },
+}
+
+_DIMS: dict[str, dict[str, tuple[tuple[str, ...], bool]]] = {
+    HISTORY: {
+        "implied_vol": (("date", "tau", "moneyness"), True),
+        "spot": (("date",), True),
+        "log_return": (("date",), True),
+        "forward": (("date", "tau"), False),
+        "discount_factor": (("date", "tau"), False),
+        "quality": (("date", "tau", "moneyness"), False),
+    },
+    SCENARIOS: {
+        "implied_vol": (("scenario", "step", "tau", "moneyness"), True),
+        "log_return": (("scenario", "step"), True),
+        "spot": (("scenario", "step"), True),
+        "weight": (("scenario",), True),
+        "arbitrage_penalty": (("scenario", "step"), True),
+        "spot0": ((), True),
+        "implied_vol0": (("tau", "moneyness"), True),
+        "forward0": (("tau",), True),
+        "discount_factor0": (("tau",), True),
+        "state_clipped": ((), True),
+    },
+}
+
+_ATTRIBUTES = ("Conventions", "title", "source", "history", "volscen_version", "schema", "calendar", "day_count")
+_SCENARIO_ATTRIBUTES = ("generator", "seed", "projected", "periods_per_year", "data_fingerprint")
+
+
+def base_attributes(schema: str, *, title: str, source: str, calendar: str, periods_per_year: float) -> dict[str, Any]:
+    """Global attributes that every dataset of ours carries."""
+    return {
+        "Conventions": "CF-1.11",
+        "title": title,
+        "source": source,
+        "history": f"{datetime.now(UTC).isoformat(timespec='seconds')} created by volscen {__version__}",
+        "volscen_version": __version__,
+        "schema": schema,
+        "calendar": calendar,
+        "periods_per_year": float(periods_per_year),
+        "day_count": "ACT/365",
+    }
+
+
+def annotate(ds: xr.Dataset) -> xr.Dataset:
+    """Attach ``long_name`` and ``units`` to every known variable, in place."""
+    for name, attributes in VARIABLES.items():
+        if name in ds.variables:
+            ds[name].attrs.update({k: v for k, v in attributes.items() if k != "units_note"})
+    return ds
+
+
+def fingerprint(history: xr.Dataset) -> str:
+    """SHA-256 (hex) of the dates, grid, surfaces and returns of a history."""
+    digest = hashlib.sha256()
+    digest.update(history["date"].values.astype("datetime64[ns]").astype("<i8").tobytes())
+    for name in ("tau", "moneyness", "implied_vol", "log_return"):
+        digest.update(np.ascontiguousarray(history[name].values, dtype="<f8").tobytes())
+    return digest.hexdigest()
+
+
+def check_grid(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    """Return a grid coordinate as float64 after checking it.
+
+    Raises
+    ------
+    InputError
+        If it is not one-dimensional, positive, finite and strictly increasing.
+    """
+    grid = np.asarray(values, dtype=np.float64)
+    if grid.ndim != 1 or grid.size == 0:
+        raise InputError(f"{name} must be a non-empty one-dimensional array, not shape {grid.shape}")
+    if not np.all(np.isfinite(grid)) or np.any(grid <= 0):
+        raise InputError(f"{name} must hold positive finite numbers; drop the others")
+    if np.any(np.diff(grid) <= 0):
+        raise InputError(f"{name} must be strictly increasing; sort it and drop duplicates")
+    return grid
+
+
+def check_same_grid(tau: npt.ArrayLike, moneyness: npt.ArrayLike, like: xr.Dataset, what: str) -> None:
+    """Raise :class:`InputError` unless ``like`` lies on the grid (tau, moneyness)."""
+    for name, values in (("tau", tau), ("moneyness", moneyness)):
+        own, other = np.asarray(values, dtype=np.float64), np.asarray(like[name].values, dtype=np.float64)
+        if own.shape != other.shape or not np.allclose(own, other, rtol=GRID_RTOL, atol=0):
+            raise InputError(
+                f"{name} of the history ({other.size} points from {other[0]:.4g} to {other[-1]:.4g}) differs from "
+                f"{what}'s ({own.size} points from {own[0]:.4g} to {own[-1]:.4g}); rebuild the history on that grid or refit"
+            )
+
+
+def check_weights(weight: npt.ArrayLike, n: int | None = None, *, atol: float = 1e-6) -> npt.NDArray[np.float64]:
+    """Return scenario weights as float64 after checking them; the one place where weights are judged.
+
+    Parameters
+    ----------
+    weight : array_like, shape (..., n)
+        Finite, non-negative, summing to 1 over the last axis.
+    n : int, optional
+        Length that the last axis must have.
+    atol : float
+        How far from 1 a sum may lie.
+
+    Raises
+    ------
+    InputError
+        If the shape is wrong, a weight is negative or not finite, or a sum differs from 1.
+    """
+    w = np.asarray(weight, dtype=np.float64)
+    if w.ndim == 0 or (n is not None and w.shape[-1] != n):
+        raise InputError(f"weight must have {n} entries on its last axis, not shape {w.shape}")
+    if not np.all(np.isfinite(w)) or np.any(w < 0):
+        raise InputError("weight must be finite and non-negative")
+    total = w.sum(axis=-1)
+    if np.any(np.abs(total - 1) > atol):
+        raise InputError(f"weight must sum to 1 (a sum is {np.ravel(total)[0]:.9g}); divide by the sum")
+    return w
+
+
+def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
+    """Check a history or scenario dataset against its schema and return it unchanged.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        What to check. Dask-backed variables are checked for shape only, not computed.
+    schema : str, optional
+        Schema it must follow; read from ``ds.attrs["schema"]`` when omitted.
+
+    Raises
+    ------
+    FileFormatError
+        Lists every problem found, in one message.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> history = volscen.datasets.sample_history()
+    >>> volscen.validate(history) is history
+    True
+    """
+    found = str(ds.attrs.get("schema", ""))
+    wanted = schema or found
+    if wanted not in _DIMS:
+        raise FileFormatError(
+            f"not a volscen dataset: attribute schema is {found!r}, known schemas are {sorted(_DIMS)}"
+        )
+    if found != wanted:
+        raise FileFormatError(f"attribute schema is {found!r} where {wanted!r} is needed")
+    problems = [*_attribute_problems(ds, wanted), *_grid_problems(ds, wanted)]
+    for name, (dims, required) in _DIMS[wanted].items():
+        if name in ds:
+            problems += _variable_problems(ds, name, dims, wanted)
+        elif required:
+            problems.append(f"variable {name} is missing")
+    if problems:
+        raise FileFormatError(f"dataset breaks {wanted}: " + "; ".join(problems))
+    return ds
+
+
+def _attribute_problems(ds: xr.Dataset, schema: str) -> list[str]:
+    names = _ATTRIBUTES + (_SCENARIO_ATTRIBUTES if schema == SCENARIOS else ())
+    problems = [f"attribute {name} is missing" for name in names if name not in ds.attrs]
+    # The weights of a lazy cube are unknown until computed, and so are these two.
+    if schema == SCENARIOS and "weight" in ds and isinstance(ds["weight"].data, np.ndarray):
+        problems += [f"attribute {name} is missing" for name in ("beta", "ess_fraction") if name not in ds.attrs]
+    return problems
+
+
+def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
+    problems = []
+    for name in ("tau", "moneyness"):
+        if name not in ds.coords:
+            problems.append(f"coordinate {name} is missing")
+            continue
+        try:
+            check_grid(ds[name].values, name)
+        except InputError as error:
+            problems.append(str(error))
+    for name in ("date",) if schema == HISTORY else ("as_of",) if "as_of" in ds.dims else ():
+        if name not in ds.coords or not np.issubdtype(ds[name].dtype, np.datetime64):
+            problems.append(f"coordinate {name} must hold datetime64 dates")
+        elif np.any(np.diff(ds[name].values) <= np.timedelta64(0)):
+            problems.append(f"{name} must be strictly increasing, without duplicates")
+    return problems
+
+
+def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema: str) -> list[str]:
+    array = ds[name]
+    allowed = {dims, ("as_of", *dims)} if schema == SCENARIOS else {dims}
+    if array.dims not in allowed:
+        return [f"{name} has dimensions {array.dims}, not {dims}"]
+    if not isinstance(array.data, np.ndarray):
+        return []
+    values = array.values
+    if name == "weight":
+        try:
+            check_weights(values)
+        except InputError as error:
+            return [str(error)]
+        return []
+    if schema == HISTORY and name == "log_return":
+        values = values[1:]  # the first return is NaN by definition
+    if not np.all(np.isfinite(values)):
+        return [f"{name} holds NaN or infinite values"]
+    if name.startswith(("implied_vol", "spot", "forward", "discount_factor")) and np.any(values <= 0):
+        return [f"{name} holds values that are not positive"]
+    if name == "arbitrage_penalty" and np.any(values < 0):
+        return [f"{name} holds negative values"]
+    return []
