@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volscen.errors import InputError
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_path", "check_writable"]
 
 
 @contextmanager
@@ -26,14 +26,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         If the folder does not exist or cannot be written to.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"cannot write to {path}: it is a folder; give a file name")
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror}") from None
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = _temporary_beside(path)
     try:
         yield temporary
         umask = os.umask(0)
@@ -42,3 +35,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise :class:`InputError` now if ``path`` could not be written later; leaves nothing behind."""
+    _temporary_beside(Path(path)).unlink()
+
+
+def _temporary_beside(path: Path) -> Path:
+    if path.is_dir():
+        raise InputError(f"cannot write to {path}: it is a folder; give a file name")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise InputError(f"cannot write to {path}: {error.strerror}") from None
+    os.close(descriptor)
+    return Path(name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from volscen import schema
@@ -65,7 +66,7 @@ def make_history(
 
     Parameters
     ----------
-    date : array_like of datetime64, shape (T,)
+    date : array_like of datetime64 or str, shape (T,)
         Strictly increasing.
     tau : array_like, shape (J,)
         Times to expiry in years, strictly increasing.
@@ -125,7 +126,7 @@ def make_history(
         ds = xr.Dataset(
             variables,
             coords={
-                "date": np.asarray(date).astype("datetime64[ns]"),
+                "date": pd.to_datetime(np.asarray(date)).to_numpy().astype("datetime64[ns]"),
                 "tau": np.asarray(tau, dtype=np.float64),
                 "moneyness": np.asarray(moneyness, dtype=np.float64),
             },

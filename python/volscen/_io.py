@@ -1,0 +1,144 @@
+"""Reading and writing files: NetCDF for histories, scenarios and results; tables of quotes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from volscen import schema
+from volscen._files import atomic_path
+from volscen._reweight import arbitrage_weights, effective_sample_size
+from volscen.errors import FileFormatError, InputError
+
+__all__ = ["read", "write"]
+
+_NETCDF = (".nc", ".nc4", ".netcdf")
+_TABLES = (".csv", ".parquet", ".pq")
+
+
+def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
+    """Write a history, scenario or hedge dataset to NetCDF, whole or not at all.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Histories and scenarios are validated first. A lazy cube is computed and written chunk by chunk.
+    path : str or Path
+        Ends in ``.nc``; an existing file is replaced only when the new one is complete.
+    compression : int
+        zlib level, 0 (none, fastest) to 9.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the path cannot be written to.
+    FileFormatError
+        If the dataset breaks its schema.
+
+    Examples
+    --------
+    >>> import tempfile, volscen
+    >>> cube = volscen.generate(n_scenarios=100, seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     again = volscen.read(volscen.write(cube, folder + "/scenarios.nc"))
+    >>> bool((again.implied_vol == cube.implied_vol).all())
+    True
+    """
+    path = Path(path)
+    if path.suffix not in _NETCDF:
+        raise InputError(f"cannot write to {path}: the name must end in .nc")
+    if not 0 <= compression <= 9:
+        raise InputError(f"compression must be a zlib level from 0 to 9, not {compression}")
+    name = ds.attrs.get("schema")
+    if name in (schema.HISTORY, schema.SCENARIOS):
+        schema.validate(ds)
+    lazy = name == schema.SCENARIOS and not isinstance(ds["weight"].data, np.ndarray)
+    encoding = (
+        {str(v): {"zlib": True, "complevel": compression} for v in ds.data_vars if ds[v].ndim}
+        if compression
+        else None
+    )
+    with atomic_path(path) as temporary:
+        try:
+            ds.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
+            if lazy:
+                _complete_attributes(temporary)
+        except OSError as error:
+            raise InputError(f"cannot write to {path}: {error}") from None
+    return path
+
+
+def _complete_attributes(path: Path) -> None:
+    """Set ``beta`` and ``ess_fraction``, which a lazy cube could not know before it was written."""
+    import netCDF4
+
+    with netCDF4.Dataset(path, "a") as file:
+        penalty = np.asarray(file["arbitrage_penalty"][:]).sum(axis=-1)
+        weight = np.asarray(file["weight"][:])
+        requested = file.getncattr("beta_requested")
+        beta = np.array([arbitrage_weights(row, requested)[1] for row in np.atleast_2d(penalty)])
+        ess = effective_sample_size(weight) / weight.shape[-1]
+        file.setncattr("beta", beta if weight.ndim == 2 else float(beta[0]))
+        file.setncattr("ess_fraction", ess)
+        file.delncattr("beta_requested")
+
+
+def read(path: str | Path, **options: Any) -> xr.Dataset | tuple[pd.DataFrame, pd.Series[int]]:
+    """Read a file of ours, or a table of option quotes.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.nc``: history, scenarios or hedge result, validated and loaded into memory.
+        ``.csv`` or ``.parquet``: option quotes; see :func:`volscen.sources.read_table`.
+    **options
+        Passed to :func:`volscen.sources.read_table` for tables (for instance ``columns``).
+
+    Returns
+    -------
+    xarray.Dataset, or (quotes, dropped)
+        The dataset; or the tidy quotes and the count of dropped rows by reason.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing, truncated, foreign, or breaks its schema.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileFormatError(f"{path}: no such file")
+    if path.suffix in _TABLES:
+        from volscen.sources import read_table
+
+        return read_table(path, **options)
+    if path.suffix not in _NETCDF:
+        raise FileFormatError(f"{path}: unknown kind of file; known are {', '.join(_NETCDF + _TABLES)}")
+    if options:
+        raise InputError(f"{path}: a NetCDF file takes no options, got {sorted(options)}")
+    return read_dataset(path)
+
+
+def read_dataset(path: str | Path, *, kind: str | None = None) -> xr.Dataset:
+    """Read and validate a NetCDF file, optionally of a given schema."""
+    path = Path(path)
+    if not path.exists():
+        raise FileFormatError(f"{path}: no such file")
+    try:
+        with xr.open_dataset(path, engine="netcdf4") as ds:
+            loaded = ds.load()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise FileFormatError(f"{path}: not a readable NetCDF file ({error})") from None
+    try:
+        if kind is None and str(loaded.attrs.get("schema", "")).startswith("volscen/hedge/"):
+            return loaded
+        return schema.validate(loaded, schema=kind)
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {error}") from None

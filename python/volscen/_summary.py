@@ -1,0 +1,98 @@
+"""Short plain-text summaries of datasets and models, for the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from volscen import risk, schema
+from volscen._statistics import quantile
+from volscen.errors import FileFormatError
+
+__all__ = ["describe_file", "scenario_summary"]
+
+_LEVELS = (0.05, 0.01)
+_QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
+_TENOR_DAYS = (30, 91, 365)
+
+
+def scenario_summary(cube: xr.Dataset) -> str:
+    """Table of index VaR and ES, ATM vol quantiles, penalties and effective sample size, per as-of date."""
+    header = (
+        f"{cube.attrs['title']}\n"
+        f"generator {cube.attrs['generator']}, {cube.sizes['scenario']:,} scenarios, {cube.sizes['step']} "
+        f"step(s), seed {cube.attrs['seed']}"
+    )
+    if "as_of" not in cube.dims:
+        return header + "\n" + _one_date(cube, cube.attrs["beta"], cube.attrs["ess_fraction"])
+    betas, fractions = np.atleast_1d(cube.attrs["beta"]), np.atleast_1d(cube.attrs["ess_fraction"])
+    parts = [_one_date(cube.isel(as_of=i), betas[i], fractions[i]) for i in range(cube.sizes["as_of"])]
+    return "\n".join([header, *parts])
+
+
+def _one_date(cube: xr.Dataset, beta: float, ess_fraction: float) -> str:
+    weight = cube["weight"].values
+    horizon = cube.sizes["step"]
+    loss = 100 * (1 - cube["spot"].isel(step=-1).values / float(cube["spot0"]))
+    lines = [f"as of {np.datetime_as_string(cube['as_of'].values, unit='D')}, over {horizon} trading day(s)"]
+    if bool(cube["state_clipped"]):
+        lines.append("  warning: the starting state lies outside what the generator was fitted on")
+    lines.append("  index loss, % of spot      " + "".join(f"{f'VaR {1 - a:.0%}':>10}{f'ES {1 - a:.0%}':>10}" for a in _LEVELS))
+    figures = [
+        f"{risk.value_at_risk(-loss, weight, alpha=a):>10.3f}{risk.expected_shortfall(-loss, weight, alpha=a):>10.3f}"
+        for a in _LEVELS
+    ]
+    lines.append(" " * 29 + "".join(figures))
+    lines.append("  at-the-money vol, %     now" + "".join(f"{f'q{100 * q:.0f}':>10}" for q in _QUANTILES))
+    column = int(np.argmin(np.abs(cube["moneyness"].values - 1)))
+    rows = sorted({int(np.argmin(np.abs(cube["tau"].values - d / 365))) for d in _TENOR_DAYS})
+    for row in rows:
+        now = 100 * float(cube["implied_vol0"].values[row, column])
+        values = 100 * cube["implied_vol"].isel(step=-1, tau=row, moneyness=column).values.astype(np.float64)
+        tenor = f"{365 * float(cube['tau'].values[row]):.0f} days"
+        quantiles = "".join(f"{v:>10.2f}" for v in quantile(values, weight, _QUANTILES))
+        lines.append(f"    {tenor:<14}{now:>9.2f}{quantiles}")
+    penalty = cube["arbitrage_penalty"].sum("step").values
+    lines.append(f"  arbitrage penalty          mean {penalty.mean():.3g}, weighted mean {weight @ penalty:.3g} (beta {beta:.4g})")
+    lines.append(f"  effective sample size      {ess_fraction:.1%} of the scenarios")
+    return "\n".join(lines)
+
+
+def describe_file(path: str | Path) -> str:
+    """What a NetCDF dataset or a model file of ours holds; the file is validated on the way."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return _describe_model(path)
+    from volscen._io import read_dataset
+
+    ds = read_dataset(path)
+    name = str(ds.attrs.get("schema"))
+    lines = [f"{path}: {name}", "  dimensions  " + ", ".join(f"{k} {v}" for k, v in ds.sizes.items())]
+    lines += [f"  {key:<18}{ds.attrs[key]}" for key in sorted(ds.attrs) if key != "schema"]
+    if name == schema.HISTORY:
+        dates = np.datetime_as_string(ds["date"].values[[0, -1]], unit="D")
+        lines.append(f"  period            {dates[0]} to {dates[1]}")
+    lines.append("  variables   " + ", ".join(map(str, ds.data_vars)))
+    if name == schema.SCENARIOS:
+        lines.append(scenario_summary(ds))
+    return "\n".join(lines)
+
+
+def _describe_model(path: Path) -> str:
+    from volscen.generators import load
+
+    if not path.exists():
+        raise FileFormatError(f"{path}: no such file")
+    model = load(path)
+    lines = [
+        f"{path}: generator {model.name}",
+        f"  fitted on         {model.period_[0]} to {model.period_[1]} (data {model.fingerprint_[:12]})",
+        f"  grid              {model.tau_.size} maturities from {365 * model.tau_[0]:.0f} to "
+        f"{365 * model.tau_[-1]:.0f} days, {model.moneyness_.size} moneyness points from {model.moneyness_[0]:.3g} to "
+        f"{model.moneyness_[-1]:.3g}",
+        f"  needs             {model.n_returns} returns and {model.n_surfaces} surfaces of state",
+    ]
+    lines += [f"  {key:<18}{value}" for key, value in model.parameters().items()]
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""Threads: how many, and one BLAS thread each, so that results never depend on their number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+from volscen.errors import InputError
+
+__all__ = ["resolve_num_threads", "single_threaded_blas"]
+
+_lock = Lock()
+_users = 0
+_limiter: Any = None
+
+
+def resolve_num_threads(num_threads: int | None) -> int:
+    """Number of threads to use: as asked, or the processors this process may use."""
+    if num_threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if num_threads < 1:
+        raise InputError(f"num_threads must be at least 1, not {num_threads}")
+    return num_threads
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Hold BLAS at one thread while any user is inside; the limit is the process's, hence the count."""
+    global _users, _limiter
+    from threadpoolctl import threadpool_limits
+
+    with _lock:
+        _users += 1
+        if _users == 1:
+            _limiter = threadpool_limits(1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _limiter.restore_original_limits()
+                _limiter = None

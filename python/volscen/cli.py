@@ -1,0 +1,282 @@
+"""The ``volscen`` command.
+
+Exit codes: 0 success, 1 bad input or data (one sentence on standard error), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from volscen.errors import InputError, VolscenError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="volscen",
+    help="Scenarios of implied-volatility surfaces: quotes in, weighted scenario cubes and hedge ratios out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 success, 1 bad input or data, 2 wrong usage, 130 interrupted.",
+)
+history_app = typer.Typer(help="Build histories of surfaces.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(history_app, name="history")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from volscen import __version__
+
+        typer.echo(f"volscen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Examples:  volscen generate --out scenarios.nc   |   volscen generate --generator model.safetensors "
+    "--history history.nc --as-of 2020-03-16 -n 50000 --horizon 10 --seed 1 --out scenarios.nc"
+)
+def generate(
+    out: Annotated[Path, typer.Option(help="NetCDF file to write.")],
+    generator: Annotated[
+        Path | None, typer.Option(help="Fitted model, as written by 'volscen fit'. Default: the embedded model.")
+    ] = None,
+    history: Annotated[Path | None, typer.Option(help="History that gives the starting state.")] = None,
+    as_of: Annotated[
+        list[str] | None, typer.Option(help="Last date known; may be repeated. Default: the history's last.")
+    ] = None,
+    n_scenarios: Annotated[int, typer.Option("--n-scenarios", "-n", help="Scenarios per date.")] = 10_000,
+    horizon: Annotated[int, typer.Option(help="Steps (trading days) of each path.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Seed; drawn and recorded when omitted.")] = None,
+    beta: Annotated[str, typer.Option(help="Strength of the arbitrage weights: a number, 'auto' or 'paper'.")] = "auto",
+    equal_weights: Annotated[bool, typer.Option("--equal-weights", help="Do not reweight.")] = False,
+    dtype: Annotated[str, typer.Option(help="Of the surfaces: float32 or float64.")] = "float32",
+    num_threads: Annotated[int | None, typer.Option(help="Default: all available.")] = None,
+    compression: Annotated[int, typer.Option(help="zlib level of the file, 0 to 9.")] = 0,
+) -> None:
+    """Draw weighted scenarios, write them to NetCDF and print a summary."""
+    import volscen
+    from volscen._files import check_writable
+    from volscen._io import read_dataset
+    from volscen._summary import scenario_summary
+    from volscen.schema import HISTORY
+
+    check_writable(out)
+    dates: Any = as_of[0] if as_of and len(as_of) == 1 else as_of or None
+    cube = volscen.generate(
+        generator,
+        None if history is None else read_dataset(history, kind=HISTORY),
+        as_of=dates,
+        n_scenarios=n_scenarios,
+        horizon=horizon,
+        seed=seed,
+        reweight=None if equal_weights else "arbitrage",
+        beta=_beta(beta),
+        num_threads=num_threads,
+        dtype=dtype,
+    )
+    volscen.write(cube, out, compression=compression)
+    typer.echo(scenario_summary(cube))
+    typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+@history_app.command(
+    "build",
+    epilog="Examples:  volscen history build quotes.parquet --days 30,60,91 --moneyness 0.9,0.95,1,1.05,1.1 "
+    "--columns price=close,option_type=type --out history.nc   |   volscen history build factors.csv "
+    "--source spx-factors --out history.nc",
+)
+def history_build(
+    quotes: Annotated[Path, typer.Argument(help="Table of quotes (CSV or Parquet), or a file of daily factors.")],
+    out: Annotated[Path, typer.Option(help="NetCDF file to write.")],
+    source: Annotated[str, typer.Option(help="What the file is: 'table' or 'spx-factors'.")] = "table",
+    days: Annotated[str | None, typer.Option(help="Maturities in calendar days, separated by commas.")] = None,
+    moneyness: Annotated[str | None, typer.Option(help="K/F, separated by commas.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Where the names differ: ours=theirs, separated by commas.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="Smoother: 'svi' or 'kernel'.")] = "svi",
+    num_workers: Annotated[int | None, typer.Option(help="Processes. Default: all available.")] = None,
+    report: Annotated[Path | None, typer.Option(help="CSV file for the report, one row per date.")] = None,
+) -> None:
+    """Build a history of surfaces from option quotes."""
+    import volscen
+    from volscen._files import check_writable
+    from volscen.sources import read_spx_factors, read_table
+
+    check_writable(out)
+    grid: dict[str, Any] = {}
+    if days:
+        grid["tau"] = [d / 365 for d in _numbers(days, "--days")]
+    if moneyness:
+        grid["moneyness"] = _numbers(moneyness, "--moneyness")
+    if source == "spx-factors":
+        history = read_spx_factors(quotes, **grid)
+    elif source == "table":
+        if len(grid) != 2:
+            raise InputError("--days and --moneyness are needed: they are the grid of the history")
+        table, dropped = read_table(quotes, columns=_pairs(columns, "--columns"))
+        history, days_report = volscen.build_history(table, method=method, num_workers=num_workers, **grid)
+        if report is not None:
+            _write_table(days_report, report)
+        _print_counts("quotes dropped on reading", dropped[dropped > 0].to_dict())
+        reasons = days_report.loc[days_report["status"] == "dropped", "reason"].value_counts().to_dict()
+        _print_counts("days dropped", reasons)
+    else:
+        raise InputError(f"--source must be 'table' or 'spx-factors', not {source!r}")
+    volscen.write(history, out)
+    dates = history["date"].values.astype("datetime64[D]")
+    typer.echo(f"wrote {out}: {dates.size} days from {dates[0]} to {dates[-1]}")
+
+
+@app.command(
+    epilog="Example:  volscen fit history.nc --generator pca --until 2020-12-31 --out model.safetensors"
+)
+def fit(
+    history: Annotated[Path, typer.Argument(help="History (NetCDF).")],
+    out: Annotated[Path, typer.Option(help="Model file to write (.safetensors).")],
+    generator: Annotated[str, typer.Option(help="bootstrap, pca or volgan.")] = "pca",
+    until: Annotated[str | None, typer.Option(help="Last date to fit on. Default: the history's last.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the generator, name=value; may be repeated.")
+    ] = None,
+) -> None:
+    """Fit a generator to a history and save it."""
+    import volscen
+    from volscen._files import check_writable
+    from volscen._io import read_dataset
+    from volscen.history import position
+    from volscen.schema import HISTORY
+
+    check_writable(out)
+    data = read_dataset(history, kind=HISTORY)
+    if until is not None:
+        data = data.isel(date=slice(None, position(data, until) + 1))
+    model = volscen.fit(data, generator, **dict(_option(text) for text in option or []))
+    model.save(out)
+    typer.echo(f"wrote {out}: generator {model.name} fitted on {model.period_[0]} to {model.period_[1]}")
+
+
+@app.command(
+    epilog="Example:  volscen hedge scenarios.nc --portfolio portfolio.csv --instruments instruments.csv "
+    "--method lasso --out hedge.nc. The tables have columns type (call, put, underlying), one of strike, moneyness, "
+    "strike_over_spot, delta, one of tau, expiry, and quantity."
+)
+def hedge(
+    scenarios: Annotated[Path, typer.Argument(help="Scenarios (NetCDF).")],
+    portfolio: Annotated[Path, typer.Option(help="Positions to hedge (CSV or Parquet).")],
+    instruments: Annotated[Path, typer.Option(help="Instruments to hedge with (CSV or Parquet).")],
+    method: Annotated[str, typer.Option(help="delta, delta-vega, regression or lasso.")] = "regression",
+    step: Annotated[int | None, typer.Option(help="Step whose value changes are hedged. Default: the last.")] = None,
+    out: Annotated[Path | None, typer.Option(help="NetCDF file to write.")] = None,
+) -> None:
+    """Compute hedge ratios from scenarios."""
+    import volscen
+    from volscen._files import check_writable
+    from volscen._io import read_dataset
+    from volscen._summary import hedge_summary
+    from volscen.schema import SCENARIOS
+
+    if out is not None:
+        check_writable(out)
+    result = volscen.hedge(
+        read_dataset(scenarios, kind=SCENARIOS),
+        volscen.Portfolio.from_table(portfolio),
+        [instrument for instrument, _ in volscen.Portfolio.from_table(instruments)],
+        method=method,
+        step=step,
+    )
+    typer.echo(hedge_summary(result))
+    if out is not None:
+        volscen.write(result, out)
+        typer.echo(f"wrote {out}")
+
+
+@app.command(epilog="Example:  volscen info scenarios.nc")
+def info(file: Annotated[Path, typer.Argument(help="History, scenarios, hedge result or model.")]) -> None:
+    """Validate a file and say what it holds."""
+    from volscen._summary import describe_file
+
+    typer.echo(describe_file(file))
+
+
+# ---------------------------------------------------------------------------------------------- arguments
+def _beta(text: str) -> float | Literal["auto", "paper"]:
+    if text == "auto" or text == "paper":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--beta must be a number, 'auto' or 'paper', not {text!r}") from None
+
+
+def _numbers(text: str, name: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{name} must be numbers separated by commas, not {text!r}") from None
+
+
+def _pairs(text: str | None, name: str) -> dict[str, str] | None:
+    if text is None:
+        return None
+    pairs = [part.split("=", 1) for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise InputError(f"{name} must look like ours=theirs,ours=theirs, not {text!r}")
+    return {ours: theirs for ours, theirs in pairs}
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Generator option from name=value; the value is JSON where it parses, else text."""
+    import json
+
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise InputError(f"--option must look like name=value, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _write_table(table: Any, path: Path) -> None:
+    from volscen._files import atomic_path
+
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary)
+
+
+def _print_counts(title: str, counts: dict[str, int]) -> None:
+    total = sum(counts.values())
+    reasons = "; ".join(f"{reason}: {count:,}" for reason, count in counts.items())
+    typer.echo(f"{title}: {total:,}" + (f" ({reasons})" if reasons else ""))
+
+
+def main() -> None:
+    """Run the command; an expected error is one sentence, never a traceback."""
+    try:
+        code = app(standalone_mode=True)
+    except VolscenError as error:
+        typer.echo(f"volscen: {error}", err=True)
+        code = 1
+    except BrokenPipeError:  # the reader of a pipe went away: not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""Scenario cubes: the one call a risk system makes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from tqdm import tqdm
+
+from volscen import arbitrage, datasets, schema
+from volscen._reweight import Beta, arbitrage_weights, weight_dataset
+from volscen._threads import resolve_num_threads, single_threaded_blas
+from volscen.errors import FitError, InputError, MissingExtraError
+from volscen.generators import BLOCK_SIZE, Generator, load
+from volscen.generators import fit as fit_generator
+from volscen.history import State, position, state_at
+
+__all__ = ["generate"]
+
+Array = npt.NDArray[Any]
+
+
+def generate(
+    generator: Generator | str | Path | None = None,
+    history: xr.Dataset | None = None,
+    *,
+    as_of: Any = None,
+    n_scenarios: int = 10_000,
+    horizon: int = 1,
+    seed: int | np.random.Generator | None = None,
+    reweight: Literal["arbitrage"] | None = "arbitrage",
+    beta: Beta = "auto",
+    project: bool = False,
+    chunks: int | Mapping[str, int] | None = None,
+    num_threads: int | None = None,
+    dtype: npt.DTypeLike = "float32",
+) -> xr.Dataset:
+    """Draw weighted scenarios of returns and implied-volatility surfaces.
+
+    Parameters
+    ----------
+    generator : Generator or path, optional
+        Fitted generator, or the file of one. When omitted and a history is given, the scaled PCA generator is
+        fitted on the history up to the first ``as_of``. When both are omitted, the embedded default: a model
+        and history that are simulated, and say so.
+    history : xarray.Dataset, optional
+        Gives the starting states (``volscen/history/1``).
+    as_of : date or sequence of dates, optional
+        Last date known; the last of the history when omitted. A sequence gives a dimension ``as_of``.
+        Nothing after ``as_of`` enters its scenarios.
+    n_scenarios : int
+        Scenarios per ``as_of``.
+    horizon : int
+        Steps (trading days) of each path. The simulated return and surface of a step are the state of the next.
+    seed : int, numpy.random.Generator or None
+        Random numbers are keyed by (seed, as_of, block of 1,024 scenarios): neither chunks, nor threads, nor
+        other dates change a bit, and fewer scenarios are a prefix of more (before weights). None draws a seed
+        and records it in the attribute ``seed``.
+    reweight : {"arbitrage", None}
+        Weigh scenarios by their arbitrage penalty, or equally.
+    beta : float, "auto" or "paper"
+        Strength of the weights; see :func:`volscen.reweight`.
+    project : bool
+        Project every surface onto the arbitrage-free set; not available in this version.
+    chunks : int or mapping, optional
+        Scenarios per chunk of a lazy, dask-backed cube (or ``{"scenario": n}``); needs ``volscen[distributed]``.
+        Multiples of 1,024 avoid drawing a block twice. The attributes ``beta`` and ``ess_fraction`` are absent
+        until the cube is computed: :func:`volscen.write` and :func:`volscen.reweight` set them.
+    num_threads : int, optional
+        Threads; all available processors when omitted. Results do not depend on it.
+    dtype : {"float32", "float64"}
+        Of the surfaces.
+
+    Returns
+    -------
+    xarray.Dataset
+        Following ``volscen/scenarios/1``.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, a date is absent from the history, or its grid is not the generator's.
+    FitError
+        If the generator draws values that are not finite, or a surface that is not positive.
+
+    Notes
+    -----
+    Penalties are taken, in float64, of the surfaces as delivered (after rounding to ``dtype``).
+
+    Examples
+    --------
+    >>> import volscen
+    >>> history = volscen.datasets.sample_history()
+    >>> model = volscen.fit(history, "pca")
+    >>> cube = volscen.generate(model, history, n_scenarios=2000, horizon=5, seed=7)
+    >>> cube.implied_vol.dims, cube.implied_vol.shape
+    (('scenario', 'step', 'tau', 'moneyness'), (2000, 5, 8, 10))
+    """
+    n_scenarios = _positive(n_scenarios, "n_scenarios")
+    horizon = _positive(horizon, "horizon")
+    threads = resolve_num_threads(num_threads)
+    dtype = np.dtype(dtype)
+    if dtype not in (np.dtype("float32"), np.dtype("float64")):
+        raise InputError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
+    if reweight not in ("arbitrage", None):
+        raise InputError(f"reweight must be 'arbitrage' or None, not {reweight!r}")
+    if project:
+        raise InputError("project=True is not available in this version; leave it False and use the weights")
+    if generator is not None and history is None:
+        raise InputError("history is needed for the starting state; pass the history that precedes as_of")
+    if history is None:
+        generator, history = datasets.default_generator(), datasets.sample_history()
+    schema.validate(history, schema=schema.HISTORY)
+    rows, many = _rows(history, as_of)
+    if generator is None:
+        generator = fit_generator(history.isel(date=slice(None, min(rows) + 1)), "pca")
+    elif isinstance(generator, (str, Path)):
+        generator = load(generator)
+    if not generator.is_fitted:
+        raise InputError(f"generator {generator.name!r} is not fitted; call fit(history) first")
+    schema.check_same_grid(
+        generator.tau_, generator.moneyness_, history, f"generator {generator.name!r}"
+    )
+    dates = history["date"].values[rows]
+    states = [
+        state_at(history, date, n_returns=generator.n_returns, n_surfaces=generator.n_surfaces) for date in dates
+    ]
+    number = _seed_number(seed)
+    plan = _Plan(generator, number, n_scenarios, horizon, dtype)
+    ds = _starting_dataset(plan, states, history)
+    if chunks is None:
+        _fill(ds, plan, states, threads)
+    else:
+        _fill_lazily(ds, plan, states, _chunk_size(chunks, n_scenarios), reweight, beta)
+    ds.attrs["data_fingerprint"] = generator.fingerprint_
+    if not many:
+        ds = ds.isel(as_of=0)
+    if chunks is None:
+        weight_dataset(ds, beta if reweight else 0.0)
+    return schema.annotate(ds)
+
+
+# ---------------------------------------------------------------------------------------------- arguments
+def _positive(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InputError(f"{name} must be a positive integer, not {value!r}")
+    return int(value)
+
+
+def _rows(history: xr.Dataset, as_of: Any) -> tuple[list[int], bool]:
+    """Rows of the as-of dates in the history, and whether several were asked for."""
+    if as_of is None:
+        return [history.sizes["date"] - 1], False
+    if isinstance(as_of, xr.DataArray):
+        as_of = as_of.values
+    many = isinstance(as_of, (Sequence, np.ndarray)) and not isinstance(as_of, str) and np.ndim(as_of) > 0
+    if not many and hasattr(as_of, "__iter__") and not isinstance(as_of, str) and np.ndim(as_of) > 0:
+        as_of, many = list(as_of), True  # a pandas index
+    rows = [position(history, date) for date in (as_of if many else [as_of])]
+    if not rows:
+        raise InputError("as_of is an empty sequence; give at least one date")
+    if any(b <= a for a, b in zip(rows, rows[1:], strict=False)):
+        raise InputError("as_of must be strictly increasing; sort it and drop duplicates")
+    return rows, many
+
+
+def _seed_number(seed: Any) -> int:
+    if seed is None:
+        return secrets.randbits(62)
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**62))
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be an integer in [0, 2**63), a numpy Generator or None, not {seed!r}")
+    return int(seed)
+
+
+def _chunk_size(chunks: Any, n_scenarios: int) -> int:
+    if isinstance(chunks, Mapping):
+        if set(chunks) != {"scenario"}:
+            raise InputError(f"chunks may split the dimension 'scenario' only, not {sorted(map(str, chunks))}")
+        chunks = chunks["scenario"]
+    return n_scenarios if chunks == -1 else _positive(chunks, "chunks")
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+@dataclass(frozen=True)
+class _Plan:
+    """All that the draws of one call share."""
+
+    generator: Generator
+    seed: int
+    n_scenarios: int
+    horizon: int
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of one surface."""
+        return self.generator.tau_.size, self.generator.moneyness_.size
+
+
+def _block(plan: _Plan, state: State, block: int) -> tuple[Array, Array, Array]:
+    """One whole block: returns, surfaces and penalties, from random numbers of its own."""
+    # Days since 1900, because a spawn key cannot be negative.
+    day = int((state.as_of - np.datetime64("1900-01-01", "D")).astype(int))
+    sequence = np.random.SeedSequence(plan.seed, spawn_key=(day, block))
+    rng = np.random.Generator(np.random.PCG64(sequence))
+    log_return, implied_vol = plan.generator.sample(state, BLOCK_SIZE, plan.horizon, rng)
+    with np.errstate(over="ignore", under="ignore"):  # judged on the next line
+        implied_vol = implied_vol.astype(plan.dtype)
+    if not (np.isfinite(log_return).all() and np.isfinite(implied_vol).all() and (implied_vol > 0).all()):
+        raise FitError(
+            f"generator {plan.generator.name!r} drew a return or surface that is not finite and positive at "
+            f"{state.as_of}; its law explodes from this state: refit it, or shorten the horizon"
+        )
+    penalty = arbitrage.penalty(
+        implied_vol.astype(np.float64), plan.generator.tau_, plan.generator.moneyness_, num_threads=1
+    )
+    return log_return, implied_vol, penalty
+
+
+def _pieces(start: int, stop: int) -> Iterator[tuple[int, slice, slice]]:
+    """Blocks that cover scenarios [start, stop): number, part of the block, place in the output."""
+    for block in range(start // BLOCK_SIZE, -(-stop // BLOCK_SIZE)):
+        first = block * BLOCK_SIZE
+        low, high = max(start, first), min(stop, first + BLOCK_SIZE)
+        yield block, slice(low - first, high - first), slice(low - start, high - start)
+
+
+def _starting_dataset(plan: _Plan, states: list[State], history: xr.Dataset) -> xr.Dataset:
+    generator = plan.generator
+    attributes = schema.base_attributes(
+        schema.SCENARIOS,
+        title=("SIMULATED scenarios" if "simulated" in str(history.attrs["source"]) else "Scenarios")
+        + " of returns and implied-volatility surfaces",
+        source=f"generator {generator.name} fitted on {generator.period_[0]} to {generator.period_[1]}; history: "
+        f"{history.attrs['source']}",
+        calendar=str(history.attrs["calendar"]),
+        periods_per_year=float(history.attrs["periods_per_year"]),
+    )
+    attributes |= {"generator": generator.name, "seed": plan.seed, "projected": 0}
+    return xr.Dataset(
+        {
+            "spot0": ("as_of", np.array([s.spot for s in states])),
+            "implied_vol0": (("as_of", "tau", "moneyness"), np.exp(np.stack([s.log_iv[-1] for s in states]))),
+            "forward0": (("as_of", "tau"), np.stack([s.forward for s in states])),
+            "discount_factor0": (("as_of", "tau"), np.stack([s.discount_factor for s in states])),
+            "state_clipped": ("as_of", np.array([generator.is_outside(s) for s in states], dtype=np.int8)),
+        },
+        coords={
+            "as_of": np.array([s.as_of for s in states]).astype("datetime64[ns]"),
+            "scenario": np.arange(plan.n_scenarios),
+            "step": np.arange(1, plan.horizon + 1),
+            "tau": generator.tau_,
+            "moneyness": generator.moneyness_,
+        },
+        attrs=attributes,
+    )
+
+
+def _fill(ds: xr.Dataset, plan: _Plan, states: list[State], threads: int) -> None:
+    """Draw everything into memory."""
+    n, h = plan.n_scenarios, plan.horizon
+    log_return = np.empty((len(states), n, h))
+    implied_vol = np.empty((len(states), n, h, *plan.shape), dtype=plan.dtype)
+    penalty = np.empty((len(states), n, h))
+
+    def draw(task: tuple[int, int, slice, slice]) -> None:
+        row, block, part, place = task
+        r, iv, phi = _block(plan, states[row], block)
+        log_return[row, place], implied_vol[row, place], penalty[row, place] = r[part], iv[part], phi[part]
+
+    tasks = [(row, *piece) for row in range(len(states)) for piece in _pieces(0, n)]
+    # Silent when piped, and for anything shorter than a second.
+    bar = tqdm(total=len(tasks), desc="generate", unit="block", disable=None, delay=1.0, leave=False)
+    with single_threaded_blas(), ThreadPoolExecutor(min(threads, len(tasks))) as pool, bar:
+        for _ in pool.map(draw, tasks):
+            bar.update()
+    _set_draws(ds, log_return, implied_vol, penalty)
+
+
+def _set_draws(ds: xr.Dataset, log_return: Any, implied_vol: Any, penalty: Any) -> None:
+    ds["implied_vol"] = (("as_of", "scenario", "step", "tau", "moneyness"), implied_vol)
+    ds["log_return"] = (("as_of", "scenario", "step"), log_return)
+    growth = np.exp(np.cumsum(log_return, axis=-1))
+    ds["spot"] = (("as_of", "scenario", "step"), ds["spot0"].values[:, None, None] * growth)
+    ds["arbitrage_penalty"] = (("as_of", "scenario", "step"), penalty)
+
+
+# ------------------------------------------------------------------------------------------------- lazily
+def _draw_chunk(plan: _Plan, state: State, start: int, stop: int) -> tuple[Array, Array, Array]:
+    """Scenarios [start, stop) of one date."""
+    n = stop - start
+    log_return = np.empty((n, plan.horizon))
+    implied_vol = np.empty((n, plan.horizon, *plan.shape), dtype=plan.dtype)
+    penalty = np.empty((n, plan.horizon))
+    with single_threaded_blas():
+        for block, part, place in _pieces(start, stop):
+            r, iv, phi = _block(plan, state, block)
+            log_return[place], implied_vol[place], penalty[place] = r[part], iv[part], phi[part]
+    return log_return, implied_vol, penalty
+
+
+def _fill_lazily(
+    ds: xr.Dataset, plan: _Plan, states: list[State], size: int, reweight: str | None, beta: Beta
+) -> None:
+    """Describe the same draws as a dask graph: one task per date and chunk."""
+    try:
+        import dask
+        import dask.array as da
+    except ImportError:
+        raise MissingExtraError("chunks=", "distributed") from None
+    n, h = plan.n_scenarios, plan.horizon
+    shared = dask.delayed(plan, pure=False)
+    shapes = (((h,), np.float64), ((h, *plan.shape), plan.dtype), ((h,), np.float64))
+    dates: list[list[Any]] = []
+    for state in states:
+        chunks: list[list[Any]] = [[], [], []]
+        for start in range(0, n, size):
+            stop = min(start + size, n)
+            drawn = dask.delayed(_draw_chunk, nout=3)(shared, state, start, stop)
+            for i, (tail, kind) in enumerate(shapes):
+                chunks[i].append(da.from_delayed(drawn[i], (stop - start, *tail), kind))
+        dates.append([da.concatenate(c, axis=0) for c in chunks])
+    log_return, implied_vol, penalty = (da.stack([d[i] for d in dates]) for i in range(3))
+    _set_draws(ds, log_return, implied_vol, penalty)
+
+    def weigh(phi: Array) -> Array:
+        return arbitrage_weights(phi, beta if reweight else 0.0)[0]
+
+    weights = [
+        da.from_delayed(dask.delayed(weigh)(phi.sum(axis=1)), (n,), np.float64) for phi in penalty
+    ]
+    ds["weight"] = (("as_of", "scenario"), da.stack(weights))
+    ds.attrs["beta_requested"] = beta if reweight else 0.0
