@@ -62,9 +62,7 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
         schema.validate(ds)
     lazy = name == schema.SCENARIOS and not isinstance(ds["weight"].data, np.ndarray)
     encoding = (
-        {str(v): {"zlib": True, "complevel": compression} for v in ds.data_vars if ds[v].ndim}
-        if compression
-        else None
+        {str(v): {"zlib": True, "complevel": compression} for v in ds.data_vars if ds[v].ndim} if compression else None
     )
     with atomic_path(path) as temporary:
         try:

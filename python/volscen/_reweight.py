@@ -63,8 +63,8 @@ def effective_sample_size(weight: npt.ArrayLike) -> FloatArray:
 
 
 def _weights(penalty: FloatArray, beta: float) -> FloatArray:
-    exponent = -beta * (penalty - penalty.min())
-    weight = np.exp(exponent - logsumexp(exponent))
+    # Relative to the smallest penalty the largest term is 1: nothing overflows and the sum is never 0.
+    weight = np.exp(-beta * (penalty - penalty.min()))
     return np.asarray(weight / weight.sum())
 
 
@@ -139,6 +139,7 @@ def weight_dataset(ds: xr.Dataset, beta: Beta, ess_floor: float = ESS_FLOOR) -> 
     betas = np.array([b for _, b in pairs])
     ds.attrs["beta"] = betas if "as_of" in ds.dims else float(betas[0])
     ds.attrs["ess_fraction"] = ess if "as_of" in ds.dims else float(ess)
+    ds.attrs.pop("beta_requested", None)  # of a lazy cube, whose weights are now known
     if beta == "paper":
         ds.attrs["beta_note"] = "one reading of equation (20) of Vuletic and Cont (2024), unverified"
     else:

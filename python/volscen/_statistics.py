@@ -124,7 +124,10 @@ def weighted_quantile(ds: xr.Dataset, name: str, q: npt.ArrayLike) -> xr.DataArr
         reduced = part.isel(scenario=0, drop=True)
         pieces.append(
             xr.DataArray(
-                result, dims=("quantile", *reduced.dims), coords={**reduced.coords, "quantile": levels}, name=name
+                result,
+                dims=("quantile", *reduced.dims),
+                coords={**reduced.coords, "quantile": levels},
+                name=name,
             )
         )
     return pieces[0] if "as_of" not in ds.dims else xr.concat(pieces, dim=ds["as_of"])

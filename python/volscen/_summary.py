@@ -39,7 +39,9 @@ def _one_date(cube: xr.Dataset, beta: float, ess_fraction: float) -> str:
     lines = [f"as of {np.datetime_as_string(cube['as_of'].values, unit='D')}, over {horizon} trading day(s)"]
     if bool(cube["state_clipped"]):
         lines.append("  warning: the starting state lies outside what the generator was fitted on")
-    lines.append("  index loss, % of spot      " + "".join(f"{f'VaR {1 - a:.0%}':>10}{f'ES {1 - a:.0%}':>10}" for a in _LEVELS))
+    lines.append(
+        "  index loss, % of spot      " + "".join(f"{f'VaR {1 - a:.0%}':>10}{f'ES {1 - a:.0%}':>10}" for a in _LEVELS)
+    )
     figures = [
         f"{risk.value_at_risk(-loss, weight, alpha=a):>10.3f}{risk.expected_shortfall(-loss, weight, alpha=a):>10.3f}"
         for a in _LEVELS
@@ -55,7 +57,10 @@ def _one_date(cube: xr.Dataset, beta: float, ess_fraction: float) -> str:
         quantiles = "".join(f"{v:>10.2f}" for v in quantile(values, weight, _QUANTILES))
         lines.append(f"    {tenor:<14}{now:>9.2f}{quantiles}")
     penalty = cube["arbitrage_penalty"].sum("step").values
-    lines.append(f"  arbitrage penalty          mean {penalty.mean():.3g}, weighted mean {weight @ penalty:.3g} (beta {beta:.4g})")
+    lines.append(
+        f"  arbitrage penalty          mean {penalty.mean():.3g}, weighted mean {weight @ penalty:.3g} "
+        f"(beta {beta:.4g})"
+    )
     lines.append(f"  effective sample size      {ess_fraction:.1%} of the scenarios")
     return "\n".join(lines)
 

@@ -39,7 +39,8 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     pass
@@ -52,7 +53,8 @@ def _root(
 def generate(
     out: Annotated[Path, typer.Option(help="NetCDF file to write.")],
     generator: Annotated[
-        Path | None, typer.Option(help="Fitted model, as written by 'volscen fit'. Default: the embedded model.")
+        Path | None,
+        typer.Option(help="Fitted model, as written by 'volscen fit'. Default: the embedded model."),
     ] = None,
     history: Annotated[Path | None, typer.Option(help="History that gives the starting state.")] = None,
     as_of: Annotated[
@@ -142,9 +144,7 @@ def history_build(
     typer.echo(f"wrote {out}: {dates.size} days from {dates[0]} to {dates[-1]}")
 
 
-@app.command(
-    epilog="Example:  volscen fit history.nc --generator pca --until 2020-12-31 --out model.safetensors"
-)
+@app.command(epilog="Example:  volscen fit history.nc --generator pca --until 2020-12-31 --out model.safetensors")
 def fit(
     history: Annotated[Path, typer.Argument(help="History (NetCDF).")],
     out: Annotated[Path, typer.Option(help="Model file to write (.safetensors).")],

@@ -106,9 +106,7 @@ def make_history(
     """
     spot = np.asarray(spot, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):  # bad prices are named by validate() below
-        log_spot = np.log(spot)
-    log_return = np.full(spot.shape, np.nan)
-    log_return[1:] = np.diff(log_spot)
+        log_return = np.r_[np.nan, np.log(spot[1:] / spot[:-1])]
     variables = {
         "implied_vol": (("date", "tau", "moneyness"), np.asarray(implied_vol, dtype=np.float64)),
         "spot": (("date",), spot),
@@ -131,7 +129,11 @@ def make_history(
                 "moneyness": np.asarray(moneyness, dtype=np.float64),
             },
             attrs=schema.base_attributes(
-                schema.HISTORY, title=title, source=source, calendar=calendar, periods_per_year=periods_per_year
+                schema.HISTORY,
+                title=title,
+                source=source,
+                calendar=calendar,
+                periods_per_year=periods_per_year,
             ),
         )
     except ValueError as error:

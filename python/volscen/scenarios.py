@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,13 +126,9 @@ def generate(
         generator = load(generator)
     if not generator.is_fitted:
         raise InputError(f"generator {generator.name!r} is not fitted; call fit(history) first")
-    schema.check_same_grid(
-        generator.tau_, generator.moneyness_, history, f"generator {generator.name!r}"
-    )
+    schema.check_same_grid(generator.tau_, generator.moneyness_, history, f"generator {generator.name!r}")
     dates = history["date"].values[rows]
-    states = [
-        state_at(history, date, n_returns=generator.n_returns, n_surfaces=generator.n_surfaces) for date in dates
-    ]
+    states = [state_at(history, date, n_returns=generator.n_returns, n_surfaces=generator.n_surfaces) for date in dates]
     number = _seed_number(seed)
     plan = _Plan(generator, number, n_scenarios, horizon, dtype)
     ds = _starting_dataset(plan, states, history)
@@ -166,7 +163,7 @@ def _rows(history: xr.Dataset, as_of: Any) -> tuple[list[int], bool]:
     rows = [position(history, date) for date in (as_of if many else [as_of])]
     if not rows:
         raise InputError("as_of is an empty sequence; give at least one date")
-    if any(b <= a for a, b in zip(rows, rows[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(rows)):
         raise InputError("as_of must be strictly increasing; sort it and drop duplicates")
     return rows, many
 
@@ -308,9 +305,7 @@ def _draw_chunk(plan: _Plan, state: State, start: int, stop: int) -> tuple[Array
     return log_return, implied_vol, penalty
 
 
-def _fill_lazily(
-    ds: xr.Dataset, plan: _Plan, states: list[State], size: int, reweight: str | None, beta: Beta
-) -> None:
+def _fill_lazily(ds: xr.Dataset, plan: _Plan, states: list[State], size: int, reweight: str | None, beta: Beta) -> None:
     """Describe the same draws as a dask graph: one task per date and chunk."""
     try:
         import dask
@@ -335,8 +330,6 @@ def _fill_lazily(
     def weigh(phi: Array) -> Array:
         return arbitrage_weights(phi, beta if reweight else 0.0)[0]
 
-    weights = [
-        da.from_delayed(dask.delayed(weigh)(phi.sum(axis=1)), (n,), np.float64) for phi in penalty
-    ]
+    weights = [da.from_delayed(dask.delayed(weigh)(phi.sum(axis=1)), (n,), np.float64) for phi in penalty]
     ds["weight"] = (("as_of", "scenario"), da.stack(weights))
     ds.attrs["beta_requested"] = beta if reweight else 0.0

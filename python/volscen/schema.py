@@ -77,7 +77,16 @@ _DIMS: dict[str, dict[str, tuple[tuple[str, ...], bool]]] = {
     },
 }
 
-_ATTRIBUTES = ("Conventions", "title", "source", "history", "volscen_version", "schema", "calendar", "day_count")
+_ATTRIBUTES = (
+    "Conventions",
+    "title",
+    "source",
+    "history",
+    "volscen_version",
+    "schema",
+    "calendar",
+    "day_count",
+)
 _SCENARIO_ATTRIBUTES = ("generator", "seed", "projected", "periods_per_year", "data_fingerprint")
 
 
@@ -138,7 +147,8 @@ def check_same_grid(tau: npt.ArrayLike, moneyness: npt.ArrayLike, like: xr.Datas
         if own.shape != other.shape or not np.allclose(own, other, rtol=GRID_RTOL, atol=0):
             raise InputError(
                 f"{name} of the history ({other.size} points from {other[0]:.4g} to {other[-1]:.4g}) differs from "
-                f"{what}'s ({own.size} points from {own[0]:.4g} to {own[-1]:.4g}); rebuild the history on that grid or refit"
+                f"{what}'s ({own.size} points from {own[0]:.4g} to {own[-1]:.4g}); "
+                "rebuild the history on that grid or refit"
             )
 
 
@@ -199,7 +209,7 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
             f"not a volscen dataset: attribute schema is {found!r}, known schemas are {sorted(_DIMS)}"
         )
     if found != wanted:
-        raise FileFormatError(f"attribute schema is {found!r} where {wanted!r} is needed")
+        raise FileFormatError(f"not a dataset of schema {wanted!r}: its attribute schema is {found!r}")
     problems = [*_attribute_problems(ds, wanted), *_grid_problems(ds, wanted)]
     for name, (dims, required) in _DIMS[wanted].items():
         if name in ds:

@@ -26,9 +26,7 @@ def _ensemble(
     return x, y, np.full(n, 1 / n) if weight is None else check_weights(weight, n)
 
 
-def energy_score(
-    ensemble: npt.ArrayLike, observation: npt.ArrayLike, weight: npt.ArrayLike | None = None
-) -> float:
+def energy_score(ensemble: npt.ArrayLike, observation: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> float:
     """Fair energy score of a weighted ensemble; lower is better.
 
     Parameters

@@ -111,9 +111,7 @@ class Generator(ABC):
         """Whether :meth:`fit` (or a load) has run."""
         return hasattr(self, "fingerprint_")
 
-    def sample(
-        self, state: State, n: int, horizon: int, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
+    def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw n paths of ``horizon`` steps from a state.
 
         Parameters

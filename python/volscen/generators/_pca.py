@@ -44,7 +44,8 @@ class ScaledPCA(Generator):
     -----
     Mean: ridge regression of each factor on the level scores of the surface and on the last day's factors.
     Scale: log s = V b with V the log realised volatilities (5 and 21 days) and the level scores, by penalised
-    Student-t (5 degrees of freedom) likelihood. The inputs are clipped to the range they had when fitted.
+    Student-t (5 degrees of freedom) likelihood. Inputs and log scales are clipped to the range they had when
+    fitted.
 
     Examples
     --------
@@ -111,6 +112,8 @@ class ScaledPCA(Generator):
                 error = target[:, f] - mean_x @ self.mean_coef_[:, f]
                 self.scale_coef_[:, f] = _fit_log_scale(scale_x, error)
                 scale = np.exp(scale_x @ self.scale_coef_[:, f])
+        log_scale = scale_x @ self.scale_coef_
+        self.log_scale_low_, self.log_scale_high_ = log_scale.min(axis=0), log_scale.max(axis=0)
 
     def update(self, history: xr.Dataset) -> Self:
         """Take the residual pool from the last ``residual_days`` days of ``history``; nothing is refitted."""
@@ -146,7 +149,9 @@ class ScaledPCA(Generator):
 
     def _moments(self, log_return: FloatArray, log_iv: FloatArray) -> tuple[FloatArray, FloatArray]:
         mean_x, scale_x = self._features(self._raw_features(log_return, log_iv))
-        return mean_x @ self.mean_coef_, np.exp(scale_x @ self.scale_coef_)
+        # Each feature may lie in its range and their combination still be unseen: the scale is bounded too.
+        log_scale = np.clip(scale_x @ self.scale_coef_, self.log_scale_low_, self.log_scale_high_)
+        return mean_x @ self.mean_coef_, np.exp(log_scale)
 
     def _step(
         self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
@@ -181,6 +186,8 @@ class ScaledPCA(Generator):
         "feature_high",
         "mean_coef",
         "scale_coef",
+        "log_scale_low",
+        "log_scale_high",
         "residual",
         "rest",
     )

@@ -334,8 +334,8 @@ class VolGAN(Generator):
         fine = (np.abs(next_return) <= _LARGEST) & np.all(np.abs(next_log_iv) <= _LARGEST, axis=1)
         if not np.all(fine):
             raise FitError(
-                f"{int(np.sum(~fine))} of {len(fine)} simulated paths left the range of floating-point numbers: "
-                "the network is of no use this far from its training days; use a shorter horizon or refit"
+                f"{np.sum(~fine)} of {len(fine)} simulated paths left the range of floating-point numbers; "
+                "use a shorter horizon or refit"
             )
         return next_return, next_log_iv
 

@@ -198,5 +198,9 @@ def simulate_market(
         calendar="weekdays",
         periods_per_year=_DAYS_A_YEAR,
     )
-    history["state"] = (("date", "factor"), states, {"long_name": "true state of the simulation", "units": "1"})
+    history["state"] = (
+        ("date", "factor"),
+        states,
+        {"long_name": "true state of the simulation", "units": "1"},
+    )
     return history.assign_coords(factor=["log_short_variance", "log_long_variance", "skew"])

@@ -1,0 +1,197 @@
+"""The command line, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import volscen
+from volscen.sources.simulate import simulate_market
+
+
+def volscen_command(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "volscen.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    volscen.write(simulate_market("A", 300, seed=1), folder / "history.nc")
+    return folder
+
+
+def test_bare_generate(tmp_path):
+    done = volscen_command("generate", "--out", "scenarios.nc", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in (
+        "SIMULATED",
+        "VaR 95%",
+        "ES 99%",
+        "at-the-money vol",
+        "arbitrage penalty",
+        "effective sample size",
+    ):
+        assert word in done.stdout
+    assert volscen.read(tmp_path / "scenarios.nc").sizes["scenario"] == 10_000
+    assert os.listdir(tmp_path) == ["scenarios.nc"]
+
+
+def test_the_summary_prints_the_weighted_figures(tmp_path):
+    done = volscen_command("generate", "--out", "s.nc", "--seed", 3, "-n", 500, cwd=tmp_path)
+    cube = volscen.read(tmp_path / "s.nc")
+    loss = 100 * (1 - cube.spot.values[:, 0] / float(cube.spot0))
+    value = volscen.risk.value_at_risk(-loss, cube.weight.values, alpha=0.05)
+    assert f"{value:.3f}" in done.stdout
+    fifth = volscen.weighted_quantile(cube, "implied_vol", 0.05).sel(moneyness=1, method="nearest")
+    assert f"{100 * float(fifth.isel(quantile=0, step=0, tau=0)):.2f}" in done.stdout
+    assert atm.size == 500
+
+
+def test_fit_generate_info(files, tmp_path):
+    done = volscen_command(
+        "fit", files / "history.nc", "--generator", "pca", "--until", "2001-01-01", "--out", tmp_path / "m.safetensors",
+        "--option", "residual_days=100",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    model = volscen.load(tmp_path / "m.safetensors")
+    assert model.parameters()["residual_days"] == 100
+    assert model.period_[1] == "2001-01-01"
+    dates = volscen.read(files / "history.nc").date.values[[280, 290]].astype("datetime64[D]")
+    done = volscen_command(
+        "generate", "--generator", tmp_path / "m.safetensors", "--history", files / "history.nc", "--as-of", dates[0],
+        "--as-of", dates[1], "-n", 200, "--horizon", 3, "--seed", 1, "--out", tmp_path / "s.nc", "--dtype", "float64",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    cube = volscen.read(tmp_path / "s.nc")
+    assert dict(cube.sizes) == {"as_of": 2, "scenario": 200, "step": 3, "tau": 8, "moneyness": 10}
+    for file, words in (
+        (tmp_path / "s.nc", ["scenarios/1", "scenario 200"]),
+        (files / "history.nc", ["history/1", "2000-01-03"]),
+        (tmp_path / "m.safetensors", ["generator pca", "residual_days"]),
+    ):
+        done = volscen_command("info", file)
+        assert done.returncode == 0, done.stderr
+        assert all(word in done.stdout for word in words)
+
+
+def test_hedge(tmp_path):
+    volscen_command("generate", "--out", "s.nc", "--seed", 1, "-n", 2000, cwd=tmp_path)
+    pd.DataFrame(
+        {"type": ["call", "put"], "moneyness": [1.0, 1.0], "tau": [0.25, 0.25], "quantity": [1.0, 1.0]}
+    ).to_csv(tmp_path / "p.csv", index=False)
+    pd.DataFrame(
+        {
+            "type": ["underlying", "call"],
+            "moneyness": [np.nan, 1.0],
+            "tau": [np.nan, 0.4],
+            "quantity": [1.0, 1.0],
+        }
+    ).to_csv(tmp_path / "i.csv", index=False)
+    done = volscen_command(
+        "hedge", "s.nc", "--portfolio", "p.csv", "--instruments", "i.csv", "--method", "regression", "--out", "h.nc",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "R-squared" in done.stdout
+    assert volscen.read(tmp_path / "h.nc").sizes["instrument"] == 2
+
+
+def test_history_build(tmp_path):
+    """Exact quotes of a flat 20% surface come back as 20%."""
+    rows = []
+    for date in pd.bdate_range("2024-01-02", periods=3):
+        for days in (30, 60, 90):
+            tau, forward = days / 365, 100.0
+            for strike in np.arange(80.0, 121.0, 2.5):
+                for kind in "CP":
+                    price = float(volscen.black.price(forward, strike, tau, 0.2, kind == "C"))
+                    rows.append((date, date + pd.Timedelta(days=days), strike, kind, price))
+    pd.DataFrame(rows, columns=["date", "expiry", "strike", "type", "close"]).to_csv(tmp_path / "q.csv", index=False)
+    done = volscen_command(
+        "history", "build", "q.csv", "--days", "35,60,85", "--moneyness", "0.9,1,1.1", "--columns",
+        "price=close,option_type=type", "--out", "h.nc", "--report", "report.csv", "--num-workers", 1, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    history = volscen.read(tmp_path / "h.nc")
+    np.testing.assert_allclose(history.implied_vol, 0.2, atol=2e-4)
+    assert len(pd.read_csv(tmp_path / "report.csv")) == 3
+    assert "days dropped: 0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("generate", "--out", "absent/s.nc"), 1, "No such file"),
+        (("generate", "--out", "s.txt"), 1, ".nc"),
+        (("generate",), 2, "--out"),
+        (("generate", "--out", "s.nc", "-n", "0"), 1, "n_scenarios"),
+        (("generate", "--out", "s.nc", "-n", "many"), 2, "many"),
+        (("generate", "--out", "s.nc", "--beta", "big"), 1, "--beta"),
+        (("generate", "--out", "s.nc", "--history", "absent.nc"), 1, "absent.nc"),
+        (("generate", "--out", "s.nc", "--generator", "absent.safetensors"), 1, "history is needed"),
+        (("info", "absent.nc"), 1, "no such file"),
+        (("info", "text.nc"), 1, "not a readable"),
+        (("fit", "text.nc", "--out", "m.safetensors"), 1, "not a readable"),
+        (("frobnicate",), 2, "frobnicate"),
+        (("history", "build", "absent.csv", "--out", "h.nc"), 1, "--days"),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_no_file(tmp_path, arguments, code, words):
+    (tmp_path / "text.nc").write_text("hello")
+    done = volscen_command(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert os.listdir(tmp_path) == ["text.nc"]
+
+
+def test_bad_option_of_a_generator(files, tmp_path):
+    done = volscen_command("fit", files / "history.nc", "--out", tmp_path / "m.safetensors", "--option", "colour=red")
+    assert done.returncode == 1
+    assert "colour" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("generate",), ("history",), ("history", "build"), ("fit",), ("hedge",), ("info",)]
+)
+def test_help(command):
+    done = volscen_command(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    if command and command != ("history",):
+        assert "Example" in done.stdout
+
+
+def test_version():
+    assert volscen_command("--version").stdout.strip() == f"volscen {volscen.__version__}"
+
+
+def test_interrupt_leaves_no_file(files, tmp_path):
+    """Ctrl-C during a long training: exit code 130, no traceback, no half-written model."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "volscen.cli", "fit", str(files / "history.nc"), "--generator", "volgan", "--option",
+         "epochs=1000000", "--out", str(tmp_path / "m.safetensors")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    time.sleep(12)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,79 @@
+"""Assembling histories and reading states from them."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import pytest
+
+import volscen
+from volscen.errors import FileFormatError, InputError
+from volscen.history import position, state_at
+
+DATES = np.array(["2024-01-02", "2024-01-03", "2024-01-05"], "datetime64[D]")
+
+
+def make(**changes):
+    arguments = {
+        "date": DATES,
+        "tau": [0.25, 0.5],
+        "moneyness": [0.9, 1.0, 1.1],
+        "implied_vol": np.linspace(0.1, 0.3, 18).reshape(3, 2, 3),
+        "spot": [100.0, 102.0, 99.0],
+    } | changes
+    return volscen.make_history(**arguments)
+
+
+def test_returns_lead_into_their_date():
+    history = make()
+    assert np.isnan(history.log_return[0])
+    np.testing.assert_allclose(history.log_return[1:], np.log([1.02, 99 / 102]), rtol=2e-14)
+
+
+def test_state_holds_what_is_known_at_as_of():
+    history = make(forward=np.full((3, 2), 101.0), discount_factor=np.full((3, 2), 0.99))
+    for as_of in ("2024-01-03", np.datetime64("2024-01-03"), datetime.date(2024, 1, 3)):
+        state = state_at(history, as_of, n_returns=1, n_surfaces=2)
+        np.testing.assert_array_equal(state.log_return, history.log_return.values[1:2])
+        np.testing.assert_array_equal(state.log_iv, np.log(history.implied_vol.values[:2]))
+        assert state.spot == 102.0
+        assert state.forward.tolist() == [101.0, 101.0]
+        assert state.discount_factor.tolist() == [0.99, 0.99]
+
+
+def test_too_few_dates_before_as_of():
+    with pytest.raises(InputError, match="holds 1 dates before as_of 2024-01-03, the generator needs 2"):
+        state_at(make(), "2024-01-03", n_returns=2)
+
+
+def test_absent_date_names_the_nearest():
+    with pytest.raises(InputError, match="nearest date it holds is 2024-01-05"):
+        position(make(), "2024-02-01")
+    with pytest.raises(InputError, match="NaT"):
+        position(make(), np.datetime64("NaT"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"date": DATES[[0, 1, 1]]}, "date must be strictly increasing"),
+        ({"date": DATES[[1, 0, 2]]}, "date must be strictly increasing"),
+        ({"tau": [0.5, 0.25]}, "tau must be strictly increasing"),
+        ({"moneyness": [0.9, 1.0, 1.0]}, "moneyness must be strictly increasing"),
+        ({"moneyness": [-0.9, 1.0, 1.1]}, "moneyness must hold positive"),
+        ({"tau": [0.25, np.nan]}, "tau must hold positive"),
+        ({"implied_vol": np.full((3, 2, 3), np.nan)}, "implied_vol holds NaN"),
+        ({"implied_vol": np.zeros((3, 2, 3))}, "not positive"),
+        ({"spot": [100.0, -1.0, 99.0]}, "spot"),
+        ({"spot": [100.0, np.nan, 99.0]}, "spot"),
+    ],
+)
+def test_bad_histories(changes, message):
+    with pytest.raises(FileFormatError, match=message):
+        make(**changes)
+
+
+def test_shapes_that_do_not_fit():
+    with pytest.raises(InputError, match="do not fit"):
+        make(spot=[1.0, 2.0])
