@@ -1,0 +1,514 @@
+"""Revaluation of instruments on every scenario: remaining time, carried forward, discounting, volatility.
+
+A contract keeps its own market volatility. What a scenario changes is the surface under it, so the
+difference between the contract's volatility and the surface is fixed at the start and added to the scenario's
+surface where the contract then lies.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy.special import ndtri
+
+from volscen import black, schema
+from volscen._instruments import Instrument, Option, Underlying
+from volscen.errors import InputError
+from volscen.surface._interpolate import interpolate_vol, is_off_grid, slice_at, vol_on_slice
+
+__all__ = [
+    "VOL_FLOOR",
+    "Contracts",
+    "Revaluation",
+    "RevaluationWarning",
+    "StartingState",
+    "resolve",
+    "revalue",
+]
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Lowest volatility a contract is valued at; scenarios that would fall below are counted and warned about.
+VOL_FLOOR = 1e-3
+
+DAYS_PER_YEAR = 365.0
+
+#: Scenarios times instruments valued at once: what fits the cache, not the memory, sets it.
+_BLOCK = 1 << 17
+
+#: Remaining years below which an option counts as expired (under a second: rounding of day counts).
+_EXPIRED = 1e-8
+
+
+class RevaluationWarning(UserWarning):
+    """A valuation had to be bounded; the message counts where."""
+
+
+@dataclass(frozen=True)
+class StartingState:
+    """Prices and curves at ``as_of``, as a scenario dataset carries them."""
+
+    as_of: np.datetime64 | None
+    spot: float
+    tau: FloatArray
+    moneyness: FloatArray
+    implied_vol: FloatArray
+    log_carry: FloatArray
+    log_discount: FloatArray
+
+    @classmethod
+    def of(cls, ds: xr.Dataset) -> Self:
+        """Read the starting state of a dataset of one date."""
+        spot = float(ds["spot0"])
+        return cls(
+            as_of=np.datetime64(ds["as_of"].values, "D") if "as_of" in ds.coords else None,
+            spot=spot,
+            tau=ds["tau"].values.astype(np.float64),
+            moneyness=ds["moneyness"].values.astype(np.float64),
+            implied_vol=ds["implied_vol0"].transpose("tau", "moneyness").values.astype(np.float64),
+            log_carry=np.log(ds["forward0"].values.astype(np.float64) / spot),
+            log_discount=np.log(ds["discount_factor0"].values.astype(np.float64)),
+        )
+
+    def carry(self, tau: FloatArray) -> FloatArray:
+        """Forward over spot, F/S."""
+        return np.asarray(np.exp(self._curve(self.log_carry, tau)))
+
+    def discount_factor(self, tau: FloatArray) -> FloatArray:
+        """Price of one unit paid after ``tau`` years."""
+        return np.asarray(np.exp(self._curve(self.log_discount, tau)))
+
+    def _curve(self, log_values: FloatArray, tau: FloatArray) -> FloatArray:
+        # Linear in tau from (0, 0); after the last maturity the average rate to it goes on.
+        inside = np.interp(tau, np.concatenate([[0.0], self.tau]), np.concatenate([[0.0], log_values]))
+        return np.asarray(np.where(tau > self.tau[-1], log_values[-1] * tau / self.tau[-1], inside))
+
+
+@dataclass(frozen=True)
+class Contracts:
+    """Instruments with strike, maturity and volatility fixed against a starting state; arrays of shape (n,).
+
+    For the underlying every number is NaN except ``basis`` (0), and ``is_option`` is False.
+    """
+
+    labels: tuple[str, ...]
+    is_option: npt.NDArray[np.bool_]
+    is_call: npt.NDArray[np.bool_]
+    strike: FloatArray
+    tau: FloatArray
+    moneyness: FloatArray
+    implied_vol: FloatArray
+    basis: FloatArray
+    off_grid: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, instruments: Sequence[Instrument], start: StartingState) -> Self:
+        """Fix every instrument against a starting state."""
+        n = len(instruments)
+        is_option = np.array([isinstance(i, Option) for i in instruments])
+        is_call = np.zeros(n, dtype=bool)
+        tau, strike, vol, delta = (np.full(n, np.nan) for _ in range(4))
+        for i, instrument in enumerate(instruments):
+            if isinstance(instrument, Option):
+                is_call[i] = instrument.is_call
+                tau[i] = _years(instrument, start)
+                vol[i] = np.nan if instrument.implied_vol is None else instrument.implied_vol
+                delta[i] = np.nan if instrument.delta is None else abs(instrument.delta)
+                strike[i] = _given_strike(instrument, start, tau[i])
+        forward = np.full(n, np.nan)
+        forward[is_option] = start.spot * start.carry(tau[is_option])
+        by_delta = np.flatnonzero(~np.isnan(delta))
+        strike[by_delta] = forward[by_delta] * _delta_moneyness(
+            delta[by_delta], is_call[by_delta], tau[by_delta], vol[by_delta], start
+        )
+        moneyness = strike / forward
+        options = np.flatnonzero(is_option)
+        surface = np.full(n, np.nan)
+        surface[options] = interpolate_vol(
+            start.implied_vol, start.tau, start.moneyness, tau[options], moneyness[options]
+        )
+        vol = np.where(np.isnan(vol), surface, vol)
+        return cls(
+            labels=_unique([i.label for i in instruments]),
+            is_option=is_option,
+            is_call=is_call,
+            strike=strike,
+            tau=tau,
+            moneyness=moneyness,
+            implied_vol=vol,
+            basis=np.where(is_option, vol - surface, 0.0),
+            off_grid=is_option & is_off_grid(start.tau, start.moneyness, tau, moneyness),
+        )
+
+
+def resolve(instrument: Instrument, ds: xr.Dataset) -> Instrument:
+    """Fix an option's strike, time to expiry and volatility against the starting state of a scenario dataset.
+
+    Parameters
+    ----------
+    instrument : Option or Underlying
+        As the user names it.
+    ds : xarray.Dataset
+        Scenarios of one date.
+
+    Returns
+    -------
+    Option or Underlying
+        An option with ``strike``, ``tau`` and ``implied_vol`` and nothing else; the underlying unchanged.
+
+    Raises
+    ------
+    InputError
+        If the option has expired at ``as_of``, or ``ds`` holds several dates.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> cube = volscen.generate(n_scenarios=1000, seed=1)
+    >>> option = volscen.portfolio.resolve(volscen.Option("put", delta=-0.25, tau=0.25), cube)
+    >>> option.strike < float(cube.spot0)
+    True
+    """
+    contract = Contracts.of([_instrument(instrument)], StartingState.of(one_date(ds)))
+    if isinstance(instrument, Underlying):
+        return instrument
+    return replace(
+        instrument,
+        strike=float(contract.strike[0]),
+        tau=float(contract.tau[0]),
+        implied_vol=float(contract.implied_vol[0]),
+        moneyness=None,
+        strike_over_spot=None,
+        delta=None,
+        expiry=None,
+    )
+
+
+class Revaluation:
+    """Values of instruments at the start and, block by block, on the scenarios of a dataset."""
+
+    def __init__(
+        self, ds: xr.Dataset, instruments: Sequence[Instrument], *, elapsed_days: npt.ArrayLike | None = None
+    ) -> None:
+        self.start = StartingState.of(ds)
+        self.contracts = Contracts.of([_instrument(i) for i in instruments], self.start)
+        self.spot = ds["spot"].transpose("scenario", "step").values.astype(np.float64)
+        self.weight = ds["weight"].values.astype(np.float64)
+        self.elapsed = elapsed_days_of(ds, self.start.as_of, elapsed_days)
+        self._surfaces = ds["implied_vol"].transpose("step", "scenario", "tau", "moneyness")
+
+    def at_start(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Value, spot delta and vega of one unit of each instrument at ``as_of``, each of shape (n,)."""
+        c = self.contracts
+        value, delta, vega = np.full(c.tau.size, self.start.spot), np.ones(c.tau.size), np.zeros(c.tau.size)
+        o = c.is_option
+        carry, discount = self.start.carry(c.tau[o]), self.start.discount_factor(c.tau[o])
+        arguments = (self.start.spot * carry, c.strike[o], c.tau[o], c.implied_vol[o])
+        value[o] = black.price(*arguments, c.is_call[o], discount)
+        delta[o] = carry * black.delta(*arguments, c.is_call[o], discount)  # the forward moves with the spot
+        vega[o] = black.vega(*arguments, discount_factor=discount)
+        return value, delta, vega
+
+    def on_step(self, step: int) -> StepValues:
+        """Prepare the valuation of all scenarios of one step (position, not label)."""
+        return StepValues(self, step, self._surfaces.isel(step=step).values)
+
+
+class StepValues:
+    """Values on the scenarios of one step, computed for any subset of the instruments."""
+
+    def __init__(self, owner: Revaluation, step: int, surfaces: npt.NDArray[np.floating]) -> None:
+        self._owner, self._step, self._surfaces = owner, step, surfaces
+        self._log_spot = np.log(owner.spot[:, step])
+        self.remaining = owner.contracts.tau - owner.elapsed[step] / DAYS_PER_YEAR
+        n = owner.contracts.tau.size
+        #: Per instrument valued so far: scenarios at the volatility floor; weight of those off the grid.
+        self.floored = np.zeros(n, dtype=np.int64)
+        self.off_grid_weight = np.zeros(n)
+
+    def values(self, columns: npt.NDArray[np.intp]) -> FloatArray:
+        """Value of one unit of each instrument in ``columns``, shape (scenario, len(columns))."""
+        c = self._owner.contracts
+        out = np.empty((self._log_spot.size, columns.size))
+        settled = c.is_option[columns] & (self.remaining[columns] <= _EXPIRED)
+        for position in np.flatnonzero(~c.is_option[columns]):
+            out[:, position] = self._owner.spot[:, self._step]
+        for position in np.flatnonzero(settled):
+            out[:, position] = self._settlement(columns[position])
+        live = np.flatnonzero(c.is_option[columns] & ~settled)
+        width = max(1, _BLOCK // self._log_spot.size)
+        remaining = self.remaining[columns]
+        for tau in np.unique(remaining[live]):
+            slices = slice_at(self._surfaces, self._owner.start.tau, float(tau))
+            same = live[remaining[live] == tau]
+            for first in range(0, same.size, width):
+                part = same[first : first + width]
+                out[:, part] = self._live_values(columns[part], float(tau), slices)
+        return out
+
+    def _live_values(self, columns: npt.NDArray[np.intp], tau: float, slices: FloatArray) -> FloatArray:
+        start, c = self._owner.start, self._owner.contracts
+        log_carry = float(np.log(start.carry(np.asarray(tau))))
+        log_moneyness = np.log(c.strike[columns]) - log_carry - self._log_spot[:, None]
+        edges = np.log(start.moneyness)
+        vol = vol_on_slice(slices, edges, log_moneyness)
+        vol += c.basis[columns]
+        low = vol < VOL_FLOOR
+        if low.any():
+            self.floored[columns] = low.sum(axis=0)
+            np.maximum(vol, VOL_FLOOR, out=vol)
+        outside = (log_moneyness < edges[0]) | (log_moneyness > edges[-1])
+        outside |= is_off_grid(start.tau, start.moneyness, tau, start.moneyness[0])
+        self.off_grid_weight[columns] = self._owner.weight @ outside
+        forward = self._owner.spot[:, self._step] * np.exp(log_carry)
+        return black.price(
+            forward[:, None],
+            c.strike[columns],
+            tau,
+            vol,
+            c.is_call[columns],
+            float(start.discount_factor(np.asarray(tau))),
+        )
+
+    def _settlement(self, column: np.intp) -> FloatArray:
+        # At the first step on or after the expiry, and kept as cash without interest from there.
+        owner = self._owner
+        c = owner.contracts
+        step = int(np.argmax(owner.elapsed / DAYS_PER_YEAR >= c.tau[column] - _EXPIRED))
+        payoff = owner.spot[:, step] - c.strike[column]
+        return np.asarray(np.maximum(payoff if c.is_call[column] else -payoff, 0.0))
+
+
+def revalue(
+    ds: xr.Dataset, instruments: Sequence[Instrument], *, elapsed_days: npt.ArrayLike | None = None
+) -> xr.Dataset:
+    """Value one unit of each instrument at the start and on every scenario and step.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Scenarios of one date, following ``volscen/scenarios/1``.
+    instruments : sequence of Option or Underlying
+        What to value.
+    elapsed_days : float or array_like, shape (step,), optional
+        Calendar days from ``as_of`` to each step. Default: weekdays are counted from ``as_of`` (exchange
+        holidays are not known), so that a Friday's next step lies 3 days ahead.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``value(scenario, step, instrument)``; at the start ``value0(instrument)``, ``delta(instrument)`` (per
+        unit of spot) and ``vega(instrument)`` (per 1.00 of volatility); ``extrapolated_weight(step,
+        instrument)``, the weight of the scenarios in which the contract lies off the surface's grid;
+        ``vol_floored(step, instrument)``, the number of scenarios bounded at ``VOL_FLOOR``; ``weight``.
+        Coordinates of ``instrument``: its label, ``strike``, ``tau`` and ``contract_vol`` as fixed against
+        the start (NaN for the underlying), and ``extrapolated``, whether it lies off the grid at the start or
+        in any scenario that has weight.
+
+    Warns
+    -----
+    RevaluationWarning
+        If volatilities fell below the floor, which a contract's volatility far below the surface can cause.
+
+    Raises
+    ------
+    InputError
+        If ``ds`` holds several dates, an option has expired at ``as_of``, or ``elapsed_days`` does not fit.
+
+    Notes
+    -----
+    With t the remaining time and S the scenario's spot: forward F = S * F0(t)/S0 and discount factor D(t),
+    both log-linear in t through 1 at t = 0, with a constant average rate after the last maturity. Volatility
+    is the contract's own at the start plus the change of the surface between where the contract lay and where
+    it now lies, sigma0 + [surface(t, K/F) - surface0(t0, K/F0)], by the rule of ``interpolate_vol``. The
+    price is Black (1976). An option that expires within the horizon settles at its intrinsic value at the
+    spot of the first step on or after the expiry and stays at that value.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> cube = volscen.generate(n_scenarios=1000, seed=1)
+    >>> call = volscen.Option("call", moneyness=1, tau=0.25)
+    >>> volscen.portfolio.revalue(cube, [volscen.Underlying(), call]).value.dims
+    ('scenario', 'step', 'instrument')
+    """
+    if not instruments:
+        raise InputError("instruments is empty; give at least one")
+    work = Revaluation(one_date(ds), instruments, elapsed_days=elapsed_days)
+    c = work.contracts
+    n_scenarios, n_steps = work.spot.shape
+    n = c.tau.size
+    value = np.empty((n_scenarios, n_steps, n))
+    extrapolated_weight, floored = np.empty((n_steps, n)), np.empty((n_steps, n), dtype=np.int64)
+    columns = np.arange(n)
+    for step in range(n_steps):
+        values = work.on_step(step)
+        value[:, step] = values.values(columns)
+        extrapolated_weight[step] = values.off_grid_weight
+        floored[step] = values.floored
+    warn_floored(c, floored.sum(axis=0))
+    value0, delta, vega = work.at_start()
+    out = xr.Dataset(
+        {
+            "value": (("scenario", "step", "instrument"), value, _units("value of one unit", "currency")),
+            "value0": ("instrument", value0, _units("value of one unit at the start", "currency")),
+            "delta": ("instrument", delta, _units("change in value per unit of spot", "1")),
+            "vega": ("instrument", vega, _units("change in value per 1.00 of volatility", "currency")),
+            "extrapolated_weight": (
+                ("step", "instrument"),
+                extrapolated_weight,
+                _units("weight of the scenarios valued off the surface's grid", "1"),
+            ),
+            "vol_floored": (
+                ("step", "instrument"),
+                floored,
+                _units("scenarios bounded at the volatility floor", "1"),
+            ),
+            "weight": ("scenario", work.weight, dict(ds["weight"].attrs)),
+        },
+        coords={
+            **contract_coordinates(c),
+            "elapsed_days": ("step", work.elapsed, _units("calendar days since as_of", "day")),
+            "extrapolated": ("instrument", c.off_grid | (extrapolated_weight > 0).any(axis=0)),
+            **{name: ds[name] for name in ("scenario", "step", "as_of") if name in ds.coords},
+        },
+    )
+    return out
+
+
+def contract_coordinates(c: Contracts) -> dict[str, tuple[str, npt.ArrayLike, dict[str, str]]]:
+    """Coordinates that say what each instrument is."""
+    return {
+        "instrument": ("instrument", np.array(c.labels, dtype=object), {"long_name": "instrument"}),
+        "strike": ("instrument", c.strike, _units("strike; NaN for the underlying", "currency")),
+        "tau": ("instrument", c.tau, _units("time to expiry at the start; NaN for the underlying", "year")),
+        "contract_vol": (
+            "instrument",
+            c.implied_vol,
+            _units("volatility at the start; NaN for the underlying", "1"),
+        ),
+    }
+
+
+def warn_floored(c: Contracts, floored: npt.NDArray[np.int64], *, stacklevel: int = 3) -> None:
+    """Warn when volatilities were bounded, naming the instruments and counting scenarios."""
+    if floored.any():
+        counts = ", ".join(f"{c.labels[i]} ({floored[i]})" for i in np.flatnonzero(floored)[:5])
+        warnings.warn(
+            f"volatility fell below {VOL_FLOOR} and was kept there, in scenarios of: {counts}; the "
+            "implied_vol of these contracts lies far below the surface",
+            RevaluationWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def elapsed_days_of(ds: xr.Dataset, as_of: np.datetime64 | None, elapsed_days: npt.ArrayLike | None) -> FloatArray:
+    """Calendar days from ``as_of`` to each step, given or counted in weekdays."""
+    n = ds.sizes["step"]
+    if elapsed_days is not None:
+        days = np.atleast_1d(np.asarray(elapsed_days, dtype=np.float64))
+        if days.shape != (n,):
+            raise InputError(f"elapsed_days must give one number for each of the {n} steps, not shape {days.shape}")
+        if not np.all(np.isfinite(days)) or np.any(days < 0) or np.any(np.diff(days) < 0):
+            raise InputError("elapsed_days must be finite, non-negative and not decreasing")
+        return days
+    steps = np.array(step_labels(ds))
+    per_year = float(ds.attrs["periods_per_year"])
+    if per_year == 365:
+        return steps.astype(np.float64)
+    if not 240 <= per_year <= 262:
+        raise InputError(
+            f"the scenarios take {per_year:g} steps a year, which are no trading days; give elapsed_days, "
+            "calendar days from as_of to each step"
+        )
+    if as_of is None:
+        raise InputError("ds has no coordinate as_of to count days from; assign it or give elapsed_days")
+    ends = np.busday_offset(as_of, steps, roll="backward")
+    return (ends - as_of).astype(np.float64)
+
+
+def step_labels(ds: xr.Dataset) -> list[int]:
+    """Trading days ahead of each step; 1, 2, ... where the dataset does not say."""
+    return [int(step) for step in ds["step"].values] if "step" in ds.coords else list(range(1, ds.sizes["step"] + 1))
+
+
+def _units(long_name: str, units: str) -> dict[str, str]:
+    return {"long_name": long_name, "units": units}
+
+
+def _instrument(instrument: object) -> Instrument:
+    if not isinstance(instrument, Option | Underlying):
+        raise InputError(f"instruments must be volscen.Option or volscen.Underlying, not {instrument!r}")
+    return instrument
+
+
+def one_date(ds: xr.Dataset) -> xr.Dataset:
+    """Refuse what is not a scenario dataset of one date."""
+    if "as_of" in ds.dims:
+        raise InputError(f"ds holds {ds.sizes['as_of']} dates; pass one of them: ds.isel(as_of=0) or ds.sel(as_of=...)")
+    schema.validate(ds, schema=schema.SCENARIOS)
+    if ds.chunks:
+        # A lazy cube lacks these two attributes until something computes it; nothing here reads them.
+        known = {"beta": np.nan, "ess_fraction": np.nan} | ds.attrs
+        ds = schema.validate(ds.compute().assign_attrs(known))
+    return ds
+
+
+def _unique(labels: list[str]) -> tuple[str, ...]:
+    seen: dict[str, int] = {}
+    out = []
+    for label in labels:
+        seen[label] = seen.get(label, 0) + 1
+        out.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
+    return tuple(out)
+
+
+def _years(option: Option, start: StartingState) -> float:
+    if option.tau is not None:
+        return option.tau
+    if start.as_of is None:
+        raise InputError(f"{option.label}: ds has no coordinate as_of to count days from; assign it or give tau")
+    expiry = np.asarray(option.expiry, dtype="datetime64[D]")
+    days = float((expiry - start.as_of).astype(np.int64))
+    if days <= 0:
+        raise InputError(f"{option.label} has expired at as_of {start.as_of}; drop it")
+    return days / DAYS_PER_YEAR
+
+
+def _given_strike(option: Option, start: StartingState, tau: float) -> float:
+    if option.strike is not None:
+        return option.strike
+    if option.strike_over_spot is not None:
+        return option.strike_over_spot * start.spot
+    if option.moneyness is not None:
+        return option.moneyness * start.spot * float(start.carry(np.asarray(tau)))
+    return np.nan  # by delta: solved for all at once
+
+
+def _delta_moneyness(
+    delta: FloatArray, is_call: npt.NDArray[np.bool_], tau: FloatArray, vol: FloatArray, start: StartingState
+) -> FloatArray:
+    """K/F at which the forward delta is ``delta`` in size, on the starting surface or at a volatility given.
+
+    d1 = -k/s + s/2 with s = sigma sqrt(tau), so a root of d1(k) = x satisfies k = s^2/2 - x s; over the range
+    of volatilities of the surface that bounds k on both sides, and bisection needs nothing else.
+    """
+    if delta.size == 0:
+        return delta
+    x = np.where(is_call, ndtri(delta), -ndtri(delta))
+    high_vol = np.where(np.isnan(vol), start.implied_vol.max(), vol)
+    s = high_vol * np.sqrt(tau)
+    low, high = -np.abs(x) * s, s * s / 2 + np.abs(x) * s
+    for _ in range(60):
+        k = (low + high) / 2
+        surface = interpolate_vol(start.implied_vol, start.tau, start.moneyness, tau, np.exp(k))
+        s = np.where(np.isnan(vol), surface, vol) * np.sqrt(tau)
+        too_low = s * s / 2 - x * s > k
+        low, high = np.where(too_low, k, low), np.where(too_low, high, k)
+    return np.asarray(np.exp((low + high) / 2))

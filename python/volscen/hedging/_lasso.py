@@ -1,0 +1,154 @@
+"""LASSO selects the hedging instruments, least squares refits their ratios (LASSO-OLS).
+
+Instruments and portfolio are standardised by their weighted standard deviations, so that the penalty has no
+unit: with b the standardised ratios it is
+
+    1/2 sum_j w_j (y_j - sum_i b_i x_ij)^2 + alpha sum_i |b_i|,
+
+the intercept is free, alpha = 0 keeps every instrument and alpha = 1 drops them all, whatever the currency or
+the size of the portfolio.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+
+from volscen.errors import FitError, InputError
+from volscen.hedging._base import Alpha, HedgeProblem, HedgeSolution
+from volscen.hedging._regression import RANK_TOLERANCE, Standardised, least_squares, solve, triangle
+
+__all__ = ["GRID", "lasso"]
+
+FloatArray = npt.NDArray[np.float64]
+Support = npt.NDArray[np.intp]
+
+#: Penalties tried by Vuletic and Cont (2024), section 5.5.
+GRID = np.linspace(0, 1, 11)
+
+#: Share of the portfolio's variance that ``alpha="grid"`` gives up for fewer instruments.
+R_SQUARED_LOSS = 1e-3
+
+#: Folds, and penalties per path from the largest useful one down to this share of it, of ``alpha="cv"``.
+FOLDS = 5
+PATH_SIZE = 50
+PATH_END = 1e-3
+
+
+def lasso(problem: HedgeProblem, alpha: Alpha) -> HedgeSolution:
+    """Select instruments at a penalty given, by the paper's grid, or by cross-validation; then refit."""
+    data = Standardised.of(problem)
+    factor = triangle(data)[1:, 1:]
+    largest = float(np.abs(factor[:, :-1].T @ factor[:, -1]).max())
+    if alpha is None or alpha == "grid":
+        chosen = _by_grid(factor)
+    elif alpha == "cv":
+        chosen = _by_cross_validation(data, largest)
+    else:
+        chosen = _penalty(alpha)
+    columns = supports(factor, np.array([chosen]))[0]
+    if columns.size == 0:
+        raise InputError(f"alpha={chosen:.4g} selects no instrument; choose it below {largest:.4g}")
+    return least_squares(problem, data, columns, alpha=chosen)
+
+
+def supports(factor: FloatArray, alphas: FloatArray) -> list[Support]:
+    """Instruments that LASSO keeps at each penalty, from a centred triangular factor."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import lasso_path
+
+    x, y = factor[:, :-1], factor[:, -1]
+    everything = np.arange(x.shape[1])
+    out = [everything] * alphas.size  # no penalty: coordinate descent would be least squares done badly
+    penalised = np.flatnonzero(alphas > 0)
+    if penalised.size == 0:
+        return out
+    descending = penalised[np.argsort(-alphas[penalised], kind="stable")]
+    # scikit-learn divides the squared error by the number of rows; the weights here already sum to 1.
+    root = np.sqrt(x.shape[0])
+    x, y = np.asfortranarray(root * x), root * y
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            _, coefficients, _ = lasso_path(
+                x, y, alphas=alphas[descending], precompute=x.T @ x, Xy=x.T @ y, tol=1e-7, max_iter=100_000
+            )
+        except ConvergenceWarning:
+            raise FitError(
+                "LASSO did not converge on these instruments, which move nearly together; give a larger "
+                "alpha or fewer instruments"
+            ) from None
+    for column, position in enumerate(descending):
+        out[position] = np.flatnonzero(coefficients[:, column])
+    return out
+
+
+def _penalty(alpha: Alpha) -> float:
+    try:
+        value = float(alpha)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        value = np.nan
+    if not 0 <= value < np.inf:
+        raise InputError(f"alpha must be a non-negative number, 'grid' or 'cv', not {alpha!r}")
+    return value
+
+
+def _by_grid(factor: FloatArray) -> float:
+    """Largest penalty of the paper's grid whose refit keeps the in-sample R-squared, within R_SQUARED_LOSS.
+
+    The paper reads alpha off the in-sample R-squared and mean squared error without stating a rule; both fall
+    and rise together, so this is its plainest reading.
+    """
+    r_squared = np.full(GRID.size, -np.inf)
+    for i, columns in enumerate(supports(factor, GRID)):
+        if columns.size == 0:
+            continue
+        coefficients, s, _ = solve(factor, columns)
+        if s[-1] > RANK_TOLERANCE * s[0]:  # a dependent set has no ratios of its own
+            r_squared[i] = 1 - _squared_error(factor, columns, coefficients) / float(factor[:, -1] @ factor[:, -1])
+    if not np.any(np.isfinite(r_squared)):
+        raise InputError(
+            "no alpha of the grid selects a linearly independent set of instruments; drop some of them or "
+            "use alpha='cv'"
+        )
+    return float(GRID[np.flatnonzero(r_squared >= r_squared.max() - R_SQUARED_LOSS)[-1]])
+
+
+def _by_cross_validation(data: Standardised, largest: float) -> float:
+    """Largest penalty whose refit predicts left-out scenarios within one standard error of the best.
+
+    Breiman, Friedman, Olshen and Stone (1984), the one-standard-error rule; every FOLDS-th scenario is left
+    out.
+    """
+    alphas = largest * np.geomspace(1, PATH_END, PATH_SIZE + 1)[1:]
+    fold = np.arange(data.y.size) % FOLDS
+    factors = [triangle(data, fold == f) for f in range(FOLDS)]
+    mass = np.array([np.square(data.root_weight[fold == f]).sum() for f in range(FOLDS)])
+    error = np.empty((FOLDS, alphas.size))
+    for f in range(FOLDS):
+        others = np.vstack([factor for g, factor in enumerate(factors) if g != f])
+        training: FloatArray = np.asarray(np.linalg.qr(others, mode="r"))
+        known: dict[bytes, float] = {}
+        for i, columns in enumerate(supports(training[1:, 1:], alphas)):
+            key = columns.tobytes()
+            if key not in known:
+                coefficients = solve(training[1:, 1:], columns)[0] if columns.size else np.empty(0)
+                # The first row of the factor is the intercept's equation.
+                row = training[0, 1:]
+                intercept = (row[-1] - row[columns] @ coefficients) / training[0, 0]
+                left_out = factors[f]
+                residual = left_out[:, -1] - left_out[:, 1 + columns] @ coefficients - left_out[:, 0] * intercept
+                known[key] = float(residual @ residual)
+            error[f, i] = known[key]
+    mean = error.sum(axis=0)
+    per_fold = error / mass[:, None]
+    best = int(np.argmin(mean))
+    standard_error = float(per_fold[:, best].std(ddof=1)) / np.sqrt(FOLDS)
+    return float(alphas[np.flatnonzero(mean <= mean[best] + standard_error)[0]])
+
+
+def _squared_error(factor: FloatArray, columns: Support, coefficients: FloatArray) -> float:
+    residual = factor[:, -1] - factor[:, columns] @ coefficients
+    return float(residual @ residual)

@@ -1,0 +1,175 @@
+"""Risk measures of weighted scenarios: value at risk and expected shortfall.
+
+Values are profits (gains positive, losses negative); risk measures are losses, positive when money is lost.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from volscen import schema
+from volscen._statistics import quantile
+from volscen.errors import InputError
+from volscen.schema import check_weights
+
+__all__ = ["LEVELS", "expected_shortfall", "summary", "value_at_risk"]
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Tail probabilities reported by default.
+LEVELS = (0.05, 0.025, 0.01)
+
+
+def value_at_risk(
+    values: npt.ArrayLike, weight: npt.ArrayLike | None = None, *, alpha: npt.ArrayLike = 0.05
+) -> FloatArray:
+    """Loss exceeded with probability at most alpha: minus the alpha-quantile of the profits.
+
+    Parameters
+    ----------
+    values : array_like, shape (n, ...)
+        Profit and loss per scenario, gains positive; scenarios on the first axis.
+    weight : array_like, shape (n,), optional
+        Non-negative, summing to 1; equal weights when omitted.
+    alpha : float or array_like, shape (A,)
+        Tail probability in (0, 1]: .05 is the 95% value at risk.
+
+    Returns
+    -------
+    ndarray, shape (...) or (A, ...)
+        Positive where money is lost, in the unit of ``values``.
+
+    Raises
+    ------
+    InputError
+        If ``values`` hold NaN or infinities, weights do not sum to 1, or ``alpha`` lies outside (0, 1].
+
+    Notes
+    -----
+    The quantile is the smallest order statistic whose cumulative weight reaches alpha, as in
+    :func:`volscen.weighted_quantile`; nothing is interpolated.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> pnl = [-10.0, -4.0, 0.0, 3.0]
+    >>> float(volscen.risk.value_at_risk(pnl, [0.02, 0.08, 0.5, 0.4], alpha=0.05))
+    4.0
+    """
+    x, w, levels = _check(values, weight, alpha)
+    result = -quantile(x, w, levels)
+    return np.asarray(result[0] if np.ndim(alpha) == 0 else result)
+
+
+def expected_shortfall(
+    values: npt.ArrayLike, weight: npt.ArrayLike | None = None, *, alpha: npt.ArrayLike = 0.05
+) -> FloatArray:
+    """Mean loss of the worst alpha of the probability.
+
+    Parameters
+    ----------
+    values : array_like, shape (n, ...)
+        Profit and loss per scenario, gains positive; scenarios on the first axis.
+    weight : array_like, shape (n,), optional
+        Non-negative, summing to 1; equal weights when omitted.
+    alpha : float or array_like, shape (A,)
+        Tail probability in (0, 1].
+
+    Returns
+    -------
+    ndarray, shape (...) or (A, ...)
+        Positive where money is lost, in the unit of ``values``; never below the value at risk.
+
+    Raises
+    ------
+    InputError
+        If ``values`` hold NaN or infinities, weights do not sum to 1, or ``alpha`` lies outside (0, 1].
+
+    Notes
+    -----
+    The scenario at the value at risk enters with the part of its weight that completes alpha exactly, which
+    keeps the measure coherent on discrete laws (Acerbi and Tasche 2002, "On the coherence of expected
+    shortfall", definition 2.6).
+
+    Examples
+    --------
+    >>> import volscen
+    >>> pnl = [-10.0, -4.0, 0.0, 3.0]  # worst 5%: all of the first scenario and .03 of the second
+    >>> float(volscen.risk.expected_shortfall(pnl, [0.02, 0.08, 0.5, 0.4], alpha=0.05))
+    6.4
+    """
+    x, w, levels = _check(values, weight, alpha)
+    order = np.argsort(x, axis=0, kind="stable")
+    ordered = np.take_along_axis(x, order, axis=0)
+    mass = w[order]
+    before = np.cumsum(mass, axis=0) - mass
+    result = np.stack([-(np.clip(level - before, 0, mass) * ordered).sum(axis=0) / level for level in levels], axis=0)
+    return np.asarray(result[0] if np.ndim(alpha) == 0 else result)
+
+
+def summary(ds: xr.Dataset, *, alpha: npt.ArrayLike = LEVELS) -> xr.Dataset:
+    """Value at risk and expected shortfall of the underlying's simple return since ``as_of``, at every step.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Scenarios.
+    alpha : float or array_like
+        Tail probabilities in (0, 1].
+
+    Returns
+    -------
+    xarray.Dataset
+        ``value_at_risk`` and ``expected_shortfall`` with dimensions ``tail``, ``step`` (and ``as_of``), as
+        fractions of the starting spot, losses positive.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> cube = volscen.generate(n_scenarios=1000, seed=1)
+    >>> index_risk = volscen.risk.summary(cube)
+    >>> bool((index_risk.expected_shortfall >= index_risk.value_at_risk).all())
+    True
+    """
+    schema.validate(ds, schema=schema.SCENARIOS)
+    levels = np.atleast_1d(np.asarray(alpha, dtype=np.float64))
+    if "as_of" in ds.dims:
+        dates = [summary(ds.isel(as_of=i), alpha=levels) for i in range(ds.sizes["as_of"])]
+        return xr.concat(dates, dim=ds["as_of"])
+    spot = ds["spot"].transpose("scenario", "step").values.astype(np.float64)
+    simple_return = spot / float(ds["spot0"]) - 1
+    weight = ds["weight"].values
+    out = xr.Dataset(
+        {
+            "value_at_risk": (("tail", "step"), value_at_risk(simple_return, weight, alpha=levels)),
+            "expected_shortfall": (("tail", "step"), expected_shortfall(simple_return, weight, alpha=levels)),
+        },
+        coords={"tail": levels, **({"step": ds["step"].values} if "step" in ds.coords else {})},
+    )
+    out["value_at_risk"].attrs.update(long_name="value at risk of the underlying, losses positive", units="1")
+    out["expected_shortfall"].attrs.update(long_name="expected shortfall of the underlying, losses positive", units="1")
+    out["tail"].attrs.update(long_name="tail probability", units="1")
+    return out
+
+
+def _check(
+    values: npt.ArrayLike, weight: npt.ArrayLike | None, alpha: npt.ArrayLike
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim == 0 or x.shape[0] == 0:
+        raise InputError("values must hold at least one scenario on the first axis")
+    if not np.all(np.isfinite(x)):
+        raise InputError("values hold NaN or infinities; a risk measure of them is not defined")
+    n = x.shape[0]
+    w = np.full(n, 1 / n) if weight is None else check_weights(weight, n)
+    if w.ndim != 1:
+        raise InputError(f"weight must be one-dimensional, not shape {w.shape}")
+    levels = np.asarray(alpha, dtype=np.float64)
+    if levels.ndim > 1 or levels.size == 0:
+        raise InputError("alpha must be a number or a one-dimensional list of numbers")
+    levels = np.atleast_1d(levels)
+    if np.any(~(levels > 0)) or np.any(levels > 1):
+        raise InputError("alpha must lie in (0, 1]: .05 asks for the worst 5%")
+    return x, w, levels

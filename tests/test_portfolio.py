@@ -1,0 +1,472 @@
+"""Instruments, portfolios and their revaluation against QuantLib, closed forms and hand-worked cases."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+import QuantLib as ql
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from scenario_toys import MONEYNESS, TAU, make_scenarios, skewed_surface
+from volscen import Option, Portfolio, Underlying
+from volscen._revalue import VOL_FLOOR
+from volscen.errors import InputError
+from volscen.portfolio import RevaluationWarning, instruments_from_table, resolve, revalue
+
+
+def black_price(forward, strike, tau, vol, is_call=True, discount=1.0):
+    kind = ql.Option.Call if is_call else ql.Option.Put
+    return ql.blackFormula(kind, float(strike), float(forward), float(vol * np.sqrt(tau)), float(discount))
+
+
+def surface_vol(surface, tau, moneyness):
+    """Independent statement of the interpolation rule."""
+    if tau <= TAU[0] or tau >= TAU[-1]:
+        node = surface[0 if tau <= TAU[0] else -1]
+    else:
+        node = [np.sqrt(np.interp(tau, TAU, surface[:, i] ** 2 * TAU) / tau) for i in range(MONEYNESS.size)]
+    return np.interp(np.log(moneyness), np.log(MONEYNESS), node)
+
+
+# ------------------------------------------------------------------------------------------- instruments
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"option_type": "straddle", "strike": 1, "tau": 1}, "option_type"),
+        ({"tau": 1}, "exactly one of strike.*given: none"),
+        ({"strike": 1, "moneyness": 1, "tau": 1}, "given: strike, moneyness"),
+        ({"strike": 1}, "exactly one of expiry, tau"),
+        ({"strike": 1, "tau": 1, "expiry": "2024-03-01"}, "given: expiry, tau"),
+        ({"strike": -1, "tau": 1}, "strike must be positive"),
+        ({"strike": np.nan, "tau": 1}, "strike must be finite"),
+        ({"strike": "x", "tau": 1}, "strike must be a number"),
+        ({"moneyness": 0, "tau": 1}, "moneyness"),
+        ({"strike": 1, "tau": 0}, "tau must be positive"),
+        ({"strike": 1, "tau": np.inf}, "tau must be finite"),
+        ({"strike": 1, "tau": 1, "implied_vol": -0.2}, "implied_vol"),
+        ({"strike": 1, "expiry": "tomorrow"}, "expiry"),
+        ({"strike": 1, "expiry": np.datetime64("NaT")}, "NaT"),
+        ({"delta": -0.25, "tau": 1}, "delta of a call"),
+        ({"delta": 25, "tau": 1}, "delta"),
+        ({"option_type": "put", "delta": 0, "tau": 1}, "delta of a put"),
+    ],
+)
+def test_bad_option(arguments, message):
+    arguments = {"option_type": "call"} | arguments
+    with pytest.raises(InputError, match=message):
+        Option(arguments.pop("option_type"), **arguments)
+
+
+def test_expiry_in_any_form_is_the_same_contract():
+    forms = ("2024-03-15", date(2024, 3, 15), np.datetime64("2024-03-15"), pd.Timestamp("2024-03-15"))
+    assert len({Option("call", strike=100, expiry=form) for form in forms}) == 1
+
+
+def test_strikes_and_maturities_resolve_against_the_start():
+    ds = make_scenarios(5, spot0=250.0, rate=0.03, dividend=0.01)
+    tau = 121 / 365
+    forward = 250 * np.exp(0.02 * tau)
+    by_strike = resolve(Option("put", strike=230, expiry="2024-05-10"), ds)  # 121 days after 2024-01-10
+    assert by_strike.tau == pytest.approx(tau, rel=1e-15)
+    assert by_strike.strike == 230
+    assert by_strike.implied_vol == pytest.approx(surface_vol(skewed_surface(), tau, 230 / forward), rel=1e-12)
+    assert resolve(Option("put", moneyness=0.95, tau=tau), ds).strike == pytest.approx(0.95 * forward, rel=1e-12)
+    assert resolve(Option("put", strike_over_spot=0.95, tau=tau), ds).strike == pytest.approx(0.95 * 250, rel=1e-15)
+    own = resolve(Option("put", strike=230, tau=tau, implied_vol=0.33), ds)
+    assert own.implied_vol == 0.33
+    assert resolve(own, ds) == own
+    assert resolve(Underlying(), ds) == Underlying()
+
+
+@settings(max_examples=30)
+@given(
+    size=st.floats(0.01, 0.99),
+    tau=st.floats(0.02, 1.5),
+    call=st.booleans(),
+    own=st.none() | st.floats(0.05, 0.9),
+    skew=st.floats(-0.4, 0.4),
+)
+def test_strike_by_delta(size, tau, call, own, skew):
+    ds = make_scenarios(2, rate=0.04, surface0=skewed_surface(skew=skew))
+    option = Option("call" if call else "put", delta=size, tau=tau, implied_vol=own)
+    found = resolve(option, ds)
+    forward = 100 * np.exp(0.04 * tau)
+    vol = surface_vol(skewed_surface(skew=skew), tau, found.strike / forward) if own is None else own
+    d1 = np.log(forward / found.strike) / (vol * np.sqrt(tau)) + vol * np.sqrt(tau) / 2
+    assert norm.cdf(d1 if call else -d1) == pytest.approx(size, abs=1e-9)
+
+
+def test_delta_of_a_put_has_one_meaning_with_either_sign():
+    assert Option("put", delta=0.25, tau=1) == Option("put", delta=-0.25, tau=1)
+
+
+def test_expired_option_is_refused():
+    with pytest.raises(InputError, match="expired at as_of 2024-01-10"):
+        resolve(Option("call", strike=100, expiry="2024-01-10"), make_scenarios(5))
+
+
+# -------------------------------------------------------------------------------------------- portfolios
+def test_portfolio_holds_quantities():
+    put = Option("put", strike=90, tau=0.5)
+    book = Portfolio([put, (Underlying(), -3)]) + Portfolio.straddle(strike=100, tau=0.5, quantity=2)
+    assert book.quantities == (1.0, -3.0, 2.0, 2.0)
+    assert book.instruments[:2] == (put, Underlying())
+    assert [i.option_type for i in book.instruments[2:]] == ["call", "put"]
+    assert len(Portfolio(put)) == 1
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([], "empty"),
+        (5, "must be a list"),
+        ([("call", 1)], "each position"),
+        ([(Underlying(), np.nan)], "quantity of underlying must be finite"),
+        ([(Underlying(), "many")], "quantity of underlying must be a number"),
+        ([(Underlying(), 1, 2)], "each position"),
+    ],
+)
+def test_bad_portfolio(positions, message):
+    with pytest.raises(InputError, match=message):
+        Portfolio(positions)
+
+
+def test_bad_straddle():
+    with pytest.raises(InputError, match="one strike"):
+        Portfolio.straddle(delta=0.25, tau=1)
+    with pytest.raises(InputError, match="straddle"):
+        Portfolio.straddle(strikes=100, tau=1)
+
+
+def test_tables(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "type": ["call", "P", "underlying"],
+            "strike": [100.0, np.nan, np.nan],
+            "delta": [np.nan, -0.25, np.nan],
+            "expiry": [None, "2024-06-21", None],
+            "tau": [0.5, np.nan, np.nan],
+            "quantity": [1, -2, 0.5],
+            "implied_vol": [0.2, np.nan, np.nan],
+        }
+    )
+    expected = Portfolio(
+        [
+            (Option("call", strike=100, tau=0.5, implied_vol=0.2), 1),
+            (Option("put", delta=-0.25, expiry="2024-06-21"), -2),
+            (Underlying(), 0.5),
+        ]
+    )
+    frame.to_csv(tmp_path / "book.csv", index=False)
+    frame.assign(expiry=pd.to_datetime(frame["expiry"])).to_parquet(tmp_path / "book.parquet")
+    assert Portfolio.from_table(frame) == expected
+    assert Portfolio.from_table(tmp_path / "book.csv") == expected
+    assert Portfolio.from_table(str(tmp_path / "book.parquet")) == expected
+    assert tuple(instruments_from_table(frame.drop(columns="quantity"))) == expected.instruments
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quantity": None}, "no column quantity"),
+        ({"type": None}, "no column type"),
+        ({"price": [1.0, 2.0]}, "unknown columns price"),
+        ({"type": ["call", "swap"]}, "line 2.*'swap'"),
+        ({"type": ["call", None]}, "line 2.*type must be"),
+        ({"type": ["underlying", "call"]}, "line 1.*takes no strike, tau"),
+        ({"quantity": [1.0, np.nan]}, "line 2.*quantity"),
+        ({"strike": [100.0, np.nan]}, "line 2.*exactly one of strike"),
+        ({"tau": [-1.0, 1.0]}, "line 1.*tau must be positive"),
+    ],
+)
+def test_bad_table(change, message):
+    columns = {
+        "type": ["call", "put"],
+        "strike": [100.0, 90.0],
+        "tau": [0.5, 0.5],
+        "quantity": [1.0, 2.0],
+    } | change
+    frame = pd.DataFrame({name: values for name, values in columns.items() if values is not None})
+    with pytest.raises(InputError, match=message):
+        Portfolio.from_table(frame)
+
+
+def test_unreadable_table(tmp_path):
+    (tmp_path / "bad.parquet").write_text("no parquet")
+    for path, message in (("no.csv", "no.csv"), ("bad.parquet", "bad.parquet"), ("book.xlsx", "must end in")):
+        with pytest.raises(InputError, match=message):
+            Portfolio.from_table(tmp_path / path)
+    with pytest.raises(InputError, match="no lines"):
+        Portfolio.from_table(pd.DataFrame({"type": [], "quantity": []}))
+
+
+# ------------------------------------------------------------------------------------------- revaluation
+@pytest.fixture
+def evaluation_date():
+    settings_ = ql.Settings.instance()
+    before = settings_.evaluationDate
+    yield settings_
+    settings_.evaluationDate = before
+
+
+def quantlib_option(option, spot, vol, today, rate_nodes, dividend_nodes):
+    """Analytic European engine on log-linear discount curves with nodes at days after today."""
+    day_count = ql.Actual365Fixed()
+
+    def curve(nodes):
+        dates = [today + int(d) for d in nodes]
+        return ql.YieldTermStructureHandle(ql.DiscountCurve(dates, list(nodes.values()), day_count))
+
+    process = ql.BlackScholesMertonProcess(
+        ql.QuoteHandle(ql.SimpleQuote(spot)),
+        curve(dividend_nodes),
+        curve(rate_nodes),
+        ql.BlackVolTermStructureHandle(ql.BlackConstantVol(today, ql.NullCalendar(), vol, day_count)),
+    )
+    kind = ql.Option.Call if option.is_call else ql.Option.Put
+    found = ql.VanillaOption(
+        ql.PlainVanillaPayoff(kind, option.strike),
+        ql.EuropeanExercise(today + round(option.tau * 365)),
+    )
+    found.setPricingEngine(ql.AnalyticEuropeanEngine(process))
+    return found
+
+
+def test_values_and_greeks_against_quantlib(evaluation_date):
+    rates, dividends = np.array([0.01, 0.02, 0.035, 0.05]), np.array([0.0, 0.04, 0.01, 0.02])
+    ds = make_scenarios(12, steps=2, seed=5)
+    discount, payout = np.exp(-rates * TAU), np.exp(-dividends * TAU)
+    ds["discount_factor0"][:] = discount
+    ds["forward0"][:] = 100 * payout / discount
+    days = np.r_[0, np.round(TAU * 365)]
+    rate_nodes, dividend_nodes = (
+        dict(zip(days, np.r_[1, discount], strict=True)),
+        dict(zip(days, np.r_[1, payout], strict=True)),
+    )
+    options = [
+        Option("call", strike=95, tau=61 / 365, implied_vol=0.3),
+        Option("put", strike=104, tau=150 / 365),
+        Option("call", strike=120, tau=300 / 365),
+        Option("put", strike=90, tau=20 / 365, implied_vol=0.18),
+    ]
+    out = revalue(ds, options)
+    assert list(out.elapsed_days.values) == [1, 2]
+    surface0 = ds.implied_vol0.values
+
+    def forward_over_spot(tau):
+        return np.exp(np.interp(tau, np.r_[0, TAU], np.r_[0, np.log(payout / discount)]))
+
+    today = ql.Date(10, 1, 2024)
+    for i, option in enumerate(options):
+        m0 = option.strike / (100 * forward_over_spot(option.tau))
+        before = surface_vol(surface0, option.tau, m0)
+        vol0 = option.implied_vol or before
+        evaluation_date.evaluationDate = today
+        reference = quantlib_option(option, 100.0, vol0, today, rate_nodes, dividend_nodes)
+        assert float(out.value0[i]) == pytest.approx(reference.NPV(), rel=1e-10)
+        assert float(out.delta[i]) == pytest.approx(reference.delta(), rel=1e-10)
+        assert float(out.vega[i]) == pytest.approx(reference.vega(), rel=1e-10)
+        for step in (0, 1):
+            later = today + step + 1
+            evaluation_date.evaluationDate = later
+            rest = option.tau - (step + 1) / 365
+            for scenario in range(12):
+                spot = float(ds.spot[scenario, step])
+                surface = ds.implied_vol.values[scenario, step]
+                vol = vol0 + surface_vol(surface, rest, option.strike / (spot * forward_over_spot(rest))) - before
+                live = Option(option.option_type, strike=option.strike, tau=rest)
+                reference = quantlib_option(live, spot, vol, later, rate_nodes, dividend_nodes)
+                assert float(out.value[scenario, step, i]) == pytest.approx(reference.NPV(), rel=1e-9)
+
+
+def test_increments_are_interpolated_and_levels_kept():
+    # A surface moved in parallel by 2 points moves a contract at its own volatility by 2 points.
+    surface0 = np.full((4, 7), 0.2)
+    ds = make_scenarios(1, surface0=surface0, implied_vol=np.full((1, 1, 4, 7), 0.22), log_return=np.zeros((1, 1)))
+    out = revalue(ds, [Option("put", strike=97, tau=0.4, implied_vol=0.35)], elapsed_days=0)
+    assert out.value.item() == pytest.approx(black_price(100, 97, 0.4, 0.37, is_call=False), rel=1e-12)
+    assert out.value0.item() == pytest.approx(black_price(100, 97, 0.4, 0.35, is_call=False), rel=1e-12)
+
+
+def test_nothing_happens_when_nothing_happens():
+    surface0 = skewed_surface()
+    ds = make_scenarios(3, rate=0.05, implied_vol=np.broadcast_to(surface0, (3, 1, 4, 7)), log_return=np.zeros((3, 1)))
+    instruments = [
+        Option("call", moneyness=0.93, tau=0.3, implied_vol=0.25),
+        Option("put", delta=0.1, tau=0.7),
+    ]
+    out = revalue(ds, [Underlying(), *instruments], elapsed_days=0)
+    np.testing.assert_allclose(out.value[:, 0], np.broadcast_to(out.value0, (3, 3)), rtol=1e-13)
+
+
+@settings(max_examples=25)
+@given(strike=st.floats(60, 160), tau=st.floats(0.01, 2), rate=st.floats(-0.05, 0.1), dividend=st.floats(0, 0.08))
+def test_put_call_parity_on_every_scenario(strike, tau, rate, dividend):
+    ds = make_scenarios(20, rate=rate, dividend=dividend, seed=4)
+    out = revalue(ds, [Option("call", strike=strike, tau=tau), Option("put", strike=strike, tau=tau)])
+    rest = max(tau - 1 / 365, 0.0)
+    forward = ds.spot.values * np.exp((rate - dividend) * rest)
+    np.testing.assert_allclose(
+        out.value[..., 0] - out.value[..., 1], np.exp(-rate * rest) * (forward - strike), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_curves_keep_their_last_rate_beyond_the_grid():
+    ds = make_scenarios(3, rate=0.04, dividend=0.01)
+    forward = 100 * np.exp(0.03 * 3.0)
+    out = revalue(ds, [Option("call", strike=110, tau=3.0, implied_vol=0.2)])
+    assert out.value0.item() == pytest.approx(black_price(forward, 110, 3.0, 0.2, True, np.exp(-0.12)), rel=1e-12)
+    assert out.extrapolated.item()
+
+
+@pytest.mark.parametrize(
+    ("as_of", "periods_per_year", "days"),
+    [
+        ("2024-01-10", 252, [1, 2, 5]),  # Wednesday: Thursday, Friday, Monday
+        ("2024-01-12", 252, [3, 4, 5]),  # Friday: Monday, Tuesday, Wednesday
+        ("2024-01-13", 252, [2, 3, 4]),  # Saturday counts as Friday's close
+        ("2024-01-12", 365, [1, 2, 3]),  # a market that never closes
+    ],
+)
+def test_elapsed_calendar_days(as_of, periods_per_year, days):
+    ds = make_scenarios(2, steps=3, as_of=as_of, periods_per_year=periods_per_year)
+    out = revalue(ds, [Underlying()])
+    assert list(out.elapsed_days.values) == days
+    assert list(revalue(ds.isel(step=[2]), [Underlying()]).elapsed_days.values) == days[2:]
+
+
+def test_intraday_steps_need_elapsed_days():
+    ds = make_scenarios(2, periods_per_year=252 * 13)
+    with pytest.raises(InputError, match="elapsed_days"):
+        revalue(ds, [Underlying()])
+    option = Option("call", strike=100, tau=0.5)
+    out = revalue(ds, [option], elapsed_days=0.1)
+    assert float(out.elapsed_days[0]) == 0.1
+
+
+@pytest.mark.parametrize("days", [[1.0, 2.0], np.nan, -1.0])
+def test_bad_elapsed_days(days):
+    with pytest.raises(InputError, match="elapsed_days"):
+        revalue(make_scenarios(2), [Underlying()], elapsed_days=days)
+    with pytest.raises(InputError, match="not decreasing"):
+        revalue(make_scenarios(2, steps=2), [Underlying()], elapsed_days=[2, 1])
+
+
+def test_options_that_expire_settle_at_the_spot_of_the_first_step_after():
+    ds = make_scenarios(50, steps=3, seed=9, volatility=0.6)
+    call = Option("call", strike=100, expiry="2024-01-11")  # the first step
+    put = Option("put", strike=100, expiry="2024-01-14")  # a Sunday: settles on Monday, the third step
+    out = revalue(ds, [call, put])
+    spot = ds.spot.values
+    for step in range(3):
+        np.testing.assert_allclose(out.value[:, step, 0], np.maximum(spot[:, 0] - 100, 0), rtol=1e-15)
+    np.testing.assert_allclose(out.value[:, 2, 1], np.maximum(100 - spot[:, 2], 0), rtol=1e-15)
+    assert not np.allclose(out.value[:, 1, 1], np.maximum(100 - spot[:, 1], 0))
+    assert np.all(np.isfinite(out.value))
+
+
+def test_extrapolation_is_flagged():
+    ds = make_scenarios(200, seed=2)
+    weight = np.zeros(200)
+    lowest = int(np.argmin(ds.spot.values[:, 0]))
+    weight[lowest] = 1
+    options = [
+        Option("call", moneyness=1.0, tau=0.5),
+        Option("call", moneyness=1.5, tau=0.5),
+        Option("call", moneyness=1.3, tau=0.5),  # on the edge: off the grid where the spot falls
+        Option("call", moneyness=1.0, tau=30.5 / 365),  # shorter than the grid a day later
+        Option("call", moneyness=1.0, tau=1.2),
+    ]
+    out = revalue(ds, [Underlying(), *options])
+    assert list(out.extrapolated.values) == [False, False, True, True, True, True]
+    down = np.mean(ds.spot.values < 100)
+    np.testing.assert_allclose(out.extrapolated_weight[0], [0, 0, 1, down, 1, 1], atol=1e-12)
+    only = ds.assign(weight=("scenario", weight))
+    assert revalue(only, [options[2]]).extrapolated_weight.item() == pytest.approx(1)
+
+
+def test_volatility_floor_is_counted_and_warned_about():
+    surface0 = np.full((4, 7), 0.3)
+    moved = np.full((4, 1, 4, 7), 0.3)
+    moved[:2] = 0.2
+    ds = make_scenarios(4, surface0=surface0, implied_vol=moved, log_return=np.zeros((4, 1)))
+    low = Option("call", strike=95, tau=0.5, implied_vol=0.05)
+    with pytest.warns(RevaluationWarning, match=r"call K=95 182.5d \(2\)") as record:
+        out = revalue(ds, [Underlying(), low], elapsed_days=0)
+    assert record[0].filename == __file__
+    np.testing.assert_array_equal(out.vol_floored, [[0, 2]])
+    expected = [black_price(100, 95, 0.5, VOL_FLOOR)] * 2 + [black_price(100, 95, 0.5, 0.05)] * 2
+    np.testing.assert_allclose(out.value[:, 0, 1], expected, rtol=1e-12)
+
+
+def test_blocks_and_order_do_not_matter(monkeypatch):
+    ds = make_scenarios(300, steps=2, seed=8, rate=0.02)
+    rng = np.random.default_rng(0)
+    instruments = [Underlying()] + [
+        Option(
+            "call" if rng.random() < 0.5 else "put",
+            moneyness=rng.uniform(0.8, 1.2),
+            tau=rng.choice([0.1, 0.3, 0.5]),
+        )
+        for _ in range(30)
+    ]
+    whole = revalue(ds, instruments).value.values
+    for i, instrument in enumerate(instruments[::7]):
+        np.testing.assert_array_equal(revalue(ds, [instrument]).value.values[..., 0], whole[..., 7 * i])
+    monkeypatch.setattr("volscen._revalue._BLOCK", 1)
+    np.testing.assert_array_equal(revalue(ds, instruments).value.values, whole)
+
+
+def test_single_precision_and_lazy_cubes():
+    ds = make_scenarios(64, steps=2, seed=1)
+    option = Option("put", moneyness=0.95, tau=0.25)
+    exact = revalue(ds, [option]).value
+    single = ds.assign(implied_vol=ds.implied_vol.astype("float32"))
+    np.testing.assert_allclose(revalue(single, [option]).value, exact, rtol=1e-5)
+    lazy = ds.chunk(scenario=16)
+    del lazy.attrs["beta"], lazy.attrs["ess_fraction"]
+    np.testing.assert_array_equal(revalue(lazy, [option]).value, exact)
+
+
+def test_result_is_labelled():
+    ds = make_scenarios(5, steps=2)
+    option = Option("put", moneyness=0.95, tau=0.25)
+    out = revalue(ds, [Underlying(), option, option])
+    assert list(out.instrument.values) == ["underlying", "put K/F=0.95 91.25d", "put K/F=0.95 91.25d #2"]
+    assert dict(out.sizes) == {"scenario": 5, "step": 2, "instrument": 3}
+    assert np.isnan(out.strike[0])
+    assert float(out.strike[1]) == pytest.approx(95)
+    assert out.as_of == ds.as_of
+    assert float(out.delta[0]) == 1
+    assert float(out.vega[0]) == 0
+    np.testing.assert_array_equal(out.value[..., 0], ds.spot)
+
+
+def test_bad_datasets():
+    import xarray as xr
+
+    ds = make_scenarios(5)
+    two = xr.concat(
+        [ds, make_scenarios(5, as_of="2024-01-11")],
+        dim="as_of",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        join="exact",
+    )
+    with pytest.raises(InputError, match=r"isel\(as_of=0\)"):
+        revalue(two, [Underlying()])
+    with pytest.raises(InputError, match="instruments is empty"):
+        revalue(ds, [])
+    with pytest.raises(InputError, match=r"volscen\.Option"):
+        revalue(ds, ["underlying"])
+    undated = ds.drop_vars("as_of")
+    with pytest.raises(InputError, match="no coordinate as_of"):
+        revalue(undated, [Option("call", strike=1, expiry="2030-01-01")], elapsed_days=1)
+    with pytest.raises(InputError, match="no coordinate as_of"):
+        revalue(undated, [Underlying()])
