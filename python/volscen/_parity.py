@@ -1,0 +1,299 @@
+"""Forward and discount factor of every expiry from put-call parity, by robust regression over strikes.
+
+Parity of European options, C - P = D (F - K), is a line in the strike K with slope -D and root F. Every
+expiry is one row of a padded array, so that all are fitted at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["RATE_SOURCES", "Parity", "fit_parity"]
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+#: Where a discount factor came from, by its code in :attr:`Parity.rate_source`.
+RATE_SOURCES = ("none", "parity", "pooled", "bounded", "given")
+
+#: Fewest pairs that a window around the forward is widened to, where the expiry has as many.
+MIN_WINDOW_PAIRS = 6
+
+#: Tukey's constant: 95% efficiency under normal noise, weight zero beyond 4.685 standard deviations.
+BISQUARE = 4.685
+_MAD_TO_SD = 1.4826
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Forwards and discount factors; NaN where an expiry has none.
+
+    Attributes
+    ----------
+    forward, forward_error : ndarray, shape (E,)
+        Root of the parity line and its standard error (NaN where it cannot be judged).
+    discount_factor : ndarray, shape (E,)
+        Minus the slope, own or pooled.
+    rate_source : ndarray of int, shape (E,)
+        Index into :data:`RATE_SOURCES`.
+    n_pairs : ndarray of int, shape (E,)
+        Pairs within the window.
+    residual_mad, residual_max : ndarray, shape (E,)
+        Median and largest absolute residual of C - P from the line, within the window.
+    """
+
+    forward: FloatArray
+    forward_error: FloatArray
+    discount_factor: FloatArray
+    rate_source: npt.NDArray[np.int64]
+    n_pairs: npt.NDArray[np.int64]
+    residual_mad: FloatArray
+    residual_max: FloatArray
+
+
+def fit_parity(
+    strike: FloatArray,
+    difference: FloatArray,
+    weight: FloatArray,
+    tau: FloatArray,
+    *,
+    rate: float | None,
+    rate_bounds: tuple[float, float],
+    rate_tolerance: float,
+    window: float,
+) -> Parity:
+    """Fit the parity line of every expiry.
+
+    Parameters
+    ----------
+    strike, difference : ndarray, shape (E, N)
+        Strike and call price minus put price of each pair; rows are padded.
+    weight : ndarray, shape (E, N)
+        Inverse variance of the difference up to a factor; 0 marks padding.
+    tau : ndarray, shape (E,)
+        Years to expiry, positive.
+    rate : float or None
+        Continuously compounded annual rate to use for all expiries instead of reading it from the slopes.
+    rate_bounds : tuple of float
+        A slope that means a rate outside is not believed; a pooled rate outside is moved to the bound.
+    rate_tolerance : float
+        An expiry keeps its own slope when the standard error of the rate is at most this; otherwise it takes
+        the rate that fits all expiries best.
+    window : float
+        Pairs with abs(ln(K/F)) up to this are used, or the six nearest where these are fewer.
+    """
+    weight = _near_money(strike, difference, weight, window)
+    used = weight > 0
+    n_pairs = used.sum(axis=1)
+    centre = np.where(n_pairs > 0, _masked_median(strike, used), 1.0)
+    x = np.where(used, strike - centre[:, None], 0.0)
+    y = np.where(used, difference, 0.0)
+
+    if rate is None:
+        discount_factor, source = _choose_rates(x, y, weight, centre, tau, rate_bounds, rate_tolerance)
+    else:
+        discount_factor, source = np.exp(-rate * tau), np.full(tau.shape, RATE_SOURCES.index("given"))
+    known = (n_pairs > 0) & np.isfinite(discount_factor)
+    safe = np.where(known, discount_factor, 1.0)
+    # With the slope settled, the forward is the robust mean of K + (C - P) / D.
+    level, level_error = _robust_mean(y + safe[:, None] * x, weight, centre)
+    forward = centre + level / safe
+    known &= forward > 0
+    residual = np.abs(y + safe[:, None] * x - level[:, None])
+    nan = np.where(known, 0.0, np.nan)
+    return Parity(
+        forward=forward + nan,
+        forward_error=level_error / safe + nan,
+        discount_factor=discount_factor + nan,
+        rate_source=np.where(known, source, 0),
+        n_pairs=n_pairs,
+        residual_mad=_masked_median(residual, used) + nan,
+        residual_max=np.where(used, residual, 0.0).max(axis=1, initial=0.0) + nan,
+    )
+
+
+def _near_money(strike: FloatArray, difference: FloatArray, weight: FloatArray, window: float) -> FloatArray:
+    """Zero the weights of pairs far from the money."""
+    used = weight > 0
+    # D is near 1, so K + (C - P) is near F whatever the strike; the median over strikes forgives bad pairs.
+    guess = np.maximum(_masked_median(strike + difference, used), np.finfo(float).tiny)[:, None]
+    distance = np.full(strike.shape, np.inf)
+    np.log(strike / guess, out=distance, where=used & (strike > 0))
+    np.abs(distance, out=distance)
+    if strike.shape[1] <= MIN_WINDOW_PAIRS:
+        return weight
+    sixth = np.partition(distance, MIN_WINDOW_PAIRS - 1, axis=1)[:, MIN_WINDOW_PAIRS - 1]
+    return np.where(used & (distance <= np.maximum(window, sixth)[:, None]), weight, 0.0)
+
+
+def _masked_median(x: FloatArray, used: BoolArray) -> FloatArray:
+    """Median over the last axis of the entries used; NaN where there is none."""
+    n = used.sum(axis=-1)
+    ordered = np.sort(np.where(used, x, np.inf), axis=-1)
+    rows = np.arange(len(n))
+    middle = (ordered[rows, np.maximum(n - 1, 0) // 2] + ordered[rows, np.minimum(n // 2, x.shape[-1] - 1)]) / 2
+    return np.where(n > 0, middle, np.nan)
+
+
+def _robust_line(
+    x: FloatArray, y: FloatArray, weight: FloatArray, size: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Slope, its standard error and the residuals' scale: Theil-Sen start, bisquare refinement.
+
+    An MM-estimate (Yohai, 1987).
+
+    The error is infinite with fewer than three pairs, the slope NaN with fewer than two.
+    """
+    used = weight > 0
+    n = used.sum(axis=1)
+    i, j = np.triu_indices(x.shape[1], 1)
+    both = used[:, i] & used[:, j] & (x[:, i] != x[:, j])
+    steps = np.divide(y[:, j] - y[:, i], x[:, j] - x[:, i], out=np.zeros(both.shape), where=both)
+    slope = _masked_median(steps, both) if len(i) else np.full(len(n), np.nan)
+    fitted = np.where(n >= 2, slope, 0.0)
+    level = np.nan_to_num(_masked_median(y - fitted[:, None] * x, used))
+    robust = _bisquare(y - fitted[:, None] * x - level[:, None], weight, used, size)
+    scale = robust.scale
+    for _ in range(50):
+        w = robust.weight
+        total = np.maximum(w.sum(axis=1), np.finfo(float).tiny)
+        mean_x, mean_y = (w * x).sum(axis=1) / total, (w * y).sum(axis=1) / total
+        dx = x - mean_x[:, None]
+        spread = (w * dx**2).sum(axis=1)
+        moved = np.divide((w * dx * (y - mean_y[:, None])).sum(axis=1), spread, out=fitted.copy(), where=spread > 0)
+        level = mean_y - moved * mean_x
+        residual = y - moved[:, None] * x - level[:, None]
+        done = np.all(np.abs(moved - fitted) <= 1e-13 * np.maximum(np.abs(fitted), 1.0))
+        fitted = moved
+        if done:
+            break
+        robust = _bisquare(residual, weight, used, size, scale)
+    freedom = (robust.weight > 0).sum(axis=1) - 2
+    variance = (robust.weight * residual**2).sum(axis=1) / np.maximum(freedom, 1)
+    # With few pairs the bisquare may keep none but those that happen to agree: the scale says how noisy they are.
+    variance = np.maximum(variance, _mean_weight(weight, used) * scale**2)
+    error = np.sqrt(np.divide(variance, spread, out=np.full(len(n), np.inf), where=spread > 0))
+    return np.where(n >= 2, fitted, np.nan), np.where(freedom >= 1, error, np.inf), scale
+
+
+def _robust_mean(z: FloatArray, weight: FloatArray, size: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Bisquare location and its standard error, NaN with fewer than three entries."""
+    used = weight > 0
+    level = np.nan_to_num(_masked_median(z, used))
+    robust = _bisquare(z - level[:, None], weight, used, size)
+    scale = robust.scale
+    for _ in range(50):
+        total = np.maximum(robust.weight.sum(axis=1), np.finfo(float).tiny)
+        moved = (robust.weight * z).sum(axis=1) / total
+        done = np.all(np.abs(moved - level) <= 1e-14 * size)
+        level = moved
+        if done:
+            break
+        robust = _bisquare(z - level[:, None], weight, used, size, scale)
+    freedom = (robust.weight > 0).sum(axis=1) - 1
+    variance = (robust.weight * (z - level[:, None]) ** 2).sum(axis=1) / np.maximum(freedom, 1)
+    return level, np.where(freedom >= 2, np.sqrt(variance / total), np.nan)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    weight: FloatArray
+    scale: FloatArray
+
+
+def _bisquare(
+    residual: FloatArray,
+    weight: FloatArray,
+    used: BoolArray,
+    size: FloatArray,
+    scale: FloatArray | None = None,
+) -> _Weights:
+    """Weights times Tukey's bisquare of the residuals in units of their (weighted) scale."""
+    standard = np.sqrt(weight / _mean_weight(weight, used)[:, None]) * residual
+    if scale is None:
+        scale = _MAD_TO_SD * np.nan_to_num(_masked_median(np.abs(standard), used))
+        # Exact prices leave residuals of rounding size; a floor keeps those in and real outliers out.
+        scale = np.maximum(scale, 1e-13 * size)
+    u = standard / (BISQUARE * scale[:, None])
+    return _Weights(weight * np.where(np.abs(u) < 1, (1 - u**2) ** 2, 0.0), scale)
+
+
+def _mean_weight(weight: FloatArray, used: BoolArray) -> FloatArray:
+    mean = weight.sum(axis=1) / np.maximum(used.sum(axis=1), 1)
+    return np.where(mean > 0, mean, 1.0)
+
+
+def _choose_rates(
+    x: FloatArray,
+    y: FloatArray,
+    weight: FloatArray,
+    size: FloatArray,
+    tau: FloatArray,
+    bounds: tuple[float, float],
+    tolerance: float,
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Own discount factor where precise and sane, else that of the pooled rate; NaN where there is neither."""
+    slope, error, scale = _robust_line(x, y, weight, size)
+    discount_factor = -slope
+    readable = np.isfinite(discount_factor) & (discount_factor > 0)
+    if not readable.any():
+        return np.full(tau.shape, np.nan), np.zeros(tau.shape, dtype=np.int64)
+    safe = np.where(readable, discount_factor, 1.0)
+    rate, rate_error = -np.log(safe) / tau, error / (safe * tau)
+    own = readable & (rate >= bounds[0]) & (rate <= bounds[1]) & (rate_error <= tolerance)
+    if own.all():
+        return discount_factor, np.full(tau.shape, RATE_SOURCES.index("parity"))
+    judged = readable & np.isfinite(rate_error)
+    # Two pairs give a slope and no error: such expiries count only when there is nothing better.
+    voters = judged if judged.any() else readable
+    start = (
+        _weighted_median(rate[voters], 1 / np.maximum(rate_error[voters], 1e-9) ** 2)
+        if judged.any()
+        else float(np.median(rate[voters]))
+    )
+    pooled = _common_rate(x[voters], y[voters], weight[voters], scale[voters], tau[voters], start)
+    inside = float(np.clip(pooled, *bounds))
+    source = RATE_SOURCES.index("pooled" if inside == pooled else "bounded")
+    return (
+        np.where(own, discount_factor, np.exp(-inside * tau)),
+        np.where(own, RATE_SOURCES.index("parity"), source),
+    )
+
+
+def _common_rate(
+    x: FloatArray, y: FloatArray, weight: FloatArray, scale: FloatArray, tau: FloatArray, rate: float
+) -> float:
+    """Rate that fits the parity lines of all expiries best, each with a level of its own (bisquare, from a start)."""
+    used = weight > 0
+    scale = np.maximum(scale, np.finfo(float).tiny)
+    base = weight / (_mean_weight(weight, used) * scale**2)[:, None]
+    discount = np.exp(-rate * tau)[:, None]
+    level = np.nan_to_num(_masked_median(y + discount * x, used))
+    for _ in range(50):
+        discount = np.exp(-rate * tau)[:, None]
+        residual = np.where(used, y + discount * x - level[:, None], 0.0)
+        u = residual * np.sqrt(base) / BISQUARE
+        w = base * np.where(np.abs(u) < 1, (1 - u**2) ** 2, 0.0)
+        total = np.maximum(w.sum(axis=1), np.finfo(float).tiny)[:, None]
+        # Gauss-Newton in the rate, the levels eliminated: d residual / d rate = -tau D x.
+        slope = tau[:, None] * discount * x
+        slope = slope - (w * slope).sum(axis=1, keepdims=True) / total
+        curvature = float((w * slope**2).sum())
+        if not curvature > 0:
+            break
+        step = float((w * slope * residual).sum()) / curvature
+        rate += float(np.clip(step, -0.05, 0.05))
+        discount = np.exp(-rate * tau)[:, None]
+        level = ((w * (y + discount * x)).sum(axis=1, keepdims=True) / total)[:, 0]
+        if abs(step) <= 1e-12:
+            break
+    return rate
+
+
+def _weighted_median(values: FloatArray, weight: FloatArray) -> float:
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(cumulative, cumulative[-1] / 2)])

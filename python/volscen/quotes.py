@@ -1,0 +1,275 @@
+"""The tidy quotes table: one row per option and date, and the check that every source passes through.
+
+The columns are described in ``docs/quotes.md``. :func:`check_quotes` is the only judge of raw rows: whatever
+it keeps is complete, positive and unique, and whatever it drops is counted under exactly one reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from volscen.errors import InputError
+
+__all__ = ["OPTIONAL_COLUMNS", "REASONS", "REQUIRED_COLUMNS", "check_quotes"]
+
+#: Needed in every table, besides ``price`` or the pair ``bid``, ``ask``.
+REQUIRED_COLUMNS = ("date", "expiry", "strike", "option_type")
+
+#: Understood where present; further columns are carried along untouched.
+OPTIONAL_COLUMNS = ("bid", "ask", "price", "underlying", "spot", "volume", "adjusted")
+
+#: Why a row is dropped, in the order in which rows are judged: the first that applies is the one counted.
+REASONS: dict[str, str] = {
+    "missing_date": "date is absent or not a date",
+    "missing_expiry": "expiry is absent or not a date",
+    "unknown_option_type": "option_type is neither call nor put",
+    "missing_strike": "strike is absent, not a number or infinite",
+    "nonpositive_strike": "strike is zero or negative",
+    "missing_price": "bid, ask or price is absent, not a number or infinite",
+    "negative_price": "bid, ask or price is negative",
+    "zero_bid": "bid is zero: nobody stands ready to buy",
+    "zero_price": "price is zero",
+    "crossed": "bid is above ask",
+    "expired": "expiry is on or before date",
+    "duplicate": "the same contract appears earlier in the table for the same date",
+}
+
+_OPTION_TYPES = {"C": "C", "CALL": "C", "P": "P", "PUT": "P"}
+
+
+def check_quotes(quotes: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series[int]]:
+    """Bring a quotes table into its tidy form and drop the rows that cannot be used, counting why.
+
+    Parameters
+    ----------
+    quotes : pandas.DataFrame
+        Columns ``date``, ``expiry``, ``strike`` (currency), ``option_type`` (call or put; ``C``, ``P``,
+        ``call``, ``put`` in any case) and either ``bid`` and ``ask`` or ``price`` (currency per unit of the
+        underlying). Optional: ``underlying``, ``spot``, ``volume``, ``adjusted`` (True for a contract altered
+        by a corporate action). Dates may be datetimes without a time zone, ISO 8601 text, or integers such as
+        20240131. Further columns are carried along. The table is not altered.
+
+    Returns
+    -------
+    clean : pandas.DataFrame
+        The rows kept, sorted by underlying, date, expiry, strike and option type. ``date`` and ``expiry`` are
+        datetime64 at midnight, ``option_type`` is ``"C"`` or ``"P"``, ``price`` is the middle of bid and ask
+        where these are given.
+    dropped : pandas.Series
+        Number of rows dropped for each reason of :data:`REASONS`, zeros included;
+        ``len(clean) + dropped.sum() == len(quotes)``.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a date column bears a time zone, or one day holds several times of day.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from volscen.quotes import check_quotes
+    >>> table = pd.DataFrame({
+    ...     "date": ["2024-01-02"] * 3, "expiry": ["2024-03-15"] * 3, "strike": [100.0, 100.0, 105.0],
+    ...     "option_type": ["call", "put", "call"], "bid": [4.0, 3.0, 0.0], "ask": [4.2, 3.3, 0.1]})
+    >>> clean, dropped = check_quotes(table)
+    >>> clean[["strike", "option_type", "price"]].values.tolist()
+    [[100.0, 'C', 4.1], [100.0, 'P', 3.15]]
+    >>> dropped[dropped > 0].to_dict()
+    {'zero_bid': 1}
+    """
+    clean, verdict, _ = judge_quotes(quotes)
+    return clean, count_reasons(verdict)
+
+
+def judge_quotes(
+    quotes: pd.DataFrame,
+) -> tuple[pd.DataFrame, npt.NDArray[np.int64], npt.NDArray[np.datetime64]]:
+    """Do the work of :func:`check_quotes`, telling the verdict and the day of every row.
+
+    Returns
+    -------
+    clean : pandas.DataFrame
+    verdict : ndarray of int, shape (n,)
+        Position in :data:`REASONS`, or -1 for a row kept.
+    date : ndarray of datetime64[D], shape (n,)
+    """
+    two_sided = _check_columns(quotes)
+    date = _dates(quotes["date"], "date", one_time_a_day=True)
+    expiry = _dates(quotes["expiry"], "expiry", one_time_a_day=False)
+    option_type = _option_types(quotes["option_type"])
+    strike = _numbers(quotes["strike"])
+    sides = {name: _numbers(quotes[name]) for name in (("bid", "ask") if two_sided else ("price",))}
+
+    values = list(sides.values())
+    price = (values[0] + values[1]) / 2 if two_sided else values[0]
+    nothing = np.zeros(len(quotes), dtype=bool)
+    bad: dict[str, npt.NDArray[np.bool_]] = {
+        "missing_date": np.isnat(date),
+        "missing_expiry": np.isnat(expiry),
+        "unknown_option_type": option_type == "",
+        "missing_strike": ~np.isfinite(strike),
+        "nonpositive_strike": ~(strike > 0),
+        "missing_price": ~np.logical_and.reduce([np.isfinite(v) for v in values]),
+        "negative_price": np.logical_or.reduce([v < 0 for v in values]),
+        "zero_bid": sides["bid"] == 0 if two_sided else nothing,
+        "zero_price": price == 0,
+        "crossed": sides["bid"] > sides["ask"] if two_sided else nothing,
+        "expired": expiry <= date,
+    }
+    verdict = np.full(len(quotes), -1, dtype=np.int64)
+    for position, reason in enumerate(REASONS):
+        if reason in bad:
+            verdict[(verdict < 0) & bad[reason]] = position
+
+    columns: dict[str, Any] = {
+        "date": date.astype("datetime64[s]"),
+        "expiry": expiry.astype("datetime64[s]"),
+        "strike": strike,
+        "option_type": option_type,
+        **sides,
+        "price": price,
+    }
+    for name in quotes.columns:
+        if name == "adjusted":
+            columns[name] = _flags(quotes[name])
+        elif name not in columns:
+            columns[name] = _numbers(quotes[name]) if name in ("spot", "volume") else quotes[name].array
+    clean = pd.DataFrame(columns)[verdict < 0]
+    keys = [name for name in ("underlying", "date", "expiry", "strike", "option_type", "adjusted") if name in clean]
+    repeated = clean.duplicated(keys).to_numpy()
+    verdict[np.flatnonzero(verdict < 0)[repeated]] = list(REASONS).index("duplicate")
+    return clean[~repeated].sort_values(keys, kind="stable", ignore_index=True), verdict, date
+
+
+def count_reasons(verdict: npt.NDArray[np.int64]) -> pd.Series[int]:
+    """Rows dropped for each reason, from the verdicts of :func:`judge_quotes`."""
+    counts = np.bincount(verdict[verdict >= 0], minlength=len(REASONS))
+    return pd.Series(counts, index=pd.Index(REASONS, name="reason"), name="rows")
+
+
+def rows_of_day(quotes: pd.DataFrame, date: object = None) -> tuple[pd.DataFrame, np.datetime64]:
+    """Rows of one day, unchecked, and that day.
+
+    Parameters
+    ----------
+    quotes : pandas.DataFrame
+        As for :func:`check_quotes`.
+    date : str, datetime64 or datetime.date, optional
+        May be omitted when the table holds one day only; rows without a date then belong to it.
+
+    Raises
+    ------
+    InputError
+        If the date is unreadable or absent from the table, or omitted where there are several.
+    """
+    _check_columns(quotes)
+    days = _dates(quotes["date"], "date", one_time_a_day=True)
+    if date is None:
+        held = np.unique(days[~np.isnat(days)])
+        if held.size != 1:
+            what = f"{held.size} dates" if held.size else "no row with a date"
+            raise InputError(
+                f"quotes hold {what}; say which day is meant with date="
+                if held.size
+                else f"the chain is empty: quotes hold {what}"
+            )
+        return quotes, held[0]
+    try:
+        day = pd.Timestamp(date).to_datetime64().astype("datetime64[D]")  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        raise InputError(f"date must be a date such as '2020-03-16', not {date!r}") from None
+    if np.isnat(day):
+        raise InputError("date must be a date, not NaT")
+    rows = quotes[days == day]
+    if not len(rows):
+        raise InputError(f"the chain of {day} is empty: quotes hold no row of that date")
+    return rows, day
+
+
+def _check_columns(quotes: pd.DataFrame) -> bool:
+    """Refuse a table that lacks a column; tell whether it quotes both sides."""
+    if not isinstance(quotes, pd.DataFrame):
+        raise InputError(f"quotes must be a pandas DataFrame, not {type(quotes).__name__}; see volscen.sources")
+    missing = [name for name in REQUIRED_COLUMNS if name not in quotes]
+    two_sided = "bid" in quotes and "ask" in quotes
+    if not two_sided and "price" not in quotes:
+        missing.append("price (or bid and ask)")
+    if missing:
+        found = ", ".join(map(str, quotes.columns)) or "none"
+        raise InputError(f"quotes lack the column {', '.join(missing)}; rename yours, which are: {found}")
+    repeated = quotes.columns[quotes.columns.duplicated()]
+    if len(repeated):
+        raise InputError(f"quotes hold the column {repeated[0]!r} twice; drop one")
+    return two_sided
+
+
+def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    """Float64 values; whatever is no number becomes NaN, which the caller counts."""
+    if column.dtype == bool:
+        raise InputError(f"column {column.name} holds True and False where numbers are needed")
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _flags(column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+    values = _numbers(column.astype(np.float64) if column.dtype == bool else column)
+    if not np.all(np.isin(values, (0.0, 1.0))):
+        raise InputError(f"column {column.name} must hold True or False in every row")
+    return np.asarray(values == 1.0)
+
+
+def _option_types(column: pd.Series[Any]) -> npt.NDArray[np.object_]:
+    """``"C"``, ``"P"``, or an empty text where it is neither."""
+    codes, labels = pd.factorize(column.astype(object))  # absent values get the code -1
+    known = [_OPTION_TYPES.get(str(label).strip().upper(), "") for label in labels]
+    return np.array([*known, ""], dtype=object)[codes]
+
+
+def _dates(column: pd.Series[Any], name: str, *, one_time_a_day: bool) -> npt.NDArray[np.datetime64]:
+    """Days as datetime64[D], NaT where unreadable."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        raise _time_zone_error(name)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        stamps = _dates_from_numbers(_numbers(column), name)
+    elif pd.api.types.is_datetime64_dtype(column.dtype):
+        stamps = column
+    else:
+        try:
+            stamps = pd.to_datetime(column.astype(object), errors="coerce", format="ISO8601")
+        except (ValueError, TypeError) as error:
+            if "time zone" in str(error) or "timezone" in str(error) or "tz-aware" in str(error):
+                raise _time_zone_error(name) from None
+            raise InputError(f"column {name} cannot be read as dates: {error}") from None
+        if isinstance(stamps.dtype, pd.DatetimeTZDtype):
+            raise _time_zone_error(name)
+        if len(column) and stamps.isna().all() and not column.isna().all():
+            example = column[column.notna()].iloc[0]
+            raise InputError(f"column {name} holds no readable date (such as {example!r}); write them as 2024-01-31")
+    values = stamps.to_numpy().astype("datetime64[ns]")
+    days = values.astype("datetime64[D]")
+    if one_time_a_day:
+        known = ~np.isnat(values)
+        timed = np.unique(values[known])
+        day_of = timed.astype("datetime64[D]")
+        if np.any(day_of[1:] == day_of[:-1]):
+            day = day_of[1:][day_of[1:] == day_of[:-1]][0]
+            raise InputError(f"column {name} holds several times of day on {day}; keep one snapshot a day")
+    return days
+
+
+def _dates_from_numbers(values: npt.NDArray[np.float64], name: str) -> pd.Series[Any]:
+    known = np.isfinite(values)
+    if np.any((values[known] < 19000101) | (values[known] > 22001231)):
+        raise InputError(f"column {name} holds numbers that are no dates of the form 20240131; convert them first")
+    text = pd.Series(np.where(known, values, 0).astype(np.int64).astype(str))
+    return pd.to_datetime(text, format="%Y%m%d", errors="coerce")
+
+
+def _time_zone_error(name: str) -> InputError:
+    return InputError(
+        f"column {name} bears a time zone; state the exchange's own dates, for example with "
+        f"quotes['{name}'].dt.tz_convert('America/New_York').dt.tz_localize(None)"
+    )

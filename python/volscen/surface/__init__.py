@@ -1,0 +1,12 @@
+"""Surfaces: from the quotes of one day to a grid of (time to expiry, moneyness).
+
+Each smoother is one file; adding one means adding a file here and a line to the registry of
+``_smoothers.py``.
+"""
+
+from __future__ import annotations
+
+from volscen.surface._build import build_surface
+from volscen.surface._smoothers import REGISTRY
+
+__all__ = ["REGISTRY", "build_surface"]
