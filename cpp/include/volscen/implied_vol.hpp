@@ -1,0 +1,221 @@
+// Black-76 implied volatility on dense blocks, without guesses from the caller.
+//
+// The price is reduced to the time value beta = v/lo of the out-of-the-money option on the same strike
+// (lo = min(F, K), hi = max(F, K)), a function of s = vol sqrt(tau) that rises from 0 to 1. The equation
+// solved is ln beta(s) = ln beta where beta < 1/2, and ln(1 - beta(s)) = ln(1 - beta) above, both close to
+// quadratic in 1/s and in s, by Householder's third-order step inside a shrinking bracket (as Jaeckel 2015,
+// "Let's be rational"). The start matches the value and slope at a reference point and the asymptotic
+// curvature of the logarithm.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "volscen/special.hpp"
+
+namespace volscen {
+
+enum class ImpliedVolStatus : std::int8_t {
+    ok = 0,
+    no_time_value = 1,  // price equals intrinsic value: vol 0
+    below_intrinsic = 2,
+    above_maximum = 3,  // at or above df F (call) or df K (put), where vol would be infinite
+    zero_tau = 4,
+    invalid_input = 5,  // NaN, infinite, or a sign that has no meaning
+    not_converged = 6,
+};
+
+constexpr std::size_t implied_vol_block = 128;
+constexpr int implied_vol_iterations = 48;
+
+// N(h + t) - exp(-2 h t) N(h - t) by Taylor's series in t about h: exact where the difference of two
+// nearly equal Mills ratios would lose digits. For t <= 0.2 and |h t| <= 1, over the density at h + t.
+VOLSCEN_INLINE double mills_difference(double h, double t, double mills) {
+    // y0 = N/phi at h; derivatives by y_{n+1} = n y_{n-1} + h y_n.
+    const double y1 = 1.0 + h * mills;
+    const double y2 = mills + h * y1;
+    const double y3 = 2.0 * y1 + h * y2;
+    const double y4 = 3.0 * y2 + h * y3;
+    const double y5 = 4.0 * y3 + h * y4;
+    const double y6 = 5.0 * y4 + h * y5;
+    const double y7 = 6.0 * y5 + h * y6;
+    const double y8 = 7.0 * y6 + h * y7;
+    const double y9 = 8.0 * y7 + h * y8;
+    const double y10 = 9.0 * y8 + h * y9;
+    const double y11 = 10.0 * y9 + h * y10;
+    const double y12 = 11.0 * y10 + h * y11;
+    const double y13 = 12.0 * y11 + h * y12;
+    const double u = t * t;
+    return 2.0 * t *
+           (y1 +
+            u / 6.0 *
+                (y3 +
+                 u / 20.0 * (y5 + u / 42.0 * (y7 + u / 72.0 * (y9 + u / 110.0 * (y11 + u / 156.0 * y13))))));
+}
+
+// ln beta, ln(1 - beta) and their first derivatives in s.
+struct LogTimeValue {
+    double log_below, log_above;
+    double slope_below, slope_above;
+    double curvature;  // beta''/beta' in s
+    double third;      // beta'''/beta' in s
+};
+
+VOLSCEN_INLINE LogTimeValue log_time_value(double log_ratio, double s) {
+    constexpr double root_half = coefficients::sqrt_half;
+    const double h = -log_ratio / s;
+    const double t = 0.5 * s;
+    const double d1 = h + t;
+    const double square = 0.5 * d1 * d1;
+    const double gauss = exponential(-square);
+    const double near_term = erfcx_positive(absolute(d1) * root_half);
+    const double far_term = erfcx_positive((t - h) * root_half);
+    const double centre = erfcx_positive(-h * root_half);
+    // Mills ratios are erfcx times sqrt(pi/2).
+    constexpr double to_mills = 0.5 / coefficients::inverse_sqrt_two_pi;
+    const double series = mills_difference(h, t, centre * to_mills) * coefficients::inverse_sqrt_two_pi;
+    const bool by_series = (t <= 0.2) & (log_ratio <= 2.0);
+    const double direct = 0.5 * (near_term - far_term);
+    // beta = gauss * weight while d1 <= 0; by the series also a little above.
+    const double weight = by_series ? series : direct;
+    const double sum = 0.5 * (near_term + far_term);
+    const bool tail = (d1 <= 0.0) | by_series;
+    const double beta = tail ? gauss * weight : 1.0 - gauss * sum;
+    const double rest = d1 > 0.0 ? gauss * sum : 1.0 - gauss * direct;
+    LogTimeValue out;
+    const double log_weight = logarithm(tail ? weight : beta);
+    const double log_rest = logarithm(d1 > 0.0 ? sum : rest);
+    out.log_below = tail ? log_weight - square : log_weight;
+    out.log_above = d1 > 0.0 ? log_rest - square : log_rest;
+    // d beta/ds = phi(d1).
+    constexpr double norm = coefficients::inverse_sqrt_two_pi;
+    out.slope_below = tail ? norm / weight : norm * gauss / beta;
+    out.slope_above = d1 > 0.0 ? -norm / sum : -norm * gauss / rest;
+    const double over = h / s;
+    out.curvature = d1 * ((h - t) / s);
+    out.third = out.curvature * out.curvature - 3.0 * over * over - 0.25;
+    return out;
+}
+
+// One block of at most implied_vol_block options; `call` is 1 or 0, `status` takes ImpliedVolStatus.
+struct ImpliedVolBody {
+    static VOLSCEN_INLINE void run(std::size_t n, const double* __restrict price,
+                                   const double* __restrict forward, const double* __restrict strike,
+                                   const double* __restrict tau, const double* __restrict call,
+                                   const double* __restrict discount, double* __restrict vol,
+                                   double* __restrict status) {
+        constexpr double top = std::numeric_limits<double>::max();
+        constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+        double log_ratio[implied_vol_block], target[implied_vol_block], above[implied_vol_block];
+        double s[implied_vol_block], low[implied_vol_block], high[implied_vol_block], open[implied_vol_block];
+        for (std::size_t i = 0; i < n; ++i) {
+            const double f = forward[i], k = strike[i], p = price[i];
+            const double lo = f < k ? f : k, hi = f < k ? k : f;
+            const bool is_call = call[i] > 0.5;
+            const bool in_money = is_call ? f > k : f < k;
+            const double q = p / discount[i];
+            // Time value by a two-sum: q - (hi - lo) with the rounding error of hi - lo carried along.
+            const double gap = in_money ? hi - lo : 0.0;
+            const double back = hi - gap;
+            const double error = in_money ? (hi - (gap + back)) + (back - lo) : 0.0;
+            const double value = (q - gap) - error;
+            const double room = (is_call ? f : k) - q;
+            const double x = log1p_positive((hi - lo) / lo);
+            const bool valid = (f > 0.0) & (f <= top) & (k > 0.0) & (k <= top) & (p >= 0.0) & (p <= top) &
+                               (tau[i] >= 0.0) & (tau[i] <= top) & (discount[i] > 0.0) &
+                               (discount[i] <= top) & (q <= top) & (x <= top);
+            double code = 0.0;
+            code = value == 0.0 ? 1.0 : code;
+            code = value < 0.0 ? 2.0 : code;
+            code = room <= 0.0 ? 3.0 : code;
+            code = tau[i] == 0.0 ? 4.0 : code;
+            code = valid ? code : 5.0;
+            status[i] = code;
+            const bool solve = code == 0.0;
+            const double beta = solve ? value / lo : 0.25;
+            const double rest = solve ? room / lo : 0.75;
+            log_ratio[i] = solve ? x : 0.1;
+            above[i] = beta > 0.5 ? 1.0 : 0.0;
+            const double log_beta =
+                logarithm(value > 0.0 && solve ? value : 0.25) - logarithm(solve ? lo : 1.0);
+            const double log_rest = logarithm(rest);
+            target[i] = beta > 0.5 ? log_rest : log_beta;
+            // Start from the reference point s = min(x, sqrt(2 x)).
+            const double x1 = log_ratio[i] < 1e-300 ? 1e-300 : log_ratio[i];
+            const double root = __builtin_sqrt(2.0 * x1);
+            const double s0 = x1 < root ? x1 : root;
+            const double u0 = x1 / s0;
+            const LogTimeValue ref = log_time_value(x1, s0);
+            // ln beta falls from the reference like -k (u - u0) - (u - u0)^2/2 in u = x/s.
+            const double down = ref.log_below - log_beta;
+            const double k_down = ref.slope_below * (s0 / u0);
+            const double u =
+                u0 + (2.0 * down) / (k_down + __builtin_sqrt(k_down * k_down + 2.0 * absolute(down)));
+            // ln(1 - beta) falls like -k (s - s0) - (s - s0)^2/8.
+            const double up = ref.log_above - log_rest;
+            const double k_up = -ref.slope_above;
+            const double s_up = s0 + (2.0 * up) / (k_up + __builtin_sqrt(k_up * k_up + 0.5 * absolute(up)));
+            const double start = down > 0.0 ? x1 / u : s_up;
+            s[i] = start;
+            low[i] = 0.0;
+            high[i] = top;
+            open[i] = solve ? 1.0 : 0.0;
+        }
+        for (int iteration = 0; iteration < implied_vol_iterations; ++iteration) {
+            double active = 0.0;
+            for (std::size_t i = 0; i < n; ++i) {
+                const LogTimeValue v = log_time_value(log_ratio[i], s[i]);
+                const bool upper = above[i] > 0.5;
+                const double residual = (upper ? v.log_above : v.log_below) - target[i];
+                const double slope = upper ? v.slope_above : v.slope_below;
+                const double second = v.curvature - slope;
+                const double third = v.third - slope * (3.0 * v.curvature - 2.0 * slope);
+                const double newton = -residual / slope;
+                const double full = newton * (1.0 + 0.5 * second * newton) /
+                                    (1.0 + newton * (second + third * newton * (1.0 / 6.0)));
+                // A Householder step that turns round is worse than Newton's.
+                const double step = full * newton > 0.0 ? full : newton;
+                const bool rising = upper ? residual > 0.0 : residual < 0.0;  // the root lies above s
+                const double lower = rising ? s[i] : low[i];
+                const double higher = rising ? high[i] : s[i];
+                const double four = 4.0 * s[i];
+                const double ceiling = higher < four ? 0.5 * (s[i] + higher) : four;
+                const double quarter = 0.25 * s[i];
+                const double floor = lower > quarter ? 0.5 * (s[i] + lower) : quarter;
+                double next = s[i] + step;
+                next = next < higher ? next : ceiling;
+                next = next > four ? four : next;
+                next = next > lower ? next : floor;
+                next = next < quarter ? quarter : next;
+                // The error after this step is of fourth order in its relative size.
+                const bool settled = (absolute(next - s[i]) <= 2e-5 * s[i]) & (absolute(step) <= 2e-5 * s[i]);
+                const bool moving = open[i] > 0.5;
+                s[i] = moving ? next : s[i];
+                low[i] = moving ? lower : low[i];
+                high[i] = moving ? higher : high[i];
+                open[i] = moving & !settled ? 1.0 : 0.0;
+            }
+            for (std::size_t i = 0; i < n; ++i) {
+                active += open[i];
+            }
+            if (active == 0.0) {
+                break;
+            }
+        }
+        for (std::size_t i = 0; i < n; ++i) {
+            const double code = status[i] == 0.0 && open[i] > 0.5 ? 6.0 : status[i];
+            const double solved = s[i] / __builtin_sqrt(tau[i]);
+            status[i] = code;
+            vol[i] = code == 0.0 ? solved : (code == 1.0 ? 0.0 : nan);
+        }
+    }
+};
+
+using ImpliedVolFunction = void (*)(std::size_t, const double*, const double*, const double*, const double*,
+                                    const double*, const double*, double*, double*);
+
+// The dense kernel at the instruction set in use.
+ImpliedVolFunction implied_vol_block_function();
+
+}  // namespace volscen

@@ -1,0 +1,7 @@
+#include "volscen/implied_vol.hpp"
+
+namespace volscen {
+
+ImpliedVolFunction implied_vol_block_function() { return dispatch<ImpliedVolBody>(); }
+
+}  // namespace volscen

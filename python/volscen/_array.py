@@ -1,0 +1,95 @@
+"""Checks and broadcasting shared by the wrappers of the array kernels."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import InputError
+
+__all__ = ["bool_array", "broadcast", "float_array", "increasing_positive", "thread_count"]
+
+
+def float_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return value as a float64 array; no copy where it is one already.
+
+    Raises
+    ------
+    InputError
+        When the value is not real numbers.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name} must be an array of real numbers: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name} must be real numbers, not {array.dtype}; convert it to float first")
+    return array.astype(np.float64, copy=False)
+
+
+def bool_array(name: str, value: ArrayLike) -> NDArray[np.bool_]:
+    """Return value as a bool array.
+
+    Raises
+    ------
+    InputError
+        When the value is not of bool type: a text such as "put" would count as true.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind != "b":
+        raise InputError(f"{name} must be True or False (an array of bool), not {array.dtype}")
+    return array.astype(np.bool_, copy=False)
+
+
+def broadcast(operands: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Broadcast operands to one shape, as views without copies.
+
+    Raises
+    ------
+    InputError
+        When the shapes do not broadcast together.
+    """
+    try:
+        shape = np.broadcast_shapes(*(operand.shape for operand in operands.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {operand.shape}" for name, operand in operands.items())
+        raise InputError(f"operands do not broadcast to one shape: {shapes}") from None
+    return [np.broadcast_to(operand, shape) for operand in operands.values()]
+
+
+def thread_count(num_threads: int | None) -> int:
+    """Return the number of threads to use: 1 for None.
+
+    Raises
+    ------
+    InputError
+        When the number is not an integer of at least 1.
+    """
+    if num_threads is None:
+        return 1
+    try:
+        count = operator.index(num_threads)
+    except TypeError:
+        raise InputError(f"num_threads must be an integer or None, not {num_threads!r}") from None
+    if isinstance(num_threads, bool) or not 1 <= count <= 4096:
+        raise InputError(f"num_threads must be between 1 and 4096, not {num_threads!r}")
+    return count
+
+
+def increasing_positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return a contiguous grid axis: one dimension, positive, finite, strictly increasing.
+
+    Raises
+    ------
+    InputError
+        When it is anything else.
+    """
+    axis = np.ascontiguousarray(float_array(name, value))
+    if axis.ndim != 1 or axis.size == 0:
+        raise InputError(f"{name} must have one dimension and at least one value, not shape {axis.shape}")
+    if not (np.isfinite(axis).all() and axis[0] > 0 and (np.diff(axis) > 0).all()):
+        raise InputError(f"{name} must be finite, positive and strictly increasing; sort it and drop duplicates")
+    return axis

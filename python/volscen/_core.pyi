@@ -1,0 +1,75 @@
+import numpy as np
+from numpy.typing import NDArray
+
+_Float64 = NDArray[np.float64]
+_Float32 = NDArray[np.float32]
+_Bool = NDArray[np.bool_]
+
+def simd_level() -> str: ...
+def black_price(
+    forward: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    implied_vol: _Float64,
+    is_call: _Bool,
+    discount_factor: _Float64,
+    num_threads: int,
+) -> _Float64: ...
+def black_delta(
+    forward: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    implied_vol: _Float64,
+    is_call: _Bool,
+    discount_factor: _Float64,
+    num_threads: int,
+) -> _Float64: ...
+def black_gamma(
+    forward: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    implied_vol: _Float64,
+    is_call: _Bool,
+    discount_factor: _Float64,
+    num_threads: int,
+) -> _Float64: ...
+def black_vega(
+    forward: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    implied_vol: _Float64,
+    is_call: _Bool,
+    discount_factor: _Float64,
+    num_threads: int,
+) -> _Float64: ...
+def black_theta(
+    forward: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    implied_vol: _Float64,
+    is_call: _Bool,
+    discount_factor: _Float64,
+    num_threads: int,
+) -> _Float64: ...
+def implied_vol(
+    price: _Float64,
+    forward: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    is_call: _Bool,
+    discount_factor: _Float64,
+    num_threads: int,
+) -> tuple[_Float64, NDArray[np.int8]]: ...
+def svi_fit(
+    log_moneyness: _Float64,
+    total_variance: _Float64,
+    weight: _Float64,
+    butterfly: bool,
+    num_threads: int,
+) -> tuple[_Float64, _Float64, NDArray[np.int8]]: ...
+def arbitrage_penalty_double(
+    implied_vol: _Float64, tau: _Float64, moneyness: _Float64, gradient: bool, num_threads: int
+) -> tuple[_Float64, _Float64]: ...
+def arbitrage_penalty_float(
+    implied_vol: _Float32, tau: _Float64, moneyness: _Float64, gradient: bool, num_threads: int
+) -> tuple[_Float32, _Float32]: ...

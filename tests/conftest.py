@@ -1,0 +1,20 @@
+"""Fixtures shared by the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def market_data() -> Path:
+    """Folder of real market data named by VOLSCEN_DATA; the test is skipped where it is not set."""
+    folder = os.environ.get("VOLSCEN_DATA")
+    if not folder:
+        pytest.skip("VOLSCEN_DATA does not name a folder of market data")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.fail(f"VOLSCEN_DATA={folder} is not a folder")
+    return path
