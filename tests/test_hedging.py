@@ -145,10 +145,10 @@ def test_regression_against_scikit_learn():
     assert mean == pytest.approx(float(out.constant), rel=1e-8)
     assert float(out.residual_std) == pytest.approx(np.sqrt(weight @ (tracking - mean) ** 2), rel=1e-9)
     for tail in (0.05, 0.025, 0.01):
-        assert float(out.residual_var.sel(tail=tail)) == pytest.approx(
+        assert float(out.residual_var.sel(tail_probability=tail)) == pytest.approx(
             risk.value_at_risk(tracking, weight, alpha=tail), rel=1e-8
         )
-        assert float(out.residual_es.sel(tail=tail)) == pytest.approx(
+        assert float(out.residual_es.sel(tail_probability=tail)) == pytest.approx(
             risk.expected_shortfall(tracking, weight, alpha=tail), rel=1e-8
         )
 
@@ -269,9 +269,11 @@ def test_order_of_penalties_does_not_matter():
     assert together[3].size == 0
 
 
-def test_grid_takes_the_largest_penalty_that_costs_nothing():
+def test_grid_takes_the_largest_penalty_that_costs_little():
     ds = make_scenarios(1000, seed=5)
-    out = hedge(ds, STRADDLE, CANDIDATES, method="lasso", alpha="grid")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HedgeWarning)
+        out = hedge(ds, STRADDLE, CANDIDATES, method="lasso", alpha="grid")
     assert out.attrs["alpha"] in GRID
     y, x = changes(ds, STRADDLE, CANDIDATES)
     scaled_x, scaled_y = (x - x.mean(axis=0)) / x.std(axis=0), (y - y.mean()) / y.std()
@@ -284,8 +286,6 @@ def test_grid_takes_the_largest_penalty_that_costs_nothing():
     assert out.attrs["alpha"] == allowed[-1]
     assert float(out.r_squared) >= best - R_SQUARED_LOSS
     assert 0 < int(out.selected.sum()) < len(CANDIDATES)
-    default = hedge(ds, STRADDLE, CANDIDATES, method="lasso")
-    np.testing.assert_array_equal(default.ratio, out.ratio)
 
 
 def test_cross_validation_finds_the_instruments_that_matter():
@@ -355,10 +355,10 @@ def test_nearly_dependent_instruments_are_warned_about():
     with pytest.warns(HedgeWarning, match="condition number") as record:
         out = hedge(ds, STRADDLE, near)
     assert record[0].filename == __file__
-    assert float(out.condition_number) > 100
+    assert float(out.condition_number) > 300
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert float(hedge(ds, STRADDLE, [Underlying(), ATM]).condition_number) < 100
+        assert float(hedge(ds, STRADDLE, [Underlying(), ATM]).condition_number) < 300
 
 
 def test_condition_number_is_that_of_the_correlations():
@@ -438,7 +438,10 @@ def test_large_portfolios_are_valued_in_parts(monkeypatch):
     ds = make_scenarios(100, seed=3)
     rng = np.random.default_rng(0)
     book = Portfolio(
-        [(Option("put", moneyness=m, tau=0.3), q) for m, q in zip(rng.uniform(0.8, 1.2, 40), rng.normal(size=40), strict=True)]
+        [
+            (Option("put", moneyness=m, tau=0.3), q)
+            for m, q in zip(rng.uniform(0.8, 1.2, 40), rng.normal(size=40), strict=True)
+        ]
     )
     whole = hedge(ds, book, [Underlying(), ATM])
     monkeypatch.setattr("volscen.hedging._LINES", 7)
@@ -450,10 +453,11 @@ def test_result_survives_netcdf(tmp_path):
 
     ds = make_scenarios(200, steps=2)
     out = hedge(ds, STRADDLE, CANDIDATES, method="lasso")
+    np.testing.assert_array_equal(out.ratio, hedge(ds, STRADDLE, CANDIDATES, method="lasso", alpha="cv").ratio)
     assert out.ratio.dims == ("instrument",)
     assert out.attrs["method"] == "lasso"
     assert out.attrs["ess_fraction"] == pytest.approx(1)
-    assert list(out.tail.values) == [0.05, 0.025, 0.01]
+    assert list(out.tail_probability.values) == [0.05, 0.025, 0.01]
     assert list(out.instrument.values) == [i.label for i in CANDIDATES]
     out.to_netcdf(tmp_path / "hedge.nc")
     with xr.open_dataset(tmp_path / "hedge.nc") as back:

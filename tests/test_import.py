@@ -38,7 +38,7 @@ def test_importing_the_kernels_loads_nothing_heavier_than_numpy():
 def test_sampling_needs_no_torch_nor_sklearn():
     code = "import sys, json, volscen; volscen.generate(n_scenarios=10, seed=1); print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(run(code))
-    assert [name for name in ("torch", "sklearn", "matplotlib", "dask") if name in loaded] == []
+    assert [name for name in ("torch", "sklearn", "matplotlib") if name in loaded] == []
 
 
 def test_every_public_name_exists():

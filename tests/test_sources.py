@@ -172,7 +172,7 @@ def test_the_corner_alone_is_refused(tmp_path: Path) -> None:
 
 def test_volatility_that_is_not_positive_is_refused(tmp_path: Path) -> None:
     path = write_factors(tmp_path / "f.csv", ["2001-01-02,.05,-.02,.5,0,0,1,1,1,1000,1,.05"])
-    with pytest.raises(InputError, match="no positive volatility in .* on 2001-01-02; narrow the grid"):
+    with pytest.raises(InputError, match=r"no positive volatility in .* on 2001-01-02; narrow the grid"):
         read_spx_factors(path)
 
 

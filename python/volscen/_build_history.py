@@ -33,8 +33,8 @@ FloatArray = npt.NDArray[np.float64]
 _BATCH = 32
 _WORTH_WORKERS = 400
 
-#: A part of the arbitrage penalty up to here is rounding.
-_FREE = 1e-12
+#: Relative error of a difference of call prices that is rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -291,8 +291,8 @@ def _one_day(day: _Day, settings: _Settings) -> _Outcome:
         fit_rmse=grid.fit_rmse,
         fit_max=grid.fit_max,
         penalty=float(grid.penalty.sum()),
-        calendar_free=bool(calendar <= _FREE),
-        butterfly_free=bool(max(monotone, convex) <= _FREE and _first_slopes_bounded(grid, settings)),
+        calendar_free=bool(calendar == 0),
+        butterfly_free=bool(max(monotone, convex) == 0 and _first_slopes_bounded(grid, settings)),
         observed_share=float(np.mean(grid.quality == OBSERVED)),
         extrapolated_share=float(np.mean(grid.quality == EXTRAPOLATED)),
     )
@@ -305,7 +305,7 @@ def _first_slopes_bounded(grid: Grid, settings: _Settings) -> bool:
     if m.size < 2:
         return True
     call = black.price(1.0, m, settings.tau[:, None], grid.implied_vol[:, :2])
-    return bool(np.all(call[:, 0] - call[:, 1] <= (m[1] - m[0]) * (1 + _FREE)))
+    return bool(np.all(call[:, 0] - call[:, 1] <= (m[1] - m[0]) * (1 + _ROUNDING)))
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
     Parameters
     ----------
     ds : xarray.Dataset
-        Histories and scenarios are validated first. A lazy cube is computed and written chunk by chunk.
+        Validated first (:func:`volscen.validate`). A lazy cube is computed and written chunk by chunk.
     path : str or Path
         Ends in ``.nc``; an existing file is replaced only when the new one is complete.
     compression : int
@@ -57,10 +57,8 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
         raise InputError(f"cannot write to {path}: the name must end in .nc")
     if not 0 <= compression <= 9:
         raise InputError(f"compression must be a zlib level from 0 to 9, not {compression}")
-    name = ds.attrs.get("schema")
-    if name in (schema.HISTORY, schema.SCENARIOS):
-        schema.validate(ds)
-    lazy = name == schema.SCENARIOS and not isinstance(ds["weight"].data, np.ndarray)
+    schema.validate(ds)
+    lazy = ds.attrs["schema"] == schema.SCENARIOS and not isinstance(ds["weight"].data, np.ndarray)
     encoding = (
         {str(v): {"zlib": True, "complevel": compression} for v in ds.data_vars if ds[v].ndim} if compression else None
     )
@@ -135,8 +133,6 @@ def read_dataset(path: str | Path, *, kind: str | None = None) -> xr.Dataset:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise FileFormatError(f"{path}: not a readable NetCDF file ({error})") from None
     try:
-        if kind is None and str(loaded.attrs.get("schema", "")).startswith("volscen/hedge/"):
-            return loaded
         return schema.validate(loaded, schema=kind)
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from None

@@ -138,6 +138,15 @@ def _masked_median(x: FloatArray, used: BoolArray) -> FloatArray:
     return np.where(n > 0, middle, np.nan)
 
 
+def _weighted_median(x: FloatArray, weight: FloatArray) -> FloatArray:
+    """Lower weighted median over the last axis; NaN where all weights are zero."""
+    order = np.argsort(np.where(weight > 0, x, np.inf), axis=-1, kind="stable")
+    cumulative = np.cumsum(np.take_along_axis(weight, order, axis=-1), axis=-1)
+    reached = (cumulative < 0.5 * cumulative[..., -1:]).sum(axis=-1)
+    middle = np.take_along_axis(np.take_along_axis(x, order, axis=-1), reached[..., None], axis=-1)[..., 0]
+    return np.where(cumulative[..., -1] > 0, middle, np.nan)
+
+
 def _robust_line(
     x: FloatArray, y: FloatArray, weight: FloatArray, size: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -152,9 +161,12 @@ def _robust_line(
     i, j = np.triu_indices(x.shape[1], 1)
     both = used[:, i] & used[:, j] & (x[:, i] != x[:, j])
     steps = np.divide(y[:, j] - y[:, i], x[:, j] - x[:, i], out=np.zeros(both.shape), where=both)
-    slope = _masked_median(steps, both) if len(i) else np.full(len(n), np.nan)
+    # A step between two pairs is as precise as their noise allows; so weighed, tight quotes outvote wide ones.
+    noise = np.divide(1.0, weight, out=np.zeros(weight.shape), where=used)
+    votes = np.divide(1.0, np.sqrt(noise[:, i] + noise[:, j]), out=np.zeros(both.shape), where=both)
+    slope = _weighted_median(steps, votes) if len(i) else np.full(len(n), np.nan)
     fitted = np.where(n >= 2, slope, 0.0)
-    level = np.nan_to_num(_masked_median(y - fitted[:, None] * x, used))
+    level = np.nan_to_num(_weighted_median(y - fitted[:, None] * x, np.sqrt(weight)))
     robust = _bisquare(y - fitted[:, None] * x - level[:, None], weight, used, size)
     scale = robust.scale
     for _ in range(50):
@@ -182,7 +194,7 @@ def _robust_line(
 def _robust_mean(z: FloatArray, weight: FloatArray, size: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Bisquare location and its standard error, NaN with fewer than three entries."""
     used = weight > 0
-    level = np.nan_to_num(_masked_median(z, used))
+    level = np.nan_to_num(_weighted_median(z, np.sqrt(weight)))
     robust = _bisquare(z - level[:, None], weight, used, size)
     scale = robust.scale
     for _ in range(50):
@@ -249,11 +261,8 @@ def _choose_rates(
     judged = readable & np.isfinite(rate_error)
     # Two pairs give a slope and no error: such expiries count only when there is nothing better.
     voters = judged if judged.any() else readable
-    start = (
-        _weighted_median(rate[voters], 1 / np.maximum(rate_error[voters], 1e-9) ** 2)
-        if judged.any()
-        else float(np.median(rate[voters]))
-    )
+    precision = 1 / np.maximum(rate_error[voters], 1e-9) if judged.any() else np.ones(int(voters.sum()))
+    start = float(_weighted_median(rate[voters], precision))
     pooled = _common_rate(x[voters], y[voters], weight[voters], scale[voters], tau[voters], start)
     inside = float(np.clip(pooled, *bounds))
     source = RATE_SOURCES.index("pooled" if inside == pooled else "bounded")
@@ -271,7 +280,7 @@ def _common_rate(
     scale = np.maximum(scale, np.finfo(float).tiny)
     base = weight / (_mean_weight(weight, used) * scale**2)[:, None]
     discount = np.exp(-rate * tau)[:, None]
-    level = np.nan_to_num(_masked_median(y + discount * x, used))
+    level = np.nan_to_num(_weighted_median(y + discount * x, np.sqrt(weight)))
     for _ in range(50):
         discount = np.exp(-rate * tau)[:, None]
         residual = np.where(used, y + discount * x - level[:, None], 0.0)
@@ -291,9 +300,3 @@ def _common_rate(
         if abs(step) <= 1e-12:
             break
     return rate
-
-
-def _weighted_median(values: FloatArray, weight: FloatArray) -> float:
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weight[order])
-    return float(values[order][np.searchsorted(cumulative, cumulative[-1] / 2)])

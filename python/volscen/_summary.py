@@ -10,8 +10,9 @@ import xarray as xr
 from volscen import risk, schema
 from volscen._statistics import quantile
 from volscen.errors import FileFormatError
+from volscen.surface._interpolate import interpolate_vol
 
-__all__ = ["describe_file", "scenario_summary"]
+__all__ = ["describe_file", "hedge_summary", "scenario_summary"]
 
 _LEVELS = (0.05, 0.01)
 _QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
@@ -48,20 +49,39 @@ def _one_date(cube: xr.Dataset, beta: float, ess_fraction: float) -> str:
     ]
     lines.append(" " * 29 + "".join(figures))
     lines.append("  at-the-money vol, %     now" + "".join(f"{f'q{100 * q:.0f}':>10}" for q in _QUANTILES))
-    column = int(np.argmin(np.abs(cube["moneyness"].values - 1)))
-    rows = sorted({int(np.argmin(np.abs(cube["tau"].values - d / 365))) for d in _TENOR_DAYS})
-    for row in rows:
-        now = 100 * float(cube["implied_vol0"].values[row, column])
-        values = 100 * cube["implied_vol"].isel(step=-1, tau=row, moneyness=column).values.astype(np.float64)
-        tenor = f"{365 * float(cube['tau'].values[row]):.0f} days"
+    tau, moneyness = cube["tau"].values, cube["moneyness"].values
+    tenors = [d / 365 for d in _TENOR_DAYS if tau[0] <= d / 365 * (1 + 1e-9) and d / 365 <= tau[-1] * (1 + 1e-9)]
+    for tenor in tenors or [float(tau[0])]:
+        now = 100 * interpolate_vol(cube["implied_vol0"].values, tau, moneyness, tenor, 1.0)
+        values = 100 * interpolate_vol(cube["implied_vol"].values[:, -1], tau, moneyness, tenor, 1.0)
         quantiles = "".join(f"{v:>10.2f}" for v in quantile(values, weight, _QUANTILES))
-        lines.append(f"    {tenor:<14}{now:>9.2f}{quantiles}")
+        lines.append(f"    {f'{365 * tenor:.0f} days':<14}{float(now):>9.2f}{quantiles}")
     penalty = cube["arbitrage_penalty"].sum("step").values
     lines.append(
         f"  arbitrage penalty          mean {penalty.mean():.3g}, weighted mean {weight @ penalty:.3g} "
         f"(beta {beta:.4g})"
     )
     lines.append(f"  effective sample size      {ess_fraction:.1%} of the scenarios")
+    return "\n".join(lines)
+
+
+def hedge_summary(result: xr.Dataset) -> str:
+    """Table of hedge ratios with the fit and the tracking error."""
+    alpha = f", alpha {result.attrs['alpha']:.4g}" if "alpha" in result.attrs else ""
+    lines = [
+        f"hedge by {result.attrs['method']}{alpha}, effective sample size {result.attrs['ess_fraction']:.1%} of the scenarios",
+        f"  {'instrument':<40}{'ratio':>12}{'value':>12}",
+    ]
+    for name, ratio, value in zip(
+        result["instrument"].values, result["ratio"].values, result["value0"].values, strict=True
+    ):
+        lines.append(f"  {name:<40}{ratio:>12.5f}{value:>12.5f}")
+    lines.append(
+        f"  R-squared {float(result['r_squared']):.4f}; tracking error mean {float(result['residual_mean']):.4g}, "
+        f"standard deviation {float(result['residual_std']):.4g}"
+    )
+    tails = zip(result["tail"].values, result["residual_var"].values, result["residual_es"].values, strict=True)
+    lines.append("  tracking loss " + "; ".join(f"VaR {1 - t:.1%} {v:.4g}, ES {e:.4g}" for t, v, e in tails))
     return "\n".join(lines)
 
 
@@ -76,6 +96,8 @@ def describe_file(path: str | Path) -> str:
     name = str(ds.attrs.get("schema"))
     lines = [f"{path}: {name}", "  dimensions  " + ", ".join(f"{k} {v}" for k, v in ds.sizes.items())]
     lines += [f"  {key:<18}{ds.attrs[key]}" for key in sorted(ds.attrs) if key != "schema"]
+    if name == schema.HEDGE:
+        lines.append(hedge_summary(ds))
     if name == schema.HISTORY:
         dates = np.datetime_as_string(ds["date"].values[[0, -1]], unit="D")
         lines.append(f"  period            {dates[0]} to {dates[1]}")

@@ -188,6 +188,7 @@ def hedge(
     from volscen._files import check_writable
     from volscen._io import read_dataset
     from volscen._summary import hedge_summary
+    from volscen.portfolio import instruments_from_table
     from volscen.schema import SCENARIOS
 
     if out is not None:
@@ -195,7 +196,7 @@ def hedge(
     result = volscen.hedge(
         read_dataset(scenarios, kind=SCENARIOS),
         volscen.Portfolio.from_table(portfolio),
-        [instrument for instrument, _ in volscen.Portfolio.from_table(instruments)],
+        instruments_from_table(instruments),
         method=method,
         step=step,
     )

@@ -16,10 +16,11 @@ import xarray as xr
 from volscen._version import __version__
 from volscen.errors import FileFormatError, InputError
 
-__all__ = ["HISTORY", "SCENARIOS", "check_grid", "check_weights", "fingerprint", "validate"]
+__all__ = ["HEDGE", "HISTORY", "SCENARIOS", "check_grid", "check_weights", "fingerprint", "validate"]
 
 HISTORY = "volscen/history/1"
 SCENARIOS = "volscen/scenarios/1"
+HEDGE = "volscen/hedge/1"
 
 #: Relative tolerance within which two grid coordinates are the same point.
 GRID_RTOL = 1e-6
@@ -74,6 +75,16 @@ _DIMS: dict[str, dict[str, tuple[tuple[str, ...], bool]]] = {
         "forward0": (("tau",), True),
         "discount_factor0": (("tau",), True),
         "state_clipped": ((), True),
+    },
+    HEDGE: {
+        "ratio": (("instrument",), True),
+        "selected": (("instrument",), True),
+        "value0": (("instrument",), True),
+        "r_squared": ((), True),
+        "residual_mean": ((), True),
+        "residual_std": ((), True),
+        "residual_var": (("tail",), True),
+        "residual_es": (("tail",), True),
     },
 }
 
@@ -181,7 +192,7 @@ def check_weights(weight: npt.ArrayLike, n: int | None = None, *, atol: float = 
 
 
 def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
-    """Check a history or scenario dataset against its schema and return it unchanged.
+    """Check a history, scenario or hedge dataset against its schema and return it unchanged.
 
     Parameters
     ----------
@@ -222,7 +233,7 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
 
 
 def _attribute_problems(ds: xr.Dataset, schema: str) -> list[str]:
-    names = _ATTRIBUTES + (_SCENARIO_ATTRIBUTES if schema == SCENARIOS else ())
+    names = _ATTRIBUTES + {SCENARIOS: _SCENARIO_ATTRIBUTES, HEDGE: ("method", "ess_fraction")}.get(schema, ())
     problems = [f"attribute {name} is missing" for name in names if name not in ds.attrs]
     # The weights of a lazy cube are unknown until computed, and so are these two.
     if schema == SCENARIOS and "weight" in ds and isinstance(ds["weight"].data, np.ndarray):
@@ -231,7 +242,9 @@ def _attribute_problems(ds: xr.Dataset, schema: str) -> list[str]:
 
 
 def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
-    problems = []
+    problems: list[str] = []
+    if schema == HEDGE:
+        return problems
     for name in ("tau", "moneyness"):
         if name not in ds.coords:
             problems.append(f"coordinate {name} is missing")

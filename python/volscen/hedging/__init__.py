@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen import risk
+from volscen import risk, schema
 from volscen._instruments import Instrument
 from volscen._revalue import (
     Revaluation,
@@ -22,7 +22,6 @@ from volscen._revalue import (
     step_labels,
     warn_floored,
 )
-from volscen._version import __version__
 from volscen.errors import InputError
 from volscen.hedging._base import HedgeProblem, HedgeSolution, HedgeWarning, Method
 from volscen.portfolio import Portfolio, as_portfolio
@@ -88,9 +87,9 @@ def hedge(
         underlying; other instruments stay unused. ``"delta-vega"``: one option against vega, the underlying
         against the remaining delta.
     alpha : float, "grid" or "cv", optional
-        LASSO penalty on standardised changes, from 0 (keep all) to 1 (drop all); ``"grid"`` (default): the
-        largest of 0, .1, ..., 1 that costs at most .001 of the in-sample R-squared, after Vuletic and Cont
-        (2024); ``"cv"``: by five-fold cross-validation with the one-standard-error rule.
+        LASSO penalty on standardised changes, from 0 (keep all) to 1 (drop all). ``"cv"`` (default): by
+        five-fold cross-validation with the one-standard-error rule. ``"grid"``: the largest of 0, .01, ...,
+        .1 that costs at most .001 of the in-sample R-squared, after the paper's grid of eleven.
     step : int, optional
         Label of the step over which values change; the last by default.
     elapsed_days : float or array_like, shape (step,), optional
@@ -101,8 +100,8 @@ def hedge(
     xarray.Dataset
         Per instrument: ``ratio`` (units held that replicate the portfolio: a long portfolio is neutralised by
         selling them), ``selected``, ``value0``, ``delta``, ``vega``. Scalars: ``constant``, ``r_squared``,
-        ``residual_mean``, ``residual_std``, and per probability ``tail`` (.05, .025, .01) ``residual_var``
-        and ``residual_es``; ``portfolio_value0``, ``portfolio_delta``, ``portfolio_vega``;
+        ``residual_mean``, ``residual_std``, and per probability ``tail_probability`` (.05, .025, .01)
+        ``residual_var`` and ``residual_es``; ``portfolio_value0``, ``portfolio_delta``, ``portfolio_vega``;
         ``condition_number`` for regressions. Attributes: ``method``, ``alpha`` (lasso), ``ess_fraction``,
         ``step``, ``elapsed_days``.
 
@@ -177,12 +176,17 @@ def hedge(
     if own.start.as_of is not None:
         out = out.assign_coords(as_of=own.start.as_of.astype("datetime64[ns]"))
     out.attrs.update(
-        title="Hedge ratios",
+        schema.base_attributes(
+            schema.HEDGE,
+            title="Hedge ratios",
+            source=str(ds.attrs.get("source", "scenarios")),
+            calendar=str(ds.attrs.get("calendar", "unspecified")),
+            periods_per_year=float(ds.attrs.get("periods_per_year", 252)),
+        ),
         method=method,
         ess_fraction=1 / float(own.weight.size * (own.weight @ own.weight)),
         step=step_labels(ds)[position],
         elapsed_days=float(own.elapsed[position]),
-        volscen_version=__version__,
     )
     if solution.alpha is not None:
         out.attrs["alpha"] = solution.alpha
@@ -267,12 +271,12 @@ def _result(problem: HedgeProblem, solution: HedgeSolution, variance: float) -> 
             ),
             **{name: ((), value, {"long_name": text, "units": unit}) for name, (value, text, unit) in scalars.items()},
             "residual_var": (
-                "tail",
+                "tail_probability",
                 risk.value_at_risk(tracking, w, alpha=levels),
                 {"long_name": "value at risk of the tracking error, losses positive", "units": "currency"},
             ),
             "residual_es": (
-                "tail",
+                "tail_probability",
                 risk.expected_shortfall(tracking, w, alpha=levels),
                 {
                     "long_name": "expected shortfall of the tracking error, losses positive",
@@ -280,5 +284,5 @@ def _result(problem: HedgeProblem, solution: HedgeSolution, variance: float) -> 
                 },
             ),
         },
-        coords={"tail": ("tail", levels, {"long_name": "tail probability", "units": "1"})},
+        coords={"tail_probability": ("tail_probability", levels, {"long_name": "tail probability", "units": "1"})},
     )

@@ -52,7 +52,9 @@ class SVISurface:
 
     def slices(self, log_moneyness: FloatArray) -> FloatArray:
         """Total variance at each slice, non-decreasing over them: shape (E, n)."""
-        w = svi.total_variance(self.parameters, log_moneyness)
+        w = np.asarray(svi.total_variance(self.parameters, log_moneyness))
+        if np.any(w <= 0):
+            raise InputError("a slice has no positive variance at some strike; fit with butterfly=True")
         growth = MIN_FORWARD_VARIANCE * self.tau[:, None]
         return isotonic(w - growth, self.precision) + growth
 
@@ -116,11 +118,11 @@ def fit_svi(
     per_variance = 1 / (2 * vol * times[:, None]) ** 2
     fit = svi.fit(k, w, weight * per_variance, butterfly=butterfly)
     for _ in range(_ROBUST_PASSES if robust else 0):
-        factor = _huber(svi.implied_vol(fit.parameters, k, times[:, None]) - vol, weight)
+        factor = _huber(svi.implied_vol(fit.parameters, k, times) - vol, weight)
         if np.all(factor == 1):
             break
         fit = svi.fit(k, w, weight * factor * per_variance, butterfly=butterfly)
-    good = (fit.status == svi.SVIStatus.OK) & np.all(np.isfinite(fit.parameters), axis=-1)
+    good = fit.status != svi.SVIStatus.NO_DATA
     if not good.any():
         raise InputError(f"no expiry of the chain of {chain.date} could be fitted by SVI")
     # A price error moves total variance by an amount whose square grows like tau.
@@ -128,7 +130,7 @@ def fit_svi(
         tau=times[good],
         parameters=fit.parameters[good],
         precision=(width / times)[good],
-        details={"slices": int(good.sum()), "slices_failed": int((~good).sum())},
+        details={"slices": int(good.sum()), "slices_reduced": int((fit.status == svi.SVIStatus.REDUCED).sum())},
     )
 
 
