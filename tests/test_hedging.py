@@ -145,10 +145,10 @@ def test_regression_against_scikit_learn():
     assert mean == pytest.approx(float(out.constant), rel=1e-8)
     assert float(out.residual_std) == pytest.approx(np.sqrt(weight @ (tracking - mean) ** 2), rel=1e-9)
     for tail in (0.05, 0.025, 0.01):
-        assert float(out.residual_var.sel(tail_probability=tail)) == pytest.approx(
+        assert float(out.residual_var.sel(tail=tail)) == pytest.approx(
             risk.value_at_risk(tracking, weight, alpha=tail), rel=1e-8
         )
-        assert float(out.residual_es.sel(tail_probability=tail)) == pytest.approx(
+        assert float(out.residual_es.sel(tail=tail)) == pytest.approx(
             risk.expected_shortfall(tracking, weight, alpha=tail), rel=1e-8
         )
 
@@ -457,7 +457,7 @@ def test_result_survives_netcdf(tmp_path):
     assert out.ratio.dims == ("instrument",)
     assert out.attrs["method"] == "lasso"
     assert out.attrs["ess_fraction"] == pytest.approx(1)
-    assert list(out.tail_probability.values) == [0.05, 0.025, 0.01]
+    assert list(out["tail"].values) == [0.05, 0.025, 0.01]
     assert list(out.instrument.values) == [i.label for i in CANDIDATES]
     out.to_netcdf(tmp_path / "hedge.nc")
     with xr.open_dataset(tmp_path / "hedge.nc") as back:

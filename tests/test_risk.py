@@ -129,12 +129,10 @@ def test_bad_input(measure, change, message):
 def test_summary_is_of_the_simple_return():
     ds = make_scenarios(500, steps=2, seed=3)
     out = risk.summary(ds)
-    assert out.value_at_risk.dims == ("tail_probability", "step")
+    assert out.value_at_risk.dims == ("tail", "step")
     pnl = ds.spot.values[:, 1] / float(ds.spot0) - 1
-    assert out.value_at_risk.sel(tail_probability=0.05, step=2) == risk.value_at_risk(pnl, ds.weight.values)
-    assert out.expected_shortfall.sel(tail_probability=0.01, step=2) == risk.expected_shortfall(
-        pnl, ds.weight.values, alpha=0.01
-    )
+    assert out.value_at_risk.sel(tail=0.05, step=2) == risk.value_at_risk(pnl, ds.weight.values)
+    assert out.expected_shortfall.sel(tail=0.01, step=2) == risk.expected_shortfall(pnl, ds.weight.values, alpha=0.01)
 
 
 def test_summary_of_several_dates():
@@ -143,5 +141,5 @@ def test_summary_of_several_dates():
     parts = [make_scenarios(200, seed=s, as_of=f"2024-01-0{s}") for s in (2, 3)]
     both = xr.concat(parts, dim="as_of", data_vars="all", coords="minimal", compat="override", join="exact")
     out = risk.summary(both)
-    assert out.value_at_risk.dims == ("as_of", "tail_probability", "step")
+    assert out.value_at_risk.dims == ("as_of", "tail", "step")
     np.testing.assert_array_equal(out.value_at_risk[1], risk.summary(parts[1]).value_at_risk)

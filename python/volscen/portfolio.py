@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from volscen._contracts import resolve
 from volscen._instruments import OPTION_FIELDS, Instrument, Option, Underlying, _number
-from volscen._revalue import RevaluationWarning, resolve, revalue
+from volscen._revalue import RevaluationWarning, revalue
 from volscen.errors import InputError
 
 if TYPE_CHECKING:

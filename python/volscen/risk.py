@@ -122,7 +122,7 @@ def summary(ds: xr.Dataset, *, alpha: npt.ArrayLike = LEVELS) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``value_at_risk`` and ``expected_shortfall`` with dimensions ``tail_probability``, ``step`` (and
+        ``value_at_risk`` and ``expected_shortfall`` with dimensions ``tail``, ``step`` (and
         ``as_of``), as fractions of the starting spot, losses positive.
 
     Examples
@@ -143,17 +143,17 @@ def summary(ds: xr.Dataset, *, alpha: npt.ArrayLike = LEVELS) -> xr.Dataset:
     weight = ds["weight"].values
     out = xr.Dataset(
         {
-            "value_at_risk": (("tail_probability", "step"), value_at_risk(simple_return, weight, alpha=levels)),
+            "value_at_risk": (("tail", "step"), value_at_risk(simple_return, weight, alpha=levels)),
             "expected_shortfall": (
-                ("tail_probability", "step"),
+                ("tail", "step"),
                 expected_shortfall(simple_return, weight, alpha=levels),
             ),
         },
-        coords={"tail_probability": levels, **({"step": ds["step"].values} if "step" in ds.coords else {})},
+        coords={"tail": levels, **({"step": ds["step"].values} if "step" in ds.coords else {})},
     )
     out["value_at_risk"].attrs.update(long_name="value at risk of the underlying, losses positive", units="1")
     out["expected_shortfall"].attrs.update(long_name="expected shortfall of the underlying, losses positive", units="1")
-    out["tail_probability"].attrs.update(long_name="tail probability", units="1")
+    out["tail"].attrs.update(long_name="tail probability", units="1")
     return out
 
 

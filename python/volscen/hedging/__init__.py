@@ -13,15 +13,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import risk, schema
+from volscen._contracts import one_date
 from volscen._instruments import Instrument
-from volscen._revalue import (
-    Revaluation,
-    StepValues,
-    contract_coordinates,
-    one_date,
-    step_labels,
-    warn_floored,
-)
+from volscen._revalue import Revaluation, StepValues, contract_coordinates, step_labels, warn_floored
 from volscen.errors import InputError
 from volscen.hedging._base import HedgeProblem, HedgeSolution, HedgeWarning, Method
 from volscen.portfolio import Portfolio, as_portfolio
@@ -100,7 +94,7 @@ def hedge(
     xarray.Dataset
         Per instrument: ``ratio`` (units held that replicate the portfolio: a long portfolio is neutralised by
         selling them), ``selected``, ``value0``, ``delta``, ``vega``. Scalars: ``constant``, ``r_squared``,
-        ``residual_mean``, ``residual_std``, and per probability ``tail_probability`` (.05, .025, .01)
+        ``residual_mean``, ``residual_std``, and per probability ``tail`` (.05, .025, .01)
         ``residual_var`` and ``residual_es``; ``portfolio_value0``, ``portfolio_delta``, ``portfolio_vega``;
         ``condition_number`` for regressions. Attributes: ``method``, ``alpha`` (lasso), ``ess_fraction``,
         ``step``, ``elapsed_days``.
@@ -271,12 +265,12 @@ def _result(problem: HedgeProblem, solution: HedgeSolution, variance: float) -> 
             ),
             **{name: ((), value, {"long_name": text, "units": unit}) for name, (value, text, unit) in scalars.items()},
             "residual_var": (
-                "tail_probability",
+                "tail",
                 risk.value_at_risk(tracking, w, alpha=levels),
                 {"long_name": "value at risk of the tracking error, losses positive", "units": "currency"},
             ),
             "residual_es": (
-                "tail_probability",
+                "tail",
                 risk.expected_shortfall(tracking, w, alpha=levels),
                 {
                     "long_name": "expected shortfall of the tracking error, losses positive",
@@ -284,5 +278,5 @@ def _result(problem: HedgeProblem, solution: HedgeSolution, variance: float) -> 
                 },
             ),
         },
-        coords={"tail_probability": ("tail_probability", levels, {"long_name": "tail probability", "units": "1"})},
+        coords={"tail": ("tail", levels, {"long_name": "tail probability", "units": "1"})},
     )
