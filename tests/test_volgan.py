@@ -153,6 +153,16 @@ def test_one_step_by_hand(model, history):
     np.testing.assert_allclose(implied_vol[:, 0].reshape(5, -1), np.exp(g + move[:, 1:]), rtol=1e-12)
 
 
+class _Replay:
+    """Stands in for a random generator: hands out noise drawn before."""
+
+    def __init__(self, noise):
+        self.noise = noise
+
+    def standard_normal(self, shape):
+        return self.noise.reshape(shape)
+
+
 def test_simulated_surface_and_return_are_the_next_state(model, history):
     """Step 2 is one step from the state that step 1 made; with another surface or return it is another."""
     state = state_at(history, history.date.values[160], n_returns=21)
@@ -165,6 +175,17 @@ def test_simulated_surface_and_return_are_the_next_state(model, history):
         rng.bit_generator.state = bits
         past = np.column_stack([np.tile(state.log_return[1:], (4, 1)), returns])
         return model._step(past, np.log(surface).reshape(4, 1, -1), rng)
+
+    one_by_one = [
+        model._step(
+            np.r_[state.log_return[1:], log_return[path, 0]][None],
+            np.log(implied_vol[path, 0]).reshape(1, 1, -1),
+            _Replay(np.random.default_rng(8).standard_normal((8, 32))[4 + path]),
+        )
+        for path in range(4)
+    ]
+    np.testing.assert_allclose([r[0] for r, _ in one_by_one], log_return[:, 1], rtol=1e-9)
+    np.testing.assert_allclose(np.exp([g[0] for _, g in one_by_one]), implied_vol[:, 1].reshape(4, -1), rtol=1e-9)
 
     r2, g2 = step2(log_return[:, 0], implied_vol[:, 0])
     np.testing.assert_allclose(r2, log_return[:, 1], rtol=1e-9)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from volscen.errors import FileFormatError, FitError, InputError
@@ -390,12 +392,13 @@ def test_seed_decides_everything(history):
     threads = torch.get_num_threads()
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    first = small().fit(history)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    assert torch.get_num_threads() == threads
-    torch.manual_seed(2)
     try:
-        torch.set_num_threads(1 if threads > 1 else 2)
+        torch.set_num_threads(2)
+        first = small().fit(history)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        assert torch.get_num_threads() == 2
+        torch.manual_seed(2)
+        torch.set_num_threads(1)
         assert same_model(small().fit(history), first)
     finally:
         torch.set_num_threads(threads)
@@ -425,6 +428,11 @@ def interrupt(monkeypatch, after_batches):
     monkeypatch.setattr(AdversarialPair, "train_batch", pressed)
 
 
+def epochs_in(path):
+    with safe_open(path, framework="numpy") as file:
+        return json.loads(file.metadata()["volscen"])["epoch"]
+
+
 @pytest.mark.parametrize("after_batches", [2, 5 * 3 + 1, 5 * 5])
 def test_interrupted_training_ends_at_the_same_bits(history, tmp_path, after_batches):
     path = tmp_path / "run.ckpt"
@@ -436,6 +444,7 @@ def test_interrupted_training_ends_at_the_same_bits(history, tmp_path, after_bat
             model.fit(history)
     assert not model.is_fitted
     assert [p.name for p in tmp_path.iterdir()] == ["run.ckpt"]
+    assert epochs_in(path) == (after_batches - 1) // 5  # the whole epochs before Ctrl-C
     assert same_model(small(checkpoint=path).fit(history), uninterrupted)
     # and once done, fitting again reads the result
     with pytest.MonkeyPatch.context() as patch:
