@@ -19,15 +19,23 @@ from volscen.errors import InputError
 from volscen.history import make_history
 from volscen.quotes import OPTIONAL_COLUMNS, REASONS, REQUIRED_COLUMNS, judge_quotes
 from volscen.schema import check_grid
-from volscen.surface._build import EXTRAPOLATED, OBSERVED, Grid, check_limits, surface_on_grid
+from volscen.surface._build import EXTRAPOLATED, OBSERVED, Grid, OutOfReachError, check_limits, surface_on_grid
 from volscen.surface._smoothers import check_options
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["build_history"]
+__all__ = ["DAY_REASONS", "build_history"]
 
 FloatArray = npt.NDArray[np.float64]
+
+#: Why a day is dropped.
+DAY_REASONS: dict[str, str] = {
+    "unusable_chain": "no quote is left, or calls or puts only, or no spot",
+    "beyond_expiries": "the grid reaches farther before the first or after the last expiry than max_tau_ratio",
+    "beyond_strikes": "the grid reaches farther beyond the quoted strikes than max_extrapolation",
+    "unfitted": "the smoother gives no positive volatility everywhere",
+}
 
 #: Days handed to a worker at once, and the number of days from which workers are worth starting.
 _BATCH = 32
@@ -105,7 +113,8 @@ def build_history(
         the table's column where it has one, else the discounted forward of the nearest expiry; the attribute
         ``spot_source`` says which. Where days were dropped, a log return spans the gap.
     report : pandas.DataFrame
-        One row per date of the table: ``status`` ("kept" or "dropped"), ``reason``, ``n_rows``, ``n_used``,
+        One row per date of the table: ``status`` ("kept" or "dropped"), ``reason`` (a key of
+        :data:`DAY_REASONS`) and ``detail`` (the whole message) where dropped, ``n_rows``, ``n_used``,
         ``n_expiries``, ``fit_rmse`` and ``fit_max`` (decimals of vol, against the quotes used), ``rate`` (of
         the last expiry used), ``penalty``, ``calendar_free``, ``butterfly_free``, ``observed_share`` and
         ``extrapolated_share`` of the grid cells, and ``dropped_<reason>`` for each reason of
@@ -146,8 +155,9 @@ def build_history(
     kept = [(row["date"], row["spot_source"], result) for row, result in outcomes if result is not None]
     report = report.drop(columns="spot_source")
     if not kept:
-        reasons = report["reason"].value_counts()
-        raise InputError(f"not one of {len(report)} days gives a surface; most often: {reasons.index[0]}")
+        often = report["reason"].value_counts().index[0]
+        example = report.loc[report["reason"] == often, "detail"].iloc[0]
+        raise InputError(f"not one of {len(report)} days gives a surface; most often {often}, such as: {example}")
     grids = [grid for _, _, (grid, _) in kept]
     history = make_history(
         np.array([date for date, _, _ in kept], dtype="datetime64[ns]"),
@@ -252,6 +262,7 @@ def _one_day(day: _Day, settings: _Settings) -> _Outcome:
         "date": day.date,
         "status": "dropped",
         "reason": "",
+        "detail": "",
         "n_rows": len(day.clean) + int(day.dropped.sum()),
         "n_used": 0,
         "n_expiries": 0,
@@ -265,7 +276,7 @@ def _one_day(day: _Day, settings: _Settings) -> _Outcome:
     try:
         chain = Chain.from_clean(day.clean, day.date, day.dropped, settings.chain)
     except InputError as error:
-        row["reason"] = str(error)
+        row.update(reason="unusable_chain", detail=str(error))
         return row, None
     row.update({f"dropped_{reason}": int(count) for reason, count in chain.dropped.items()})
     row["n_used"], row["n_expiries"] = len(chain.quotes), int(np.count_nonzero(chain.forwards["n_used"]))
@@ -282,8 +293,11 @@ def _one_day(day: _Day, settings: _Settings) -> _Outcome:
             settings.max_tau_ratio,
             settings.smoother,
         )
+    except OutOfReachError as error:
+        row.update(reason=error.reason, detail=str(error))
+        return row, None
     except InputError as error:
-        row["reason"] = str(error)
+        row.update(reason="unfitted", detail=str(error))
         return row, None
     calendar, monotone, convex = grid.penalty
     row.update(

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 
     from volscen.chain import Chain
 
-__all__ = ["EXTRAPOLATED", "INTERPOLATED", "OBSERVED", "Grid", "build_surface", "surface_on_grid"]
+__all__ = ["EXTRAPOLATED", "INTERPOLATED", "OBSERVED", "Grid", "OutOfReachError", "build_surface", "surface_on_grid"]
 
 FloatArray = npt.NDArray[np.float64]
 
 OBSERVED, INTERPOLATED, EXTRAPOLATED = 0, 1, 2
+
+
+class OutOfReachError(InputError):
+    """The grid reaches farther beyond the quotes than allowed: beyond their expiries or beyond their strikes."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -188,10 +196,11 @@ def surface_on_grid(
     beyond = _beyond_strikes(fitted, tau, k, quote_tau, quote_k, expiries)
     if beyond.max() > max_extrapolation:
         j, i = np.unravel_index(int(beyond.argmax()), beyond.shape)
-        raise InputError(
+        raise OutOfReachError(
             f"the grid reaches too far from the quotes of {chain.date}: at tau {tau[j]:.4g} moneyness "
             f"{moneyness[i]:.4g} lies {beyond[j, i]:.2g} standard deviations beyond the quoted strikes; narrow "
-            f"the grid or raise max_extrapolation ({max_extrapolation:g})"
+            f"the grid or raise max_extrapolation ({max_extrapolation:g})",
+            "beyond_strikes",
         )
     vol = fitted.implied_vol(tau[:, None], k[None, :])
     error = fitted.implied_vol(quote_tau, quote_k) - quotes["implied_vol"].to_numpy()
@@ -219,10 +228,11 @@ def _check_times(chain: Chain, tau: FloatArray, expiries: FloatArray, max_ratio:
     low, high = expiries[0] / max_ratio, expiries[-1] * max_ratio
     bad = (tau < low * (1 - 1e-12)) | (tau > high * (1 + 1e-12))
     if bad.any():
-        raise InputError(
+        raise OutOfReachError(
             f"the grid reaches too far from the quotes of {chain.date}: tau {tau[bad][0]:.4g} lies beyond the "
             f"usable expiries, {expiries[0]:.4g} to {expiries[-1]:.4g} years; change tau or raise max_tau_ratio "
-            f"({max_ratio:g})"
+            f"({max_ratio:g})",
+            "beyond_expiries",
         )
 
 

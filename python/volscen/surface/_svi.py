@@ -41,12 +41,16 @@ class SVISurface:
         Times to expiry of the slices.
     parameters : ndarray, shape (E, 5)
         (a, b, rho, m, sigma) of each.
+    low, high : ndarray, shape (E,)
+        Log-moneyness of the lowest and highest quote of each.
     precision : ndarray, shape (E,)
-        Weight of each slice where slices that cross are pooled.
+        Weight of each slice, between its quotes, where slices that cross are pooled.
     """
 
     tau: FloatArray
     parameters: FloatArray
+    low: FloatArray
+    high: FloatArray
     precision: FloatArray
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -55,8 +59,14 @@ class SVISurface:
         w = np.asarray(svi.total_variance(self.parameters, log_moneyness))
         if np.any(w <= 0):
             raise InputError("a slice has no positive variance at some strike; fit with butterfly=True")
+        # Beyond its quotes a slice is a guess, the worse the farther in standard deviations: it must not bend
+        # slices that have quotes there.
+        deviation = np.sqrt(svi.total_variance(self.parameters, np.zeros(1)))
+        beyond = np.maximum(self.low[:, None] - log_moneyness, log_moneyness - self.high[:, None])
+        distance = np.maximum(beyond, 0) / deviation
+        weight = self.precision[:, None] * np.maximum(np.exp(-2 * distance**2), 1e-6)
         growth = MIN_FORWARD_VARIANCE * self.tau[:, None]
-        return isotonic(w - growth, self.precision) + growth
+        return isotonic(w - growth, weight) + growth
 
     def implied_vol(self, tau: FloatArray, log_moneyness: FloatArray) -> FloatArray:
         """Volatility at points: total variance linear in tau, flat volatility beyond the end slices."""
@@ -129,6 +139,8 @@ def fit_svi(
     return SVISurface(
         tau=times[good],
         parameters=fit.parameters[good],
+        low=np.minimum.reduceat(quotes["log_moneyness"].to_numpy(), np.cumsum(width) - width)[good],
+        high=np.maximum.reduceat(quotes["log_moneyness"].to_numpy(), np.cumsum(width) - width)[good],
         precision=(width / times)[good],
         details={"slices": int(good.sum()), "slices_reduced": int((fit.status == svi.SVIStatus.REDUCED).sum())},
     )
@@ -169,7 +181,7 @@ def isotonic(values: FloatArray, weight: FloatArray) -> FloatArray:
     ----------
     values : ndarray, shape (E, n)
         One sequence per column.
-    weight : ndarray, shape (E,)
+    weight : ndarray, shape (E, n)
         Positive.
 
     Notes
@@ -181,17 +193,17 @@ def isotonic(values: FloatArray, weight: FloatArray) -> FloatArray:
     --------
     >>> import numpy as np
     >>> from volscen.surface._svi import isotonic
-    >>> isotonic(np.array([[1.0], [3.0], [2.0]]), np.array([1.0, 1.0, 3.0])).ravel().tolist()
+    >>> isotonic(np.array([[1.0], [3.0], [2.0]]), np.array([[1.0], [1.0], [3.0]])).ravel().tolist()
     [1.0, 2.25, 2.25]
     """
     if np.all(values[1:] >= values[:-1]):
         return values
-    n = len(values)
-    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(weight[:, None] * values, axis=0)])
-    totals = np.concatenate([[0.0], np.cumsum(weight)])
+    start = np.zeros((1, values.shape[1]))
+    sums = np.concatenate([start, np.cumsum(weight * values, axis=0)])
+    totals = np.concatenate([start, np.cumsum(weight, axis=0)])
     out = np.full(values.shape, -np.inf)
-    for i in range(n):
-        means = (sums[i + 1 :] - sums[i]) / (totals[i + 1 :] - totals[i])[:, None]
+    for i in range(len(values)):
+        means = (sums[i + 1 :] - sums[i]) / (totals[i + 1 :] - totals[i])
         from_i = np.minimum.accumulate(means[::-1], axis=0)[::-1]  # smallest over l >= j, for j = i..n-1
         np.maximum(out[i:], from_i, out=out[i:])
     # Columns in order already stay bit for bit; the formula would round them.

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
+
+from chain_makers import DATE, black_price, make_chain, svi_vol
+from volscen import arbitrage
+from volscen.chain import Chain
+from volscen.errors import InputError
+from volscen.surface import REGISTRY, build_surface
+from volscen.surface._kernel import BANDWIDTHS, DEFAULT_BANDWIDTH, fit_kernel
+from volscen.surface._svi import SVISurface, fit_svi, isotonic
+
+TAU = np.array([30, 60, 91, 122, 182]) / 365
+MONEYNESS = np.array([0.85, 0.9, 0.95, 1.0, 1.05, 1.1])
+
+
+@pytest.fixture(scope="module")
+def chain() -> Chain:
+    return Chain(make_chain())
+
+
+def test_svi_recovers_the_surface_that_made_the_prices(chain: Chain) -> None:
+    surface = build_surface(chain, TAU, MONEYNESS)
+    expected = svi_vol(np.log(MONEYNESS)[None, :], TAU[:, None])  # total variance linear in tau, so exact between
+    np.testing.assert_allclose(surface["implied_vol"], expected, atol=2e-6)
+    assert surface["implied_vol"].dims == ("tau", "moneyness")
+    assert surface.attrs["fit_rmse_vol_points"] < 1e-4
+    assert surface.attrs["n_quotes"] == 63
+    assert surface.attrs["n_expiries"] == 3
+    assert surface.attrs["method"] == "svi"
+    assert float(surface["arbitrage_penalty"]) == 0.0
+    assert surface["implied_vol"].attrs["units"] == "1"
+
+
+def test_forwards_and_discount_factors_are_log_linear_between_expiries(chain: Chain) -> None:
+    surface = build_surface(chain, [15 / 365, 30 / 365, 60 / 365, 182 / 365, 200 / 365], [0.95, 1.0], max_tau_ratio=2)
+    days, forward = np.array([30, 91, 182]), np.array([100.5, 101.0, 102.0])
+    zero = np.array([0.03, 0.035, 0.04]) * days / 365  # minus the logarithm of the discount factors
+    spot = 100.5 * np.exp(-zero[0])
+    np.testing.assert_allclose(surface["spot"], spot, rtol=1e-10)
+    between = np.exp(np.log(100.5) + (60 - 30) / (91 - 30) * np.log(101.0 / 100.5))
+    after = 102.0 * (102.0 / 101.0) ** ((200 - 182) / (182 - 91))
+    np.testing.assert_allclose(surface["forward"], [np.sqrt(spot * 100.5), 100.5, between, 102.0, after], rtol=1e-9)
+    np.testing.assert_allclose(forward, chain.forwards["forward"], rtol=1e-10)
+    expected = [zero[0] / 2, zero[0], zero[0] + 30 / 61 * (zero[1] - zero[0]), zero[2], 0.04 * 200 / 365]
+    np.testing.assert_allclose(surface["discount_factor"], np.exp(-np.array(expected)), rtol=1e-9)
+
+
+def test_volatility_is_flat_in_tau_beyond_the_expiries(chain: Chain) -> None:
+    fitted = fit_svi(chain, TAU, MONEYNESS)
+    k = np.log(MONEYNESS)
+    first, before = fitted.implied_vol(np.array([[30], [10]]) / 365, k)
+    last, after = fitted.implied_vol(np.array([[182], [300]]) / 365, k)
+    np.testing.assert_allclose(before, first, rtol=1e-14)
+    np.testing.assert_allclose(after, last, rtol=1e-14)
+
+
+def crossing_chain() -> Chain:
+    """Three expiries, the middle one so dear that the last has less total variance at every strike."""
+
+    def vol(k, tau):
+        level = np.where(np.isclose(tau, 91 / 365), 0.45, 0.2)
+        return level * np.sqrt(1 + k**2)
+
+    return Chain(make_chain(vol=vol))
+
+
+def test_total_variance_never_decreases() -> None:
+    chain = crossing_chain()
+    surface = build_surface(chain, np.linspace(20, 220, 41) / 365, MONEYNESS)
+    w = surface["implied_vol"].values ** 2 * surface["tau"].values[:, None]
+    assert np.all(np.diff(w, axis=0) > 0)
+    parts = arbitrage.penalty(surface["implied_vol"].values, surface["tau"].values, MONEYNESS, parts=True)
+    assert parts[0] == 0
+    # Both expiries that cross take the mean of their variances, weighed by the inverse of tau.
+    at_the_money = build_surface(chain, [91 / 365, 182 / 365], [1.0], max_extrapolation=1)["implied_vol"].values
+    pooled = at_the_money[:, 0] ** 2 * np.array([91, 182]) / 365
+    w91, w182 = 0.45**2 * 91 / 365, 0.2**2 * 182 / 365
+    np.testing.assert_allclose(pooled, (w91 / 91 + w182 / 182) / (1 / 91 + 1 / 182), rtol=1e-5)
+
+
+def test_a_guess_beyond_its_quotes_does_not_bend_slices_that_have_quotes() -> None:
+    slices = SVISurface(
+        tau=np.array([0.1, 0.5]),
+        parameters=np.array([[0.0, 0.3, 0.0, 0.0, 0.01], [0.02, 0.0, 0.0, 0.0, 0.1]]),
+        low=np.array([-0.05, -0.5]),
+        high=np.array([0.05, 0.5]),
+        precision=np.array([100.0, 20.0]),
+    )
+    k = np.array([0.4])
+    first, second = slices.slices(k)[:, 0]
+    assert first == pytest.approx(0.02, rel=1e-3)  # its own wing says 0.12
+    assert second == pytest.approx(0.02, rel=1e-3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_isotonic_equals_scikit_learn(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values, weight = rng.standard_normal((n, 3)), rng.uniform(0.1, 5, (n, 3))
+    expected = [
+        IsotonicRegression().fit_transform(np.arange(n), values[:, i], sample_weight=weight[:, i]) for i in range(3)
+    ]
+    np.testing.assert_allclose(isotonic(values, weight), np.transpose(expected), atol=1e-12)
+
+
+def test_isotonic_leaves_ordered_columns_bit_for_bit() -> None:
+    values = np.array([[0.1, 0.3], [0.2, 0.1]]) / 3
+    out = isotonic(values, np.full((2, 2), 0.7))
+    assert np.array_equal(out[:, 0], values[:, 0])
+    assert out[0, 1] == pytest.approx(out[1, 1])
+
+
+def test_quality_tells_where_the_quotes_are() -> None:
+    table = make_chain(days=(30, 91, 182), log_moneyness=np.linspace(-0.12, 0.06, 10))
+    surface = build_surface(
+        Chain(table), np.array([25, 30, 60, 91, 182, 200]) / 365, [0.85, 0.9, 1.0, 1.05, 1.1], max_extrapolation=5
+    )
+    quality = surface["quality"].values
+    # Quotes span K/F of .887 to 1.062: .9, 1 and 1.05 lie within, .85 and 1.1 beyond, but .887 is in .9's cell
+    # and 1.062 in 1.05's; no expiry lies near 60 days; 25 and 200 days are beyond the expiries, though the
+    # quotes of 30 and 182 days lie in the cells of 30 and 182 only.
+    expected = [
+        [2, 2, 2, 2, 2],
+        [2, 0, 0, 0, 2],
+        [2, 1, 1, 1, 2],
+        [2, 0, 0, 0, 2],
+        [2, 0, 0, 0, 2],
+        [2, 2, 2, 2, 2],
+    ]
+    assert quality.tolist() == expected
+    assert surface["quality"].attrs["flag_meanings"] == "observed interpolated extrapolated"
+
+
+def test_how_far_a_grid_may_reach() -> None:
+    chain = Chain(make_chain(log_moneyness=np.linspace(-0.1, 0.1, 11)))
+    with pytest.raises(InputError, match=r"quotes of 2024-01-02: tau 0.0137 lies beyond the usable expiries"):
+        build_surface(chain, [5 / 365], [1.0])
+    assert build_surface(chain, [21 / 365], [1.0]).sizes["tau"] == 1  # a ratio of 30/21 < 1.5
+    # At 30 days a vol of .2 has a standard deviation of .057: .8 lies (.223 - .1) / .057 = 2.1 beyond.
+    with pytest.raises(InputError, match=r"tau 0.08219 moneyness 0.8 lies 2.\d? standard deviations beyond"):
+        build_surface(chain, [30 / 365], [0.8, 1.0])
+    build_surface(chain, [30 / 365], [0.8, 1.0], max_extrapolation=3)
+    build_surface(chain, [182 / 365], [0.8, 1.0])
+
+
+def test_a_stale_quote_does_not_bend_a_slice() -> None:
+    table = make_chain()
+    strikes = table.loc[table["expiry"] == table["expiry"].iloc[0], "strike"].unique()
+    row = table.index[(table["strike"] == strikes[10]) & (table["option_type"] == "P")]
+    table.loc[row, "price"] *= 1.3
+    chain = Chain(table, vol_bounds=(0.01, 5))
+    expected = svi_vol(np.log(MONEYNESS)[None, :], TAU[:1, None])
+    robust = build_surface(chain, TAU[:1], MONEYNESS)["implied_vol"].values
+    plain = build_surface(chain, TAU[:1], MONEYNESS, robust=False)["implied_vol"].values
+    assert np.abs(robust - expected).max() < 0.3 * np.abs(plain - expected).max()
+
+
+def test_weights_follow_the_spread() -> None:
+    # Every other quote is wrong by 3 points of vol and says so by its spread.
+    table = make_chain(days=[91], forward=[101.0], rate=[0.03])
+    wrong = np.arange(len(table)) // 2 % 2 == 1
+    k = np.log(table["strike"] / 101.0).to_numpy()
+    vol = svi_vol(k, 91 / 365) + np.where(wrong, 0.03, 0.0)
+    price = black_price(101.0, table["strike"], 91 / 365, vol, table["option_type"] == "C", np.exp(-0.03 * 91 / 365))
+    half = np.where(wrong, 0.5 * price, 1e-4)
+    chain = Chain(table.assign(bid=price - half, ask=price + half).drop(columns="price"), rate=0.03)
+    expected = svi_vol(np.log(MONEYNESS), 91 / 365)
+
+    def error(weights: str) -> float:
+        grid = build_surface(chain, [91 / 365], MONEYNESS, weights=weights, robust=False)["implied_vol"].values
+        return float(np.abs(grid - expected).max())
+
+    assert error("spread") < 2e-3
+    assert error("auto") == error("spread")
+    assert error("uniform") > 8e-3
+    assert error("vega") > 8e-3
+
+
+def test_kernel_is_the_weighted_mean_written_out(chain: Chain) -> None:
+    surface = build_surface(chain, TAU, MONEYNESS, method="kernel", bandwidth=(0.003, 0.02))
+    q = chain.quotes
+    for j, i in ((0, 0), (2, 3), (4, 5)):
+        weight = q["vega"] * np.exp(
+            -((q["moneyness"] - MONEYNESS[i]) ** 2) / (2 * 0.003) - (q["tau"] - TAU[j]) ** 2 / (2 * 0.02)
+        )
+        expected = (weight * q["implied_vol"]).sum() / weight.sum()
+        assert float(surface["implied_vol"][j, i]) == pytest.approx(expected, rel=1e-12)
+    assert surface.attrs["bandwidth_moneyness"] == 0.003
+
+
+def test_kernel_of_flat_quotes_is_flat_however_far(chain: Chain) -> None:
+    flat = Chain(make_chain(vol=lambda k, tau: 0.25 + 0 * k * tau))
+    surface = build_surface(flat, TAU, [0.3, 1.0, 3.0], method="kernel", bandwidth=(1e-4, 1e-4), max_extrapolation=50)
+    np.testing.assert_allclose(surface["implied_vol"], 0.25, rtol=1e-6)
+    assert tuple(fit_kernel(flat, TAU, MONEYNESS).bandwidth) == DEFAULT_BANDWIDTH
+
+
+def test_bandwidth_search_finds_the_smallest_penalty() -> None:
+    # The first month is so dear that total variance falls after it: only smoothing in time can hide that.
+    chain = Chain(make_chain(vol=lambda k, tau: np.where(tau < 0.1, 0.5, 0.2) * np.sqrt(1 + k**2)))
+    moneyness, tau = np.linspace(0.8, 1.15, 8), np.array([30, 91, 182]) / 365
+    found = fit_kernel(chain, tau, moneyness, bandwidth="search").bandwidth
+
+    def penalty(h1: float, h2: float) -> float:
+        grid = build_surface(chain, tau, moneyness, method="kernel", bandwidth=(h1, h2), max_extrapolation=9)
+        return float(grid["arbitrage_penalty"])
+
+    coarse = BANDWIDTHS[[0, 4, 12, 24, 49]]
+    everywhere = np.array([[penalty(a, b) for b in coarse] for a in coarse])
+    best = penalty(*found)
+    assert best <= everywhere.min() + 1e-12
+    assert everywhere.max() > 0.01  # there is something to find
+    ties = [
+        (a, b) for a, row in zip(coarse, everywhere, strict=True) for b, p in zip(coarse, row, strict=True) if p <= best
+    ]
+    assert all(found[0] * found[1] <= a * b + 1e-12 for a, b in ties)
+
+
+def test_bandwidth_search_that_cannot_reach() -> None:
+    with pytest.raises(InputError, match=r"no bandwidth up to 0.1 reaches every grid point"):
+        build_surface(Chain(make_chain()), TAU, [1.0, 60.0], method="kernel", bandwidth="search", max_extrapolation=1e6)
+
+
+@pytest.mark.parametrize(
+    ("tau", "moneyness", "options", "message"),
+    [
+        ([0.2, 0.1], MONEYNESS, {}, "tau must be strictly increasing"),
+        (TAU, [1.0, 0.9], {}, "moneyness must be strictly increasing"),
+        (TAU, [0.9, np.nan], {}, "moneyness must hold positive finite"),
+        ([0.1, 0.1], MONEYNESS, {}, "tau must be strictly increasing"),
+        ([], MONEYNESS, {}, "tau must be a non-empty"),
+        (TAU, MONEYNESS, {"method": "spline"}, r"unknown method 'spline'; the registered smoothers are \['kernel'"),
+        (TAU, MONEYNESS, {"bandwidth": (1, 1)}, "unknown option 'bandwidth'; method 'svi' knows"),
+        (TAU, MONEYNESS, {"method": "kernel", "robust": True}, "unknown option 'robust'; method 'kernel' knows"),
+        (TAU, MONEYNESS, {"weights": "size"}, "weights must be 'auto'"),
+        (TAU, MONEYNESS, {"weights": "spread"}, "weights='spread' needs quotes with bid and ask"),
+        (TAU, MONEYNESS, {"method": "kernel", "bandwidth": (0.1, 0.0)}, "two positive numbers"),
+        (TAU, MONEYNESS, {"method": "kernel", "bandwidth": (0.1, np.nan)}, "two positive numbers"),
+        (TAU, MONEYNESS, {"method": "kernel", "bandwidth": "best"}, "pair of numbers or 'search'"),
+        (TAU, MONEYNESS, {"method": "kernel", "bandwidth": 3}, "pair of numbers or 'search'"),
+        (TAU, MONEYNESS, {"max_extrapolation": -1}, "max_extrapolation"),
+        (TAU, MONEYNESS, {"max_tau_ratio": 0.5}, "max_tau_ratio"),
+    ],
+)
+def test_bad_arguments(chain: Chain, tau: object, moneyness: object, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_surface(chain, tau, moneyness, **options)
+
+
+@pytest.mark.parametrize("method", sorted(REGISTRY))
+def test_a_single_expiry_and_a_single_point_suffice(method: str) -> None:
+    chain = Chain(make_chain(days=[91], forward=[101.0], rate=[0.03]))
+    surface = build_surface(chain, [91 / 365], [1.0], method=method)
+    assert surface["implied_vol"].shape == (1, 1)
+    assert surface["quality"].values.tolist() == [[0]]
+    assert float(surface["implied_vol"][0, 0]) == pytest.approx(float(svi_vol(0.0, 91 / 365)), abs=0.02)
+    assert float(surface["forward"][0]) == pytest.approx(101.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_few_strikes_give_a_surface_free_of_arbitrage(n: int) -> None:
+    chain = Chain(make_chain(log_moneyness=np.linspace(-0.1, 0.06, n)))
+    surface = build_surface(chain, TAU, MONEYNESS, max_extrapolation=5)
+    expected = svi_vol(np.log(MONEYNESS)[None, 1:], TAU[:, None])
+    assert np.abs(surface["implied_vol"].values[:, 1:] - expected).max() < 0.02
+    assert float(surface["arbitrage_penalty"]) == 0
+
+
+def test_quotes_on_a_name_are_named() -> None:
+    surface = build_surface(Chain(make_chain().assign(underlying="SX5E", spot=99.5)), TAU, MONEYNESS)
+    assert surface.attrs["source"] == "option quotes on SX5E"
+    assert float(surface["spot"]) == 99.5
+    assert surface.attrs["spot_source"] == "quotes"
+    assert pd.Timestamp(surface["date"].values) == DATE
