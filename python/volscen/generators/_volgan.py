@@ -193,9 +193,7 @@ class VolGAN(Generator):
         if keep not in (None, "best", "last"):
             raise InputError(f"keep must be 'best' or 'last', not {keep!r}")
         if keep == "best" and self.validation_days == 0:
-            raise InputError(
-                "keep='best' needs validation days to choose by; pass validation_days or keep='last'"
-            )
+            raise InputError("keep='best' needs validation days to choose by; pass validation_days or keep='last'")
         self.keep = keep
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.checkpoint_every = _integer("checkpoint_every", checkpoint_every)
@@ -275,9 +273,7 @@ class VolGAN(Generator):
             if best
             else (snapshot.generator, snapshot.discriminator)
         )
-        self._networks = {
-            name: unpack(flat, w) for name, flat, w in zip(_NETWORKS, flats, widths, strict=True)
-        }
+        self._networks = {name: unpack(flat, w) for name, flat, w in zip(_NETWORKS, flats, widths, strict=True)}
         self._layers = for_sampling(self._networks["generator"])
         assert snapshot.alpha is not None  # set before the first epoch
         self.alpha_ = snapshot.alpha
@@ -313,9 +309,7 @@ class VolGAN(Generator):
 
         Such a state is not clipped: the published model extrapolates.
         """
-        known = condition(
-            state.log_return[None, -WINDOW:], state.log_iv[-1].reshape(1, -1), self.periods_per_year_
-        )[0]
+        known = condition(state.log_return[None, -WINDOW:], state.log_iv[-1].reshape(1, -1), self.periods_per_year_)[0]
         low, high = self._condition_range
         slack = 1e-9 * (1 + np.abs(known))  # the order of a sum may differ from that in training
         return bool(np.any(known < low - slack) or np.any(known > high + slack))

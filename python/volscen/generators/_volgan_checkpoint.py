@@ -94,9 +94,7 @@ def read_checkpoint(path: Path, identity: dict[str, Any], epochs: int) -> Snapsh
     differing = [key for key in identity if found.get(key) != identity[key]]
     if differing:
         names = ", ".join(f"{key} {found.get(key)!r} there, {identity[key]!r} here" for key in differing)
-        raise InputError(
-            f"checkpoint {path} belongs to another run ({names}); delete it or pass another path"
-        )
+        raise InputError(f"checkpoint {path} belongs to another run ({names}); delete it or pass another path")
     if epoch > epochs:
         raise InputError(
             f"checkpoint {path} has already trained {epoch} epochs, more than epochs = {epochs}; "

@@ -158,9 +158,7 @@ def training_data(history: xr.Dataset, validation_days: int | float, n_min: int)
     still = scale <= 1e-12 * (1 + np.abs(target[:n]).max(axis=0))
     if np.any(still):
         what = "the return" if still[0] else f"{int(still.sum())} cells of the surface"
-        raise InputError(
-            f"history: {what} never moves over the {n} training days; VolGAN cannot learn its law"
-        )
+        raise InputError(f"history: {what} never moves over the {n} training days; VolGAN cannot learn its law")
     along_moneyness, along_tau = smoothness(
         history["tau"].values.astype(np.float64), history["moneyness"].values.astype(np.float64)
     )

@@ -176,9 +176,7 @@ class Training:
 
     def __init__(self, data: TrainingData, settings: Settings) -> None:
         seeds = np.random.SeedSequence(settings.seed).generate_state(4, np.uint64) >> np.uint64(1)
-        init, self._matching_rng, self._rng, validation = (
-            torch.Generator().manual_seed(int(seed)) for seed in seeds
-        )
+        init, self._matching_rng, self._rng, validation = (torch.Generator().manual_seed(int(seed)) for seed in seeds)
         self._settings = settings
         with _one_thread():
             self._pair = AdversarialPair(
@@ -226,9 +224,7 @@ class Training:
         self._validation_curve[: len(snapshot.validation_curve)] = snapshot.validation_curve
         self.snapshot = snapshot
 
-    def run(
-        self, save: Callable[[Snapshot], None] | None = None, *, show_progress: bool | None = None
-    ) -> Snapshot:
+    def run(self, save: Callable[[Snapshot], None] | None = None, *, show_progress: bool | None = None) -> Snapshot:
         """Train up to the last epoch; :attr:`snapshot` always is the state after the last whole epoch.
 
         Parameters
@@ -281,9 +277,7 @@ class Training:
             score = self._score(self._pair.generator)
         if not math.isfinite(score):
             raise self._diverged(snapshot.epoch, "the validation score")
-        snapshot = replace(
-            snapshot, validation_curve=np.vstack([snapshot.validation_curve, [[snapshot.epoch, score]]])
-        )
+        snapshot = replace(snapshot, validation_curve=np.vstack([snapshot.validation_curve, [[snapshot.epoch, score]]]))
         if score >= snapshot.best_score:
             return snapshot
         return replace(
