@@ -103,6 +103,14 @@ class TestEveryGenerator:
         with pytest.raises(InputError, match="tau"):
             fitted[name].update(history.isel(tau=slice(1, None)))
 
+    def test_update_needs_a_fit(self, name, history):
+        with pytest.raises(FitError, match="before update"):
+            generator_class(name)().update(history)
+
+    def test_refitting_on_another_grid(self, name, history):
+        model = volscen.fit(history, name, **OPTIONS.get(name, {}))
+        assert model.fit(history.isel(tau=slice(2, None))).tau_.size == 6
+
     def test_missing_array_in_file(self, name, fitted, tmp_path):
         path = fitted[name].save(tmp_path / "m.safetensors")
         arrays = load_file(path)

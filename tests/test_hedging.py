@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from volscen import Option, Portfolio, Underlying, hedge, risk
 from volscen.errors import InputError
 from volscen.hedging import REGISTRY, HedgeWarning, method_function
 from volscen.hedging._base import HedgeProblem
-from volscen.hedging._lasso import FOLDS, GRID, R_SQUARED_LOSS, lasso, supports
+from volscen.hedging._lasso import FOLDS, GRID, R_SQUARED_LOSS, _path, lasso, left_out_errors, supports
 from volscen.hedging._regression import Standardised, regression, triangle
 from volscen.portfolio import revalue
 
@@ -301,7 +304,7 @@ def test_cross_validation_by_brute_force():
     rng = np.random.default_rng(13)
     n = 101
     x = rng.standard_normal((n, 4)) @ rng.standard_normal((4, 4)) + 1
-    y = x @ [1.0, 0.5, 0.0, 0.0] + rng.standard_normal(n) + 7
+    y = x @ [1.0, 0.5, 0.0, 0.0] + rng.standard_normal(n) + 7 + (np.arange(n) % FOLDS == 2)
     weight = rng.dirichlet(np.ones(n))
     data = Standardised.of(problem(x, y, weight))
     largest = np.abs(weight @ (data.x * data.y[:, None])).max()
@@ -319,11 +322,30 @@ def test_cross_validation_by_brute_force():
                 prediction = LinearRegression().fit(data.x[~out_][:, kept], data.y[~out_], sample_weight=w)
                 prediction = prediction.predict(data.x[out_][:, kept])
             error[f, i] = weight[out_] @ (data.y[out_] - prediction) ** 2
+    folds = [triangle(data, slice(f, None, FOLDS)) for f in range(FOLDS)]
+    np.testing.assert_allclose(left_out_errors(folds, alphas), error, rtol=1e-7)
     best = error.sum(axis=0).argmin()
     share = np.array([weight[np.arange(n) % FOLDS == f].sum() for f in range(FOLDS)])
     bound = error.sum(axis=0)[best] + (error[:, best] / share).std(ddof=1) / np.sqrt(FOLDS)
     expected = alphas[error.sum(axis=0) <= bound][0]
     assert lasso(problem(x, y, weight), "cv").alpha == pytest.approx(expected, rel=1e-9)
+
+
+def test_lasso_is_optimal_among_copies():
+    # Least angle regression loses its way here; any solution must meet the optimality conditions all the
+    # same.
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((200, 3)) @ rng.standard_normal((3, 3))
+    x = np.column_stack([x, x[:, 0], x[:, 1] - x[:, 2], x[:, 1]])
+    y = x @ rng.standard_normal(6) + 0.1 * rng.standard_normal(200)
+    data = Standardised.of(problem(x, y))
+    factor = triangle(data)[1:, 1:]
+    gram, xy = factor[:, :-1].T @ factor[:, :-1], factor[:, :-1].T @ factor[:, -1]
+    alphas = np.array([0.5, 0.2, 0.1, 0.03, 0.01])
+    for alpha, b in zip(alphas, _path(gram, xy, alphas).T, strict=True):
+        gradient = data.x.T @ (data.y - data.x @ b) / 200
+        assert np.abs(gradient).max() <= alpha + 1e-6
+        np.testing.assert_allclose(gradient[b != 0], alpha * np.sign(b[b != 0]), atol=1e-6)
 
 
 def test_lasso_copes_with_dependent_instruments():
@@ -376,6 +398,22 @@ def test_too_few_effective_scenarios(method):
     ds = make_scenarios(100, weight=weight)
     with pytest.raises(InputError, match=r"2\.0 effective scenarios \(ESS\) for 2 instruments"):
         hedge(ds, STRADDLE, [Underlying(), ATM], method=method)
+
+
+def test_cross_validation_needs_scenarios():
+    with pytest.raises(InputError, match="at least 10 scenarios"):
+        hedge(make_scenarios(9), STRADDLE, [Underlying()], method="lasso")
+    assert hedge(make_scenarios(9), STRADDLE, [Underlying()], method="lasso", alpha=0.01).ratio.size == 1
+
+
+def test_scikit_learn_is_imported_only_for_lasso():
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); from scenario_toys import make_scenarios;"
+        "from volscen import Option, Underlying, hedge; ds = make_scenarios(20);"
+        "hedge(ds, [Option('call', strike=100, tau=0.5)], [Underlying()]); assert 'sklearn' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

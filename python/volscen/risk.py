@@ -97,7 +97,7 @@ def expected_shortfall(
     --------
     >>> import volscen
     >>> pnl = [-10.0, -4.0, 0.0, 3.0]  # worst 5%: all of the first scenario and .03 of the second
-    >>> float(volscen.risk.expected_shortfall(pnl, [0.02, 0.08, 0.5, 0.4], alpha=0.05))
+    >>> round(float(volscen.risk.expected_shortfall(pnl, [0.02, 0.08, 0.5, 0.4], alpha=0.05)), 12)
     6.4
     """
     x, w, levels = _check(values, weight, alpha)

@@ -26,12 +26,14 @@ struct BlackTerms {
 };
 
 VOLSCEN_INLINE BlackTerms black_terms(double forward, double strike, double total_vol) {
+    // Beyond 1e100 every price is at its cap; an infinite product would make NaN.
+    total_vol = total_vol > 1e100 ? 1e100 : total_vol;
     constexpr double infinity = std::numeric_limits<double>::infinity();
     constexpr double root_half = coefficients::sqrt_half;
     BlackTerms out;
     out.lo = forward < strike ? forward : strike;
     out.hi = forward < strike ? strike : forward;
-    const double log_ratio = log1p_positive((out.hi - out.lo) / out.lo);
+    const double log_ratio = log_ratio_of(out.hi, out.lo);
     const double quotient = -log_ratio / (total_vol > 0.0 ? total_vol : 1.0);
     out.h = total_vol > 0.0 ? quotient : (log_ratio > 0.0 ? -infinity : 0.0);
     out.t = 0.5 * total_vol;
@@ -86,7 +88,7 @@ struct DeltaFormula {
 struct GammaFormula {
     static VOLSCEN_INLINE double value(const BlackOption& o, const BlackTerms& b) {
         const double top = b.lo * b.density;
-        const double gamma = o.discount * (top / (o.forward * o.forward * (o.vol * o.root_tau)));
+        const double gamma = o.discount * (top / o.forward / o.forward / (o.vol * o.root_tau));
         return top > 0.0 ? gamma : 0.0;
     }
 };

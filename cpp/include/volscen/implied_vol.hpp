@@ -18,7 +18,7 @@ namespace volscen {
 
 enum class ImpliedVolStatus : std::int8_t {
     ok = 0,
-    no_time_value = 1,  // price equals intrinsic value: vol 0
+    no_time_value = 1,  // price equals intrinsic value, to rounding: vol 0
     below_intrinsic = 2,
     above_maximum = 3,  // at or above df F (call) or df K (put), where vol would be infinite
     zero_tau = 4,
@@ -28,6 +28,8 @@ enum class ImpliedVolStatus : std::int8_t {
 
 constexpr std::size_t implied_vol_block = 128;
 constexpr int implied_vol_iterations = 48;
+// ln(2^600), the scale of tiny numbers.
+constexpr double log_scale = 600.0 * (coefficients::ln2_head_double + coefficients::ln2_tail_double);
 
 // N(h + t) - exp(-2 h t) N(h - t) by Taylor's series in t about h: exact where the difference of two
 // nearly equal Mills ratios would lose digits. For t <= 0.2 and |h t| <= 1, over the density at h + t.
@@ -54,15 +56,17 @@ VOLSCEN_INLINE double mills_difference(double h, double t, double mills) {
                  u / 20.0 * (y5 + u / 42.0 * (y7 + u / 72.0 * (y9 + u / 110.0 * (y11 + u / 156.0 * y13))))));
 }
 
-// ln beta, ln(1 - beta) and their first derivatives in s.
-struct LogTimeValue {
-    double log_below, log_above;
-    double slope_below, slope_above;
-    double curvature;  // beta''/beta' in s
-    double third;      // beta'''/beta' in s
+// beta and 1 - beta, each as mantissa exp(-exponent): in the tails the density is left out, where it would
+// underflow; and what the steps need of their derivatives in s.
+struct TimeValue {
+    double below, below_exponent;
+    double above, above_exponent;
+    // d ln beta/d ln s and d ln(1 - beta)/d ln s; then s beta''/beta' and s^2 beta'''/beta'.
+    double below_slope, above_slope;
+    double curvature, third;
 };
 
-VOLSCEN_INLINE LogTimeValue log_time_value(double log_ratio, double s) {
+VOLSCEN_INLINE TimeValue time_value_at(double log_ratio, double s) {
     constexpr double root_half = coefficients::sqrt_half;
     const double h = -log_ratio / s;
     const double t = 0.5 * s;
@@ -75,27 +79,78 @@ VOLSCEN_INLINE LogTimeValue log_time_value(double log_ratio, double s) {
     // Mills ratios are erfcx times sqrt(pi/2).
     constexpr double to_mills = 0.5 / coefficients::inverse_sqrt_two_pi;
     const double series = mills_difference(h, t, centre * to_mills) * coefficients::inverse_sqrt_two_pi;
-    const bool by_series = (t <= 0.2) & (log_ratio <= 2.0);
+    // Single comparisons: the vectoriser gives up on chains of booleans.
+    const double by_t = 5.0 * t, by_ratio = 0.5 * log_ratio;
+    const bool by_series = (by_t > by_ratio ? by_t : by_ratio) <= 1.0;
+    const double side = by_series ? -1.0 : d1;
     const double direct = 0.5 * (near_term - far_term);
     // beta = gauss * weight while d1 <= 0; by the series also a little above.
     const double weight = by_series ? series : direct;
     const double sum = 0.5 * (near_term + far_term);
-    const bool tail = (d1 <= 0.0) | by_series;
+    const bool tail = side <= 0.0;
     const double beta = tail ? gauss * weight : 1.0 - gauss * sum;
     const double rest = d1 > 0.0 ? gauss * sum : 1.0 - gauss * direct;
-    LogTimeValue out;
-    const double log_weight = logarithm(tail ? weight : beta);
-    const double log_rest = logarithm(d1 > 0.0 ? sum : rest);
-    out.log_below = tail ? log_weight - square : log_weight;
-    out.log_above = d1 > 0.0 ? log_rest - square : log_rest;
+    TimeValue out;
+    out.below = tail ? weight : beta;
+    out.below_exponent = tail ? square : 0.0;
+    out.above = d1 > 0.0 ? sum : rest;
+    out.above_exponent = d1 > 0.0 ? square : 0.0;
     // d beta/ds = phi(d1).
-    constexpr double norm = coefficients::inverse_sqrt_two_pi;
-    out.slope_below = tail ? norm / weight : norm * gauss / beta;
-    out.slope_above = d1 > 0.0 ? -norm / sum : -norm * gauss / rest;
-    const double over = h / s;
-    out.curvature = d1 * ((h - t) / s);
-    out.third = out.curvature * out.curvature - 3.0 * over * over - 0.25;
+    const double norm = coefficients::inverse_sqrt_two_pi * s;
+    out.below_slope = norm * (tail ? 1.0 : gauss) / out.below;
+    out.above_slope = -norm * (d1 > 0.0 ? 1.0 : gauss) / out.above;
+    out.curvature = d1 * (h - t);
+    out.third = out.curvature * out.curvature - 3.0 * h * h - t * t;
     return out;
+}
+
+// One step of every open equation; `above` is 1 where the complement is solved, and settled ones close.
+// The target is beta or 1 - beta times exp(scale).
+VOLSCEN_INLINE void implied_vol_step(std::size_t n, const double* __restrict log_ratio,
+                                     const double* __restrict target, const double* __restrict scale,
+                                     const double* __restrict above, double* __restrict total_vol,
+                                     double* __restrict low, double* __restrict high,
+                                     double* __restrict open) {
+    for (std::size_t i = 0; i < n; ++i) {
+        const double s = total_vol[i];
+        const double old_low = low[i], old_high = high[i], was_open = open[i];
+        const TimeValue v = time_value_at(log_ratio[i], s);
+        const double upper = above[i];
+        // The logarithm of the quotient, not the difference of logarithms: it vanishes to full accuracy.
+        const double value = upper > 0.5 ? v.above : v.below;
+        const bool tiny = value < 1e-150;
+        const double quotient = (tiny ? value * 0x1p600 : value) / target[i];
+        const double exponent = upper > 0.5 ? v.above_exponent : v.below_exponent;
+        const double residual = logarithm(quotient) + ((scale[i] - (tiny ? log_scale : 0.0)) - exponent);
+        // Derivatives with respect to s/s now: free of its size.
+        const double slope = upper > 0.5 ? v.above_slope : v.below_slope;
+        const double second = v.curvature - slope;
+        const double third = v.third - slope * (3.0 * v.curvature - 2.0 * slope);
+        const double newton = -residual / slope;
+        const double full =
+            newton * (1.0 + 0.5 * second * newton) / (1.0 + newton * (second + third * newton * (1.0 / 6.0)));
+        // A Householder step that turns round is worse than Newton's.
+        const double step = s * (full * newton > 0.0 ? full : newton);
+        // The root lies above s where the step goes up.
+        const double lower = newton > 0.0 ? s : old_low;
+        const double higher = newton > 0.0 ? old_high : s;
+        const double four = 4.0 * s, quarter = 0.25 * s;
+        const double ceiling = higher < four ? 0.5 * (s + higher) : four;
+        const double floor = lower > quarter ? 0.5 * (s + lower) : quarter;
+        double next = s + step;
+        next = next < higher ? next : ceiling;
+        next = next > four ? four : next;
+        next = next > lower ? next : floor;
+        next = next < quarter ? quarter : next;
+        // The error after this step is of fourth order in its relative size.
+        const double shift = absolute(next - s), wanted = absolute(step);
+        const double largest = shift > wanted ? shift : wanted;
+        const double still = largest <= 2e-5 * s ? 0.0 : was_open;
+        total_vol[i] = was_open > 0.5 ? next : s;
+        low[i] = lower;
+        high[i] = higher;
+        open[i] = still;
+    }
 }
 
 // One block of at most implied_vol_block options; `call` is 1 or 0, `status` takes ImpliedVolStatus.
@@ -107,8 +162,9 @@ struct ImpliedVolBody {
                                    double* __restrict status) {
         constexpr double top = std::numeric_limits<double>::max();
         constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-        double log_ratio[implied_vol_block], target[implied_vol_block], above[implied_vol_block];
-        double s[implied_vol_block], low[implied_vol_block], high[implied_vol_block], open[implied_vol_block];
+        double log_ratio[implied_vol_block], target[implied_vol_block], scale[implied_vol_block];
+        double above[implied_vol_block], s[implied_vol_block];
+        double low[implied_vol_block], high[implied_vol_block], open[implied_vol_block];
         for (std::size_t i = 0; i < n; ++i) {
             const double f = forward[i], k = strike[i], p = price[i];
             const double lo = f < k ? f : k, hi = f < k ? k : f;
@@ -121,81 +177,57 @@ struct ImpliedVolBody {
             const double error = in_money ? (hi - (gap + back)) + (back - lo) : 0.0;
             const double value = (q - gap) - error;
             const double room = (is_call ? f : k) - q;
-            const double x = log1p_positive((hi - lo) / lo);
+            const double x = log_ratio_of(hi, lo);
             const bool valid = (f > 0.0) & (f <= top) & (k > 0.0) & (k <= top) & (p >= 0.0) & (p <= top) &
-                               (tau[i] >= 0.0) & (tau[i] <= top) & (discount[i] > 0.0) &
-                               (discount[i] <= top) & (q <= top) & (x <= top);
+                               (tau[i] >= 0.0) & (tau[i] <= top) & (discount[i] > 0.0) & (discount[i] <= top);
             double code = 0.0;
-            code = value == 0.0 ? 1.0 : code;
-            code = value < 0.0 ? 2.0 : code;
+            // A price that rounds to its intrinsic value counts as that value.
+            code = value <= 0.0 ? 1.0 : code;
+            code = value < -4.5e-16 * q ? 2.0 : code;
+            // So does one whose vol would lie below the smallest number.
+            code = (value < 1e-300 * lo) & (f == k) ? 1.0 : code;
             code = room <= 0.0 ? 3.0 : code;
             code = tau[i] == 0.0 ? 4.0 : code;
             code = valid ? code : 5.0;
             status[i] = code;
             const bool solve = code == 0.0;
-            const double beta = solve ? value / lo : 0.25;
+            // A tiny time value is scaled up, so that neither it nor quotients leave the normal range.
+            const bool tiny = value < 1e-200 * lo, large = lo > 1.0;
+            const double ratio = value / lo;
+            const double scaled = (value * 0x1p600) / (large ? lo * 0x1p-600 : lo);
+            const double beta = solve ? (tiny ? scaled : ratio) : 0.25;
             const double rest = solve ? room / lo : 0.75;
+            const bool upper = !tiny & (beta > 0.5);
             log_ratio[i] = solve ? x : 0.1;
-            above[i] = beta > 0.5 ? 1.0 : 0.0;
-            const double log_beta =
-                logarithm(value > 0.0 && solve ? value : 0.25) - logarithm(solve ? lo : 1.0);
-            const double log_rest = logarithm(rest);
-            target[i] = beta > 0.5 ? log_rest : log_beta;
+            above[i] = upper ? 1.0 : 0.0;
+            target[i] = upper ? rest : beta;
+            scale[i] = solve & tiny ? (large ? 2.0 * log_scale : log_scale) : 0.0;
             // Start from the reference point s = min(x, sqrt(2 x)).
             const double x1 = log_ratio[i] < 1e-300 ? 1e-300 : log_ratio[i];
             const double root = __builtin_sqrt(2.0 * x1);
             const double s0 = x1 < root ? x1 : root;
             const double u0 = x1 / s0;
-            const LogTimeValue ref = log_time_value(x1, s0);
+            const TimeValue ref = time_value_at(x1, s0);
             // ln beta falls from the reference like -k (u - u0) - (u - u0)^2/2 in u = x/s.
-            const double down = ref.log_below - log_beta;
-            const double k_down = ref.slope_below * (s0 / u0);
+            const double down = logarithm(ref.below) - ref.below_exponent - (logarithm(beta) - scale[i]);
+            const double k_down = ref.below_slope / u0;
             const double u =
                 u0 + (2.0 * down) / (k_down + __builtin_sqrt(k_down * k_down + 2.0 * absolute(down)));
             // ln(1 - beta) falls like -k (s - s0) - (s - s0)^2/8.
-            const double up = ref.log_above - log_rest;
-            const double k_up = -ref.slope_above;
+            const double up = logarithm(ref.above) - ref.above_exponent - logarithm(rest);
+            const double k_up = -ref.above_slope / s0;
             const double s_up = s0 + (2.0 * up) / (k_up + __builtin_sqrt(k_up * k_up + 0.5 * absolute(up)));
             const double start = down > 0.0 ? x1 / u : s_up;
-            s[i] = start;
+            // At no strike is beta above s/sqrt(2 pi), its bound at the money.
+            const double least = solve ? ratio / coefficients::inverse_sqrt_two_pi : 0.0;
+            s[i] = start < least ? least : start;
             low[i] = 0.0;
             high[i] = top;
             open[i] = solve ? 1.0 : 0.0;
         }
         for (int iteration = 0; iteration < implied_vol_iterations; ++iteration) {
+            implied_vol_step(n, log_ratio, target, scale, above, s, low, high, open);
             double active = 0.0;
-            for (std::size_t i = 0; i < n; ++i) {
-                const LogTimeValue v = log_time_value(log_ratio[i], s[i]);
-                const bool upper = above[i] > 0.5;
-                const double residual = (upper ? v.log_above : v.log_below) - target[i];
-                const double slope = upper ? v.slope_above : v.slope_below;
-                const double second = v.curvature - slope;
-                const double third = v.third - slope * (3.0 * v.curvature - 2.0 * slope);
-                const double newton = -residual / slope;
-                const double full = newton * (1.0 + 0.5 * second * newton) /
-                                    (1.0 + newton * (second + third * newton * (1.0 / 6.0)));
-                // A Householder step that turns round is worse than Newton's.
-                const double step = full * newton > 0.0 ? full : newton;
-                const bool rising = upper ? residual > 0.0 : residual < 0.0;  // the root lies above s
-                const double lower = rising ? s[i] : low[i];
-                const double higher = rising ? high[i] : s[i];
-                const double four = 4.0 * s[i];
-                const double ceiling = higher < four ? 0.5 * (s[i] + higher) : four;
-                const double quarter = 0.25 * s[i];
-                const double floor = lower > quarter ? 0.5 * (s[i] + lower) : quarter;
-                double next = s[i] + step;
-                next = next < higher ? next : ceiling;
-                next = next > four ? four : next;
-                next = next > lower ? next : floor;
-                next = next < quarter ? quarter : next;
-                // The error after this step is of fourth order in its relative size.
-                const bool settled = (absolute(next - s[i]) <= 2e-5 * s[i]) & (absolute(step) <= 2e-5 * s[i]);
-                const bool moving = open[i] > 0.5;
-                s[i] = moving ? next : s[i];
-                low[i] = moving ? lower : low[i];
-                high[i] = moving ? higher : high[i];
-                open[i] = moving & !settled ? 1.0 : 0.0;
-            }
             for (std::size_t i = 0; i < n; ++i) {
                 active += open[i];
             }

@@ -122,13 +122,15 @@ VOLSCEN_INLINE double logarithm(double x) {
     return log_with_carry(scaled, 0.0, tiny ? 54.0 : 0.0);
 }
 
-// log(1 + r) for r >= 0, to about one unit in the last place also where r is tiny; infinity stays infinite.
-VOLSCEN_INLINE double log1p_positive(double r) {
+// log(hi/lo) for hi >= lo > 0, to about one unit in the last place also where they are close: log1p of
+// (hi - lo)/lo, whose rounding is carried along. Quotients that would overflow are scaled by 2^-1200.
+VOLSCEN_INLINE double log_ratio_of(double hi, double lo) {
+    const double r = (hi - lo) / lo;
     const double u = 1.0 + r;
     const double carry = r < 1.0 ? r - (u - 1.0) : 1.0 - (u - r);
-    const bool finite = r < std::numeric_limits<double>::infinity();
-    const double value = log_with_carry(finite ? u : 2.0, finite ? carry : 0.0, 0.0);
-    return finite ? value : r;
+    const bool fits = r < 1e300;
+    const double scaled = (hi * 0x1p-600) / (lo * 0x1p600);
+    return log_with_carry(fits ? u : scaled, fits ? carry : 0.0, fits ? 0.0 : -1200.0);
 }
 
 // exp(z^2) erfc(z) for z >= 0 (Faddeeva's function on the imaginary axis).

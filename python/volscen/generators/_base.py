@@ -155,13 +155,24 @@ class Generator(ABC):
         self.fingerprint_ = schema.fingerprint(history)
 
     def _check_history(self, history: xr.Dataset, n_min: int) -> None:
-        """Refuse a history that is no history, is too short, or (once fitted) lies on another grid."""
+        """Refuse what is no history, or one too short."""
         schema.validate(history, schema=schema.HISTORY)
         n = history.sizes["date"]
         if n < n_min:
             raise InputError(f"history holds {n} dates; generator {self.name!r} needs at least {n_min}")
-        if self.is_fitted:
-            schema.check_same_grid(self.tau_, self.moneyness_, history, f"generator {self.name!r}")
+
+    def _check_update(self, history: xr.Dataset, n_min: int) -> None:
+        """Refuse, besides, an update of what is not fitted, or with a history on another grid."""
+        self._check_history(history, n_min)
+        if not self.is_fitted:
+            raise FitError(f"generator {self.name!r} has not been fitted; call fit(history) before update")
+        schema.check_same_grid(self.tau_, self.moneyness_, history, f"generator {self.name!r}")
+        per_year = float(history.attrs["periods_per_year"])
+        if per_year != self.periods_per_year_:
+            raise InputError(
+                f"history has {per_year:g} periods a year, the model was fitted with "
+                f"{self.periods_per_year_:g}; resample the history or refit"
+            )
 
     def save(self, path: str | Path) -> Path:
         """Write the fitted generator to one safetensors file: arrays, and JSON metadata in its header.

@@ -55,6 +55,7 @@ class Bootstrap(Generator):
 
     def update(self, history: xr.Dataset) -> Self:
         """Draw from the days of ``history`` from now on; the same as :meth:`fit`, which costs nothing."""
+        self._check_update(history, 2)
         return self.fit(history)
 
     def _step(

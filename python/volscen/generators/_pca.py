@@ -117,7 +117,7 @@ class ScaledPCA(Generator):
 
     def update(self, history: xr.Dataset) -> Self:
         """Take the residual pool from the last ``residual_days`` days of ``history``; nothing is refitted."""
-        self._check_history(history, _N_RETURNS + 50)
+        self._check_update(history, _N_RETURNS + 50)
         recent = history.isel(date=slice(-(self.residual_days + _N_RETURNS + 1), None))
         log_return, log_iv = _series(recent)
         standard = np.diff(log_iv, axis=0) / self.cell_sd_

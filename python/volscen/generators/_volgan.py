@@ -293,15 +293,7 @@ class VolGAN(Generator):
         InputError
             If the grid or the number of periods a year differs from the model's.
         """
-        if not self.is_fitted:
-            raise FitError("generator 'volgan' has not been fitted; call fit(history) before update")
-        self._check_history(history, WINDOW + 1)
-        per_year = float(history.attrs["periods_per_year"])
-        if per_year != self.periods_per_year_:
-            raise InputError(
-                f"history has {per_year:g} periods a year, the model was fitted with "
-                f"{self.periods_per_year_:g}; resample the history or refit"
-            )
+        self._check_update(history, WINDOW + 1)
         return self
 
     def is_outside(self, state: State) -> bool:

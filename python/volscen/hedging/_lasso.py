@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from volscen.errors import FitError, InputError
 from volscen.hedging._base import Alpha, HedgeProblem, HedgeSolution
-from volscen.hedging._regression import RANK_TOLERANCE, Standardised, least_squares, solve, triangle
+from volscen.hedging._regression import RANK_TOLERANCE, Standardised, combine, least_squares, solve, triangle
 
 __all__ = ["GRID", "lasso"]
 
@@ -46,18 +46,27 @@ _OPTIMAL = 1e-8
 def lasso(problem: HedgeProblem, alpha: Alpha) -> HedgeSolution:
     """Select instruments at a penalty given, by the paper's grid, or by cross-validation; then refit."""
     data = Standardised.of(problem)
-    factor = triangle(data)[1:, 1:]
-    largest = float(np.abs(factor[:, :-1].T @ factor[:, -1]).max())
     if alpha is None or alpha == "cv":
-        chosen = _by_cross_validation(data, largest)
-    elif alpha == "grid":
-        chosen = _by_grid(factor)
+        if data.y.size < 2 * FOLDS:
+            raise InputError(
+                f"alpha='cv' needs at least {2 * FOLDS} scenarios that have weight, not {data.y.size}; give alpha "
+                "as a number or 'grid'"
+            )
+        folds = [triangle(data, slice(fold, None, FOLDS)) for fold in range(FOLDS)]
+        factor = combine(folds)
+        chosen = _by_cross_validation(folds, _largest(factor))
     else:
-        chosen = _penalty(alpha)
-    columns = supports(factor, np.array([chosen]))[0]
+        factor = triangle(data)
+        chosen = _by_grid(factor[1:, 1:]) if alpha == "grid" else _penalty(alpha)
+    columns = supports(factor[1:, 1:], np.array([chosen]))[0]
     if columns.size == 0:
-        raise InputError(f"alpha={chosen:.4g} selects no instrument; choose it below {largest:.4g}")
-    return least_squares(problem, data, columns, alpha=chosen)
+        raise InputError(f"alpha={chosen:.4g} selects no instrument; choose it below {_largest(factor):.4g}")
+    return least_squares(problem, data, factor, columns, alpha=chosen)
+
+
+def _largest(factor: FloatArray) -> float:
+    """Penalty from which on no instrument is kept."""
+    return float(np.abs(factor[1:, 1:-1].T @ factor[1:, -1]).max())
 
 
 def supports(factor: FloatArray, alphas: FloatArray) -> list[Support]:
@@ -148,20 +157,26 @@ def _by_grid(factor: FloatArray) -> float:
     return float(GRID[np.flatnonzero(r_squared >= r_squared.max() - R_SQUARED_LOSS)[-1]])
 
 
-def _by_cross_validation(data: Standardised, largest: float) -> float:
+def _by_cross_validation(factors: list[FloatArray], largest: float) -> float:
     """Largest penalty whose refit predicts left-out scenarios within one standard error of the best.
 
     Breiman, Friedman, Olshen and Stone (1984), the one-standard-error rule; every FOLDS-th scenario is left
     out.
     """
     alphas = largest * np.geomspace(1, PATH_END, PATH_SIZE + 1)[1:]
-    fold = np.arange(data.y.size) % FOLDS
-    factors = [triangle(data, fold == f) for f in range(FOLDS)]
-    mass = np.array([np.square(data.root_weight[fold == f]).sum() for f in range(FOLDS)])
-    error = np.empty((FOLDS, alphas.size))
-    for f in range(FOLDS):
-        others = np.vstack([factor for g, factor in enumerate(factors) if g != f])
-        training: FloatArray = np.asarray(np.linalg.qr(others, mode="r"))
+    error = left_out_errors(factors, alphas)
+    mass = np.array([factor[0, 0] ** 2 for factor in factors])  # a factor's first entry is the root of its weight
+    total = error.sum(axis=0)
+    best = int(np.argmin(total))
+    standard_error = float((error[:, best] / mass).std(ddof=1)) / np.sqrt(len(factors))
+    return float(alphas[np.flatnonzero(total <= total[best] + standard_error)[0]])
+
+
+def left_out_errors(factors: list[FloatArray], alphas: FloatArray) -> FloatArray:
+    """Weighted squared error on each fold (F, A) of LASSO-OLS fitted on the other folds."""
+    error = np.empty((len(factors), alphas.size))
+    for fold, left_out in enumerate(factors):
+        training = combine([factor for other, factor in enumerate(factors) if other != fold])
         known: dict[bytes, float] = {}
         for i, columns in enumerate(supports(training[1:, 1:], alphas)):
             key = columns.tobytes()
@@ -170,15 +185,10 @@ def _by_cross_validation(data: Standardised, largest: float) -> float:
                 # The first row of the factor is the intercept's equation.
                 row = training[0, 1:]
                 intercept = (row[-1] - row[columns] @ coefficients) / training[0, 0]
-                left_out = factors[f]
-                residual = left_out[:, -1] - left_out[:, 1 + columns] @ coefficients - left_out[:, 0] * intercept
-                known[key] = float(residual @ residual)
-            error[f, i] = known[key]
-    mean = error.sum(axis=0)
-    per_fold = error / mass[:, None]
-    best = int(np.argmin(mean))
-    standard_error = float(per_fold[:, best].std(ddof=1)) / np.sqrt(FOLDS)
-    return float(alphas[np.flatnonzero(mean <= mean[best] + standard_error)[0]])
+                fitted = left_out[:, 1 + columns] @ coefficients + left_out[:, 0] * intercept
+                known[key] = float(np.square(left_out[:, -1] - fitted).sum())
+            error[fold, i] = known[key]
+    return error
 
 
 def _squared_error(factor: FloatArray, columns: Support, coefficients: FloatArray) -> float:

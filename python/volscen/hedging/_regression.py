@@ -8,6 +8,7 @@ of instruments needs, and, unlike a Gram matrix, does not square the condition n
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ FloatArray = npt.NDArray[np.float64]
 RANK_TOLERANCE = 1e-8
 
 #: Condition number above which ratios are warned about. Errors of quotes are amplified by up to this factor.
-#: On S&P 500 surfaces of 2016-18 ratios of several options stay below 5 up to about here and reach 50 above.
+#: Among options on S&P 500 surfaces ratios stay below about 5 up to here and run to dozens above.
 CONDITION_WARNING = 300.0
 
 #: A standard deviation below this share of the spot price is rounding, not a move.
@@ -35,7 +36,7 @@ def regression(problem: HedgeProblem, alpha: Alpha) -> HedgeSolution:
     """Regress the portfolio's changes on those of all instruments."""
     no_alpha(alpha, "regression")
     data = Standardised.of(problem)
-    return least_squares(problem, data, np.arange(len(problem.labels)))
+    return least_squares(problem, data, triangle(data), np.arange(len(problem.labels)))
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,23 @@ class Standardised:
         return cls(x / x_scale, y / y_scale, np.sqrt(weight), x_mean, x_scale, y_mean, y_scale)
 
 
-def triangle(data: Standardised, rows: slice | npt.NDArray[np.bool_] = slice(None)) -> FloatArray:
+def triangle(data: Standardised, rows: slice = slice(None)) -> FloatArray:
     """Triangular factor of sqrt(w) [1, X, y] over some scenarios, (n + 2, n + 2) or fewer rows.
 
     Leaving out its first row and column eliminates the intercept exactly.
     """
     root = data.root_weight[rows]
-    stacked = np.column_stack([root, data.x[rows] * root[:, None], data.y[rows] * root])
-    return np.asarray(np.linalg.qr(stacked, mode="r"))
+    x = data.x[rows]
+    scaled = np.empty((root.size, x.shape[1] + 2))
+    scaled[:, 0] = root
+    np.multiply(x, root[:, None], out=scaled[:, 1:-1])
+    scaled[:, -1] = data.y[rows] * root
+    return np.asarray(np.linalg.qr(scaled, mode="r"))
+
+
+def combine(factors: Sequence[FloatArray]) -> FloatArray:
+    """Triangular factor of the scenarios of several factors together."""
+    return np.asarray(np.linalg.qr(np.vstack(factors), mode="r"))
 
 
 def solve(factor: FloatArray, columns: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -91,11 +101,15 @@ def solve(factor: FloatArray, columns: npt.NDArray[np.intp]) -> tuple[FloatArray
 
 
 def least_squares(
-    problem: HedgeProblem, data: Standardised, columns: npt.NDArray[np.intp], *, alpha: float | None = None
+    problem: HedgeProblem,
+    data: Standardised,
+    factor: FloatArray,
+    columns: npt.NDArray[np.intp],
+    *,
+    alpha: float | None = None,
 ) -> HedgeSolution:
     """Weighted least squares on the chosen instruments; refuses a set that is linearly dependent."""
-    factor = triangle(data)[1:, 1:]
-    coefficients, s, vt = solve(factor, columns)
+    coefficients, s, vt = solve(factor[1:, 1:], columns)
     null = s <= RANK_TOLERANCE * s[0]
     if null.any():
         involved = (np.abs(vt[null]) > 0.05).any(axis=0)
