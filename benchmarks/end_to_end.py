@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from hedging_backtest import hedge_spx, hedge_sse
 
 import volscen
+from hedging_backtest import hedge_spx, hedge_sse
 from volscen.evaluation import score_generator, summarise
 from volscen.sources import read_spx_factors, read_table
 
@@ -83,8 +83,8 @@ def load_spx(data: Path) -> Market:
 
 
 def fit_all(market: Market, epochs: int, models: Path | None) -> dict[str, volscen.generators.Generator]:
-    """Fit every generator on the training days; VolGAN picks its epoch on the last of them."""
-    train = market.history.sel(date=market.history["date"] < np.datetime64(market.train_end))
+    """Fit every generator on the training days; VolGAN besides chooses its epoch on the validation days."""
+    dates = market.history["date"].values
     fitted = {}
     for name in GENERATORS:
         stored = models / f"{market.name}_{name}_{epochs}.safetensors" if models else None
@@ -92,8 +92,12 @@ def fit_all(market: Market, epochs: int, models: Path | None) -> dict[str, volsc
         if stored is not None and stored.exists():
             fitted[name] = volscen.load(stored)
         else:
-            options = {"epochs": epochs, "seed": 0} if name == "volgan" else {}
-            fitted[name] = volscen.fit(train, name, **options)
+            last, options = market.train_end, {}
+            if name == "volgan":
+                last = market.periods["test"][0]
+                held_out = int(np.sum((dates >= np.datetime64(market.train_end)) & (dates < np.datetime64(last))))
+                options = {"epochs": epochs, "seed": 0, "validation_days": held_out}
+            fitted[name] = volscen.fit(market.history.isel(date=dates < np.datetime64(last)), name, **options)
             if stored is not None:
                 fitted[name].save(stored)
         print(f"  {market.name}: {name} ready in {time.perf_counter() - started:.1f} s", flush=True)
@@ -105,6 +109,8 @@ def score_all(market: Market, fitted: dict[str, Any], period: str, n_scenarios: 
     first, last = market.periods[period]
     rows = {}
     for name, model in fitted.items():
+        if name == "volgan" and period == "validation":
+            continue  # its epoch was chosen there
         # Historical simulation is expanding: it learns every day. PCA renews its residual pool every month.
         every = {"bootstrap": 1, "pca": 21}.get(name)
         days = score_generator(

@@ -60,7 +60,9 @@ def backtest(
                 model, history, as_of=day.as_of, n_scenarios=n_scenarios, seed=0, reweight=None, dtype="float64"
             )
 
-            def ratios(instruments: list[Any], method: str, cube: xr.Dataset = cube, day: HedgingDay = day) -> np.ndarray:
+            def ratios(
+                instruments: list[Any], method: str, cube: xr.Dataset = cube, day: HedgingDay = day
+            ) -> np.ndarray:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", HedgeWarning)  # many strikes of one expiry move together
                     found = volscen.hedge(cube, day.portfolio, instruments, method=method, elapsed_days=day.days)
@@ -194,9 +196,7 @@ def _sse_days(history: xr.Dataset, quotes: pd.DataFrame, first: str, last: str) 
             return tomorrow[e, k, kind] - today[e, k, kind]
 
         options = [
-            Option(
-                "call" if kind == "C" else "put", strike=k, expiry=later[0], implied_vol=vols[later[0], k]
-            )
+            Option("call" if kind == "C" else "put", strike=k, expiry=later[0], implied_vol=vols[later[0], k])
             for k, kind in contracts
         ]
         changes = np.array([change(later[0], k, kind) for k, kind in contracts])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -38,6 +39,22 @@ def test_history_round_trip(tmp_path):
     again = volscen.read(volscen.write(history, tmp_path / "h.nc"))
     np.testing.assert_array_equal(again.implied_vol, history.implied_vol)
     assert np.isnan(again.log_return[0])
+
+
+def test_surface_round_trip(tmp_path):
+    strike, is_call = np.repeat(np.arange(80.0, 121.0, 5.0), 2), np.tile([True, False], 9)
+    table = pd.DataFrame(
+        {
+            "date": "2024-01-02",
+            "expiry": "2024-07-02",
+            "strike": strike,
+            "option_type": np.where(is_call, "C", "P"),
+            "price": volscen.black.price(100.0, strike, 182 / 365, 0.2, is_call),
+        }
+    )
+    surface = volscen.build_surface(volscen.Chain(table), [182 / 365], [0.95, 1.0, 1.05])
+    again = volscen.read(volscen.write(surface, tmp_path / "surface.nc"))
+    np.testing.assert_allclose(again.implied_vol, 0.2, atol=1e-6)
 
 
 @pytest.mark.parametrize("keep", [0, 100, 5000, 0.5, 0.95])

@@ -21,7 +21,7 @@ _TABLES = (".csv", ".parquet", ".pq")
 
 
 def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
-    """Write a history, scenario or hedge dataset to NetCDF, whole or not at all.
+    """Write a history, surface, scenario or hedge dataset to NetCDF, whole or not at all.
 
     Parameters
     ----------
@@ -107,6 +107,15 @@ def read(path: str | Path, **options: Any) -> xr.Dataset | tuple[pd.DataFrame, p
     ------
     FileFormatError
         If the file is missing, truncated, foreign, or breaks its schema.
+
+    Examples
+    --------
+    >>> import tempfile, volscen
+    >>> history = volscen.datasets.sample_history()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     again = volscen.read(volscen.write(history, folder + "/history.nc"))
+    >>> again.equals(history)
+    True
     """
     path = Path(path)
     if not path.exists():

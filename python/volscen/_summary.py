@@ -69,7 +69,8 @@ def hedge_summary(result: xr.Dataset) -> str:
     """Table of hedge ratios with the fit and the tracking error."""
     alpha = f", alpha {result.attrs['alpha']:.4g}" if "alpha" in result.attrs else ""
     lines = [
-        f"hedge by {result.attrs['method']}{alpha}, effective sample size {result.attrs['ess_fraction']:.1%} of the scenarios",
+        f"hedge by {result.attrs['method']}{alpha}, effective sample size {result.attrs['ess_fraction']:.1%} "
+        "of the scenarios",
         f"  {'instrument':<40}{'ratio':>12}{'value':>12}",
     ]
     for name, ratio, value in zip(

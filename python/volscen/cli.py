@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -86,7 +86,7 @@ def generate(
         horizon=horizon,
         seed=seed,
         reweight=None if equal_weights else "arbitrage",
-        beta=_beta(beta),
+        beta=_number_or(beta, ("auto", "paper"), "--beta"),
         num_threads=num_threads,
         dtype=dtype,
     )
@@ -180,6 +180,9 @@ def hedge(
     portfolio: Annotated[Path, typer.Option(help="Positions to hedge (CSV or Parquet).")],
     instruments: Annotated[Path, typer.Option(help="Instruments to hedge with (CSV or Parquet).")],
     method: Annotated[str, typer.Option(help="delta, delta-vega, regression or lasso.")] = "regression",
+    alpha: Annotated[
+        str | None, typer.Option(help="Penalty of the LASSO: a number, 'grid' or 'cv'. Default: cv.")
+    ] = None,
     step: Annotated[int | None, typer.Option(help="Step whose value changes are hedged. Default: the last.")] = None,
     out: Annotated[Path | None, typer.Option(help="NetCDF file to write.")] = None,
 ) -> None:
@@ -198,6 +201,7 @@ def hedge(
         volscen.Portfolio.from_table(portfolio),
         instruments_from_table(instruments),
         method=method,
+        alpha=_number_or(alpha, ("grid", "cv"), "--alpha"),
         step=step,
     )
     typer.echo(hedge_summary(result))
@@ -215,13 +219,13 @@ def info(file: Annotated[Path, typer.Argument(help="History, scenarios, hedge re
 
 
 # ---------------------------------------------------------------------------------------------- arguments
-def _beta(text: str) -> float | Literal["auto", "paper"]:
-    if text == "auto" or text == "paper":
+def _number_or(text: str | None, words: tuple[str, ...], name: str) -> Any:
+    if text is None or text in words:
         return text
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--beta must be a number, 'auto' or 'paper', not {text!r}") from None
+        raise InputError(f"{name} must be a number or one of {', '.join(words)}, not {text!r}") from None
 
 
 def _numbers(text: str, name: str) -> list[float]:
@@ -260,7 +264,7 @@ def _write_table(table: Any, path: Path) -> None:
         table.to_csv(temporary)
 
 
-def _print_counts(title: str, counts: dict[str, int]) -> None:
+def _print_counts(title: str, counts: dict[Any, int]) -> None:
     total = sum(counts.values())
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in counts.items())
     typer.echo(f"{title}: {total:,}" + (f" ({reasons})" if reasons else ""))

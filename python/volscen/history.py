@@ -138,7 +138,7 @@ def make_history(
         )
     except ValueError as error:
         raise InputError(f"date, tau, moneyness, implied_vol and spot do not fit together: {error}") from None
-    return schema.validate(schema.annotate(ds))
+    return schema.validate(schema.arrange(ds))
 
 
 def position(history: xr.Dataset, as_of: object) -> int:

@@ -141,7 +141,7 @@ def generate(
         ds = ds.isel(as_of=0)
     if chunks is None:
         weight_dataset(ds, beta if reweight else 0.0)
-    return schema.annotate(ds)
+    return schema.arrange(ds)
 
 
 # ---------------------------------------------------------------------------------------------- arguments

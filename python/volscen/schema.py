@@ -16,11 +16,12 @@ import xarray as xr
 from volscen._version import __version__
 from volscen.errors import FileFormatError, InputError
 
-__all__ = ["HEDGE", "HISTORY", "SCENARIOS", "check_grid", "check_weights", "fingerprint", "validate"]
+__all__ = ["HEDGE", "HISTORY", "SCENARIOS", "SURFACE", "check_grid", "check_weights", "fingerprint", "validate"]
 
 HISTORY = "volscen/history/1"
 SCENARIOS = "volscen/scenarios/1"
 HEDGE = "volscen/hedge/1"
+SURFACE = "volscen/surface/1"
 
 #: Relative tolerance within which two grid coordinates are the same point.
 GRID_RTOL = 1e-6
@@ -76,6 +77,14 @@ _DIMS: dict[str, dict[str, tuple[tuple[str, ...], bool]]] = {
         "discount_factor0": (("tau",), True),
         "state_clipped": ((), True),
     },
+    SURFACE: {
+        "implied_vol": (("tau", "moneyness"), True),
+        "forward": (("tau",), True),
+        "discount_factor": (("tau",), True),
+        "quality": (("tau", "moneyness"), True),
+        "spot": ((), True),
+        "arbitrage_penalty": ((), True),
+    },
     HEDGE: {
         "ratio": (("instrument",), True),
         "selected": (("instrument",), True),
@@ -114,6 +123,12 @@ def base_attributes(schema: str, *, title: str, source: str, calendar: str, peri
         "periods_per_year": float(periods_per_year),
         "day_count": "ACT/365",
     }
+
+
+def arrange(ds: xr.Dataset) -> xr.Dataset:
+    """Annotate a dataset and put its variables in the order of its schema."""
+    known = [name for name in _DIMS[str(ds.attrs["schema"])] if name in ds]
+    return annotate(ds[[*known, *(name for name in ds.data_vars if name not in known)]])
 
 
 def annotate(ds: xr.Dataset) -> xr.Dataset:
@@ -192,7 +207,7 @@ def check_weights(weight: npt.ArrayLike, n: int | None = None, *, atol: float = 
 
 
 def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
-    """Check a history, scenario or hedge dataset against its schema and return it unchanged.
+    """Check a history, surface, scenario or hedge dataset against its schema and return it unchanged.
 
     Parameters
     ----------

@@ -227,15 +227,21 @@ constexpr std::size_t svi_grid_m = 9;
 constexpr std::size_t svi_grid_sigma = 8;
 constexpr std::size_t svi_starts = 4;
 
+VOLSCEN_INLINE double svi_grid_m_at(std::size_t i) {
+    return -2.0 + 4.0 / static_cast<double>(svi_grid_m - 1) * static_cast<double>(i);
+}
+
+VOLSCEN_INLINE double svi_grid_log_sigma_at(std::size_t j) {
+    return -3.6 + 5.4 / static_cast<double>(svi_grid_sigma - 1) * static_cast<double>(j);
+}
+
 // The best few local minima of the error on a grid of (m, ln sigma), each polished; best first.
-VOLSCEN_INLINE std::size_t svi_candidates(const SviSearch& s, SviCandidate (&found)[svi_starts]) {
-    constexpr double m_step = 4.0 / static_cast<double>(svi_grid_m - 1);
-    constexpr double t_low = -3.6, t_step = 5.4 / static_cast<double>(svi_grid_sigma - 1);
+VOLSCEN_INLINE void svi_candidates(const SviSearch& s, SviCandidate (&found)[svi_starts]) {
     double error[svi_grid_sigma][svi_grid_m];
     for (std::size_t j = 0; j < svi_grid_sigma; ++j) {
-        const double sigma = std::exp(t_low + t_step * static_cast<double>(j));
+        const double sigma = std::exp(svi_grid_log_sigma_at(j));
         for (std::size_t i = 0; i < svi_grid_m; ++i) {
-            error[j][i] = svi_linear(s, -2.0 + m_step * static_cast<double>(i), sigma).error;
+            error[j][i] = svi_linear(s, svi_grid_m_at(i), sigma).error;
         }
     }
     std::size_t count = 0;
@@ -253,8 +259,7 @@ VOLSCEN_INLINE std::size_t svi_candidates(const SviSearch& s, SviCandidate (&fou
             for (; place > 0 && found[place - 1].error > here; --place) {
                 found[place] = found[place - 1];
             }
-            found[place] = {-2.0 + m_step * static_cast<double>(i), t_low + t_step * static_cast<double>(j),
-                            here};
+            found[place] = {svi_grid_m_at(i), svi_grid_log_sigma_at(j), here};
         }
     }
     for (std::size_t c = 0; c < count; ++c) {
@@ -265,7 +270,59 @@ VOLSCEN_INLINE std::size_t svi_candidates(const SviSearch& s, SviCandidate (&fou
         }
         found[place] = polished;
     }
-    return count;
+}
+
+// Where the units of the search lie: weighted mean of w, middle and half-width of the strikes.
+struct SviFrame {
+    double level, middle, half_width;
+};
+
+// The best slice for given m and sigma, in units of k.
+VOLSCEN_INLINE SviSlice svi_slice_at(const SviSearch& s, const SviFrame& frame, double m, double sigma) {
+    const SviLinear linear = svi_linear(s, m, sigma);
+    return {frame.level - linear.d * linear.mean_y - linear.c * (1.0 + linear.mean_q), linear.d, linear.c,
+            frame.middle + frame.half_width * m, frame.half_width * sigma};
+}
+
+// The best slice under Durrleman's condition where the least-squares slice breaks it: refitted from that
+// slice, and from the best slices of the grid that obey it.
+VOLSCEN_INLINE SviSlice svi_constrained(const SviSearch& s, const SviQuotes& quotes, const SviFrame& frame,
+                                        const SviSlice& broken, double smallest, bool search_grid) {
+    const double low = frame.half_width * std::exp(svi_log_sigma_low);
+    const double high = frame.half_width * std::exp(svi_log_sigma_high);
+    constexpr std::size_t most = 3;
+    SviSlice start[most] = {broken};
+    double error[most] = {};
+    std::size_t count = 1;
+    for (std::size_t j = 0; search_grid && j < svi_grid_sigma; ++j) {
+        for (std::size_t i = 0; i < svi_grid_m; ++i) {
+            const SviSlice trial =
+                svi_slice_at(s, frame, svi_grid_m_at(i), std::exp(svi_grid_log_sigma_at(j)));
+            const double here = svi_squared_error(quotes, trial);
+            if ((count == most && here >= error[most - 1]) || !butterfly_free(trial)) {
+                continue;
+            }
+            count += count < most ? 1 : 0;
+            std::size_t place = count - 1;
+            for (; place > 1 && error[place - 1] > here; --place) {
+                start[place] = start[place - 1];
+                error[place] = error[place - 1];
+            }
+            start[place] = trial;
+            error[place] = here;
+        }
+    }
+    SviSlice best = {frame.level, 0.0, 0.0, frame.middle, frame.half_width};
+    double lowest = svi_squared_error(quotes, best);
+    for (std::size_t c = 0; c < count; ++c) {
+        const SviSlice fitted = butterfly_repaired(quotes, start[c], frame.level, smallest, low, high);
+        const double here = svi_squared_error(quotes, fitted);
+        if (here < lowest) {
+            lowest = here;
+            best = fitted;
+        }
+    }
+    return best;
 }
 
 // Number of distinct strikes among the first n of k, which are sorted in place.
@@ -336,31 +393,17 @@ VOLSCEN_INLINE void svi_fit_one(const double* k, const double* w, const double* 
     }
     const SviQuotes quotes = {used, use_k, use_w, use_weight};
     SviCandidate found[svi_starts] = {};
-    std::size_t count = 1;
     if (distinct >= 5) {
-        count = svi_candidates(search, found);
+        svi_candidates(search, found);
     } else if (distinct == 4) {
         found[0] = svi_polish(search, {0.0, 0.0, 0.0}, false);
     }
+    const SviFrame frame = {level, middle, half_width};
     SviSlice best = {level, 0.0, 0.0, middle, half_width};
-    double best_error = std::numeric_limits<double>::infinity();
-    for (std::size_t i = 0; i < count && distinct >= 3; ++i) {
-        if (i > 0 && found[i].error >= best_error) {
-            break;
-        }
-        const double sigma = std::exp(found[i].log_sigma);
-        const SviLinear linear = svi_linear(search, found[i].m, sigma);
-        SviSlice slice = {level - linear.d * linear.mean_y - linear.c * (1.0 + linear.mean_q), linear.d,
-                          linear.c, middle + half_width * found[i].m, half_width * sigma};
-        if (butterfly && !butterfly_free(slice)) {
-            slice =
-                butterfly_repaired(quotes, slice, level, smallest, half_width * std::exp(svi_log_sigma_low),
-                                   half_width * std::exp(svi_log_sigma_high));
-        }
-        const double error = svi_squared_error(quotes, slice);
-        if (error < best_error) {
-            best_error = error;
-            best = slice;
+    if (distinct >= 3) {
+        best = svi_slice_at(search, frame, found[0].m, std::exp(found[0].log_sigma));
+        if (butterfly && !butterfly_free(best)) {
+            best = svi_constrained(search, quotes, frame, best, smallest, distinct >= 5);
         }
     }
     parameters[0] = best.a;

@@ -146,7 +146,7 @@ VOLSCEN_INLINE void add_residual(SviNormal& out, double weight, double r, const 
 template <bool want_normal>
 VOLSCEN_INLINE SviNormal penalised(const SviQuotes& q, const SviSlice& p, double unit, double floor,
                                    double scale, double strength) {
-    constexpr double margin = 2e-4;
+    constexpr double margin = 2e-5;
     SviNormal out = {};
     const double over = 1.0 / (unit * unit);
     for (std::size_t i = 0; i < q.n; ++i) {

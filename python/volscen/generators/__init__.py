@@ -86,6 +86,15 @@ def load(path: str | Path) -> Generator:
     ------
     FileFormatError
         If the file is missing, truncated, or no volscen model.
+
+    Examples
+    --------
+    >>> import tempfile, volscen
+    >>> model = volscen.fit(volscen.datasets.sample_history(), "bootstrap")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     again = volscen.load(model.save(folder + "/model.safetensors"))
+    >>> again.name, again.period_ == model.period_
+    ('bootstrap', True)
     """
     from safetensors import SafetensorError, safe_open
 
