@@ -182,6 +182,54 @@ def test_weights_follow_the_spread() -> None:
     assert error("vega") > 8e-3
 
 
+@pytest.mark.parametrize("weights", ["vega", "uniform", "spread"])
+def test_errors_of_volatility_are_weighed_as_asked(weights: str) -> None:
+    rng = np.random.default_rng(4)
+    table = make_chain(days=[30], forward=[100.5], rate=[0.03], spread=0.002)
+    noise = np.exp(0.05 * rng.standard_normal(len(table)))
+    chain = Chain(table.assign(bid=table["bid"] * noise, ask=table["ask"] * noise * 1.001).query("bid > 0"), rate=0.03)
+    q = chain.quotes
+    fitted = fit_svi(chain, TAU, MONEYNESS, weights=weights, robust=False, butterfly=False)
+    w, tau = q["implied_vol"] ** 2 * q["tau"], q["tau"].to_numpy()
+    model = fitted.implied_vol(tau, q["log_moneyness"].to_numpy()) ** 2 * tau
+    asked = {"vega": q["vega"], "uniform": 1.0, "spread": 1 / (q["half_spread_vol"] ** 2 + 5e-4**2)}[weights]
+    # The level of a slice is free, so at the optimum the errors of total variance balance, each with its weight:
+    # an error of volatility is one of total variance over 2 vol tau.
+    balance = asked / (2 * q["implied_vol"] * tau) ** 2 * (model - w)
+    assert abs(balance.sum()) < 1e-6 * balance.abs().sum()
+    assert balance.abs().sum() > 0
+
+
+def test_fit_error_is_that_of_the_finished_surface() -> None:
+    chain = crossing_chain()  # pooling moves the surface away from the quotes
+    q = chain.quotes
+    fitted = fit_svi(chain, TAU, MONEYNESS).implied_vol(q["tau"].to_numpy(), q["log_moneyness"].to_numpy())
+    error = 100 * (fitted - q["implied_vol"].to_numpy())
+    surface = build_surface(chain, TAU, MONEYNESS)
+    assert surface.attrs["fit_rmse_vol_points"] == pytest.approx(np.sqrt(np.mean(error**2)))
+    assert surface.attrs["fit_max_vol_points"] == pytest.approx(np.abs(error).max())
+    assert surface.attrs["fit_rmse_vol_points"] > 2
+
+
+def test_between_expiries_both_must_bracket_the_strike() -> None:
+    wide = make_chain(days=[91], forward=[100.0], rate=[0.0], log_moneyness=np.linspace(-0.4, 0.2, 13))
+    narrow = make_chain(days=[182], forward=[100.0], rate=[0.0], log_moneyness=np.linspace(-0.1, 0.1, 13))
+    chain = Chain(pd.concat([wide, narrow]))
+    tau = np.array([91, 120, 150, 182]) / 365
+    surface = build_surface(chain, tau, [0.8, 1.0], max_extrapolation=5)
+    assert surface["quality"][:, 0].values.tolist() == [0, 2, 2, 2]
+    # At 182 days .8 lies (.2231 - .1) / sd beyond the strikes, half-way between the expiries half as far.
+    deviation = float(svi_vol(0.0, 0.5)) * np.sqrt(182 / 365)
+    limit = (-np.log(0.8) - 0.1) / deviation
+    build_surface(chain, [182 / 365], [0.8, 1.0], max_extrapolation=1.01 * limit)
+    with pytest.raises(InputError, match=r"beyond the quoted strikes"):
+        build_surface(chain, [182 / 365], [0.8, 1.0], max_extrapolation=0.99 * limit)
+    half = (91 + 182) / 2 / 365
+    build_surface(chain, [half], [0.8, 1.0], max_extrapolation=0.51 * limit)
+    with pytest.raises(InputError, match=r"beyond the quoted strikes"):
+        build_surface(chain, [half], [0.8, 1.0], max_extrapolation=0.49 * limit)
+
+
 def test_kernel_is_the_weighted_mean_written_out(chain: Chain) -> None:
     surface = build_surface(chain, TAU, MONEYNESS, method="kernel", bandwidth=(0.003, 0.02))
     q = chain.quotes
