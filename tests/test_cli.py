@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import safe_open
 
 import volscen
 from volscen._statistics import quantile
@@ -183,17 +185,26 @@ def test_version():
     assert volscen_command("--version").stdout.strip() == f"volscen {volscen.__version__}"
 
 
-def test_interrupt_leaves_no_file(files, tmp_path):
-    """Ctrl-C during a long training: exit code 130, no traceback, no half-written model."""
+def test_interrupt_leaves_no_model_and_training_resumes(files, tmp_path):
+    """Ctrl-C during a long training: exit code 130, no traceback, no half-written model; the checkpoint serves."""
+    checkpoint = tmp_path / "run.safetensors"
+    command = ("fit", files / "history.nc", "--generator", "volgan", "--option", f"checkpoint={checkpoint}",
+               "--option", "checkpoint_every=1", "--out", tmp_path / "m.safetensors", "--option")  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-m", "volscen.cli", "fit", str(files / "history.nc"), "--generator", "volgan", "--option",
-         "epochs=1000000", "--out", str(tmp_path / "m.safetensors")],
+        [sys.executable, "-m", "volscen.cli", *map(str, command), "epochs=1000000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip
-    time.sleep(12)
-    assert process.poll() is None
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in error
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["run.safetensors"]
+    with safe_open(checkpoint, framework="numpy") as file:
+        trained = json.loads(file.metadata()["volscen"])["epoch"]
+    done = volscen_command(*command, f"epochs={trained + 2}")
+    assert done.returncode == 0, done.stderr
+    assert len(volscen.load(tmp_path / "m.safetensors").training_curve_) == trained + 2

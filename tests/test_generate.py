@@ -111,6 +111,12 @@ def test_blocks_have_numbers_of_their_own(model, history):
     assert not np.array_equal(r[:BLOCK_SIZE], r[BLOCK_SIZE:])
 
 
+def test_dates_have_numbers_of_their_own(history):
+    model = volscen.fit(history.isel(date=slice(0, 600)), "bootstrap")  # its draws do not depend on the state
+    cube = volscen.generate(model, history, as_of=history.date.values[[610, 640]], n_scenarios=500, seed=4)
+    assert not np.array_equal(cube.log_return[0], cube.log_return[1])
+
+
 def test_dates_together_equal_dates_alone(model, history):
     dates = history.date.values[[610, 640, 699]]
     together = volscen.generate(model, history, as_of=dates, n_scenarios=1500, seed=4)

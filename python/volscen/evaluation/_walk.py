@@ -49,7 +49,8 @@ def score_generator(
     beta : float, "auto" or "paper"
         Strength of the arbitrage weights.
     update_every : int, optional
-        Call ``generator.update`` with the days known, every so many days. Never updated when omitted.
+        Call ``generator.update`` with the days known, every so many days; the generator passed is changed.
+        Never updated when omitted.
 
     Returns
     -------
