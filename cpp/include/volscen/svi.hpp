@@ -287,7 +287,7 @@ VOLSCEN_INLINE SviSlice svi_slice_at(const SviSearch& s, const SviFrame& frame, 
 // The best slice under Durrleman's condition where the least-squares slice breaks it: refitted from that
 // slice, and from the best slices of the grid that obey it.
 VOLSCEN_INLINE SviSlice svi_constrained(const SviSearch& s, const SviQuotes& quotes, const SviFrame& frame,
-                                        const SviSlice& broken, double smallest, bool search_grid) {
+                                        const SviSlice& broken, double floor, bool search_grid) {
     const double low = frame.half_width * std::exp(svi_log_sigma_low);
     const double high = frame.half_width * std::exp(svi_log_sigma_high);
     constexpr std::size_t most = 3;
@@ -299,7 +299,7 @@ VOLSCEN_INLINE SviSlice svi_constrained(const SviSearch& s, const SviQuotes& quo
             const SviSlice trial =
                 svi_slice_at(s, frame, svi_grid_m_at(i), std::exp(svi_grid_log_sigma_at(j)));
             const double here = svi_squared_error(quotes, trial);
-            if ((count == most && here >= error[most - 1]) || !butterfly_free(trial)) {
+            if ((count == most && here >= error[most - 1]) || !butterfly_free(trial, floor)) {
                 continue;
             }
             count += count < most ? 1 : 0;
@@ -315,7 +315,7 @@ VOLSCEN_INLINE SviSlice svi_constrained(const SviSearch& s, const SviQuotes& quo
     SviSlice best = {frame.level, 0.0, 0.0, frame.middle, frame.half_width};
     double lowest = svi_squared_error(quotes, best);
     for (std::size_t c = 0; c < count; ++c) {
-        const SviSlice fitted = butterfly_repaired(quotes, start[c], frame.level, smallest, low, high);
+        const SviSlice fitted = butterfly_repaired(quotes, start[c], frame.level, floor, low, high);
         const double here = svi_squared_error(quotes, fitted);
         if (here < lowest) {
             lowest = here;
@@ -402,8 +402,8 @@ VOLSCEN_INLINE void svi_fit_one(const double* k, const double* w, const double* 
     SviSlice best = {level, 0.0, 0.0, middle, half_width};
     if (distinct >= 3) {
         best = svi_slice_at(search, frame, found[0].m, std::exp(found[0].log_sigma));
-        if (butterfly && !butterfly_free(best)) {
-            best = svi_constrained(search, quotes, frame, best, smallest, distinct >= 5);
+        if (butterfly && !butterfly_free(best, svi_floor * smallest)) {
+            best = svi_constrained(search, quotes, frame, best, svi_floor * smallest, distinct >= 5);
         }
     }
     parameters[0] = best.a;

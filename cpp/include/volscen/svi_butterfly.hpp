@@ -1,7 +1,7 @@
 // Durrleman's condition on a raw-SVI slice: scan of the whole line, and the fit that obeys it.
 //
 // g(k) = (1 - k w'/(2w))^2 - (w'^2/4)(1/w + 1/4) + w''/2 >= 0 (Durrleman 2005; Gatheral and Jacquier 2014).
-// Points are k = m + sigma sinh(u) with u on a fixed grid, which reaches 1e4 sigma on both sides; beyond it
+// Points are k = m + sigma sinh(u) with u on a fixed grid, which reaches 1e8 sigma on both sides; beyond it
 // g tends to 1/4 - (b (1 +- rho))^2/16, positive by Lee's bound b (1 + |rho|) < 2 (Lee 2004).
 #pragma once
 
@@ -20,6 +20,13 @@ struct SviSlice {
 
 // Lee's bound, a little inside 2.
 constexpr double svi_slope_limit = 2.0 - 1e-6;
+
+// Smallest total variance of a slice, over the smallest quoted one: below it g turns too sharply to be
+// scanned.
+constexpr double svi_floor = 1e-3;
+
+// What g keeps above zero, for rounding in the parameters.
+constexpr double svi_margin = 1e-10;
 
 struct SviPoint {
     double w, first, second, k;
@@ -55,48 +62,87 @@ struct SinhGrid {
     }
 };
 
-using ScanGrid = SinhGrid<320>;
-using PenaltyPoints = SinhGrid<64>;
-const ScanGrid& svi_scan_grid();            // to 1e4 sigma
-const PenaltyPoints& svi_penalty_points();  // to 2e2 sigma
+using ScanGrid = SinhGrid<512>;
+using PenaltyPoints = SinhGrid<80>;
+const ScanGrid& svi_scan_grid();            // to 1e8 sigma
+const PenaltyPoints& svi_penalty_points();  // to 1e3 sigma
 
-// Smallest g near the scan point j, by golden section between its neighbours.
-VOLSCEN_INLINE double refined_minimum(const SviSlice& p, const ScanGrid& grid, std::size_t j) {
+VOLSCEN_INLINE double durrleman_at(const SviSlice& p, double u) {
+    return durrleman(svi_point(p, std::sinh(u), std::cosh(u)));
+}
+
+// Smallest g on an interval around one minimum, by golden section.
+VOLSCEN_INLINE double golden_minimum(const SviSlice& p, double left, double right) {
     constexpr double golden = 0.61803398874989485;
-    double left = -grid.reach + grid.step * (static_cast<double>(j) - 1.0);
-    double right = left + 2.0 * grid.step;
-    double best = 1.0;
-    for (int i = 0; i < 24; ++i) {
-        const double u1 = right - golden * (right - left), u2 = left + golden * (right - left);
-        const double g1 = durrleman(svi_point(p, std::sinh(u1), std::cosh(u1)));
-        const double g2 = durrleman(svi_point(p, std::sinh(u2), std::cosh(u2)));
+    double u1 = right - golden * (right - left), u2 = left + golden * (right - left);
+    double g1 = durrleman_at(p, u1), g2 = durrleman_at(p, u2);
+    double best = std::fmin(g1, g2);
+    for (int i = 0; i < 32; ++i) {
+        if (g1 < g2) {
+            right = u2;
+            u2 = u1;
+            g2 = g1;
+            u1 = right - golden * (right - left);
+            g1 = durrleman_at(p, u1);
+        } else {
+            left = u1;
+            u1 = u2;
+            g1 = g2;
+            u2 = left + golden * (right - left);
+            g2 = durrleman_at(p, u2);
+        }
         best = std::fmin(best, std::fmin(g1, g2));
-        left = g1 < g2 ? left : u1;
-        right = g1 < g2 ? u2 : right;
     }
     return best;
 }
 
-// Whether the slice is positive and free of butterfly arbitrage on the whole line.
-VOLSCEN_INLINE bool butterfly_free(const SviSlice& p) {
+// Whether g >= 0 on [left, right], by a finer scan refined at each of its minima.
+VOLSCEN_INLINE bool nowhere_negative(const SviSlice& p, double left, double right) {
+    constexpr std::size_t points = 65;
+    const double step = (right - left) / static_cast<double>(points - 1);
+    double g[points];
+    for (std::size_t j = 0; j < points; ++j) {
+        g[j] = durrleman_at(p, left + step * static_cast<double>(j));
+        if (!(g[j] >= svi_margin)) {
+            return false;
+        }
+    }
+    for (std::size_t j = 0; j < points; ++j) {
+        const double u = left + step * static_cast<double>(j);
+        if ((j == 0 || g[j] <= g[j - 1]) && (j + 1 == points || g[j] <= g[j + 1]) &&
+            !(golden_minimum(p, u - step, u + step) >= svi_margin)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Whether the slice is at least `floor` > 0 and free of butterfly arbitrage on the whole line.
+VOLSCEN_INLINE bool butterfly_free(const SviSlice& p, double floor) {
     const double steepest = (p.c + std::fabs(p.d)) / p.sigma;
-    if (!(p.c >= std::fabs(p.d)) || !(svi_minimum(p) > 0.0) || !(steepest <= svi_slope_limit)) {
+    if (!(p.c >= std::fabs(p.d)) || !(svi_minimum(p) >= floor) || !(steepest <= svi_slope_limit)) {
         return false;
     }
     const ScanGrid& grid = svi_scan_grid();
-    double g[ScanGrid::size];
+    double g[ScanGrid::size], lead[ScanGrid::size];
     double lowest = 1.0;
     for (std::size_t j = 0; j < ScanGrid::size; ++j) {
-        g[j] = durrleman(svi_point(p, grid.sinh[j], grid.cosh[j]));
+        const SviPoint v = svi_point(p, grid.sinh[j], grid.cosh[j]);
+        lead[j] = 1.0 - v.k * v.first / (2.0 * v.w);
+        g[j] = durrleman(v);
     }
     for (std::size_t j = 0; j < ScanGrid::size; ++j) {
         lowest = g[j] < lowest ? g[j] : lowest;
     }
-    if (!(lowest >= 0.0)) {
+    if (!(lowest >= svi_margin)) {
         return false;
     }
     for (std::size_t j = 1; j + 1 < ScanGrid::size; ++j) {
-        if (g[j] < 0.05 && g[j] <= g[j - 1] && g[j] <= g[j + 1] && !(refined_minimum(p, grid, j) >= 0.0)) {
+        // Minima of g, and places where its square is about to touch zero, perhaps twice.
+        const bool minimum = g[j] < 0.05 && g[j] <= g[j - 1] && g[j] <= g[j + 1];
+        const bool touching = std::fabs(lead[j]) < 0.02 || lead[j] * lead[j + 1] < 0.0;
+        const double u = -grid.reach + grid.step * static_cast<double>(j);
+        if ((minimum || touching) && !nowhere_negative(p, u - grid.step, u + grid.step)) {
             return false;
         }
     }
@@ -253,14 +299,14 @@ VOLSCEN_INLINE SviSlice moved(const SviSlice& p, const double (&step)[svi_free])
 }
 
 // The part of the way from the slice to the flat slice at `level` that first obeys Durrleman's condition.
-VOLSCEN_INLINE SviSlice pulled_flat(const SviSlice& p, double level) {
+VOLSCEN_INLINE SviSlice pulled_flat(const SviSlice& p, double level, double floor) {
     double below = 0.0, above = 1.0;
     SviSlice best = {level, 0.0, 0.0, p.m, p.sigma};
     for (int i = 0; i < 40 && above - below > 1e-7; ++i) {
         // Small pulls are the likely ones.
         const double t = i < 6 && below == 0.0 ? std::pow(10.0, i - 7) : 0.5 * (below + above);
         const SviSlice trial = {p.a + t * (level - p.a), (1.0 - t) * p.d, (1.0 - t) * p.c, p.m, p.sigma};
-        if (butterfly_free(trial)) {
+        if (butterfly_free(trial, floor)) {
             above = t;
             best = trial;
             if (i < 6) {
@@ -275,15 +321,14 @@ VOLSCEN_INLINE SviSlice pulled_flat(const SviSlice& p, double level) {
 
 // The least-squares slice under Durrleman's condition, from an unconstrained one that breaks it: penalised
 // least squares with a penalty that grows, then a small pull towards a flat slice where one is left to do.
-VOLSCEN_INLINE SviSlice butterfly_repaired(const SviQuotes& q, SviSlice p, double level, double smallest,
+VOLSCEN_INLINE SviSlice butterfly_repaired(const SviQuotes& q, SviSlice p, double level, double floor,
                                            double sigma_low, double sigma_high) {
-    const double floor = 1e-3 * smallest;
     const double unit = std::sqrt(std::fmax(svi_squared_error(q, p), 1e-12 * level * level));
     double strength = 1.0;
     for (int round = 0; round < 6; ++round) {
         strength *= 30.0;
         double damping = 1e-3;
-        SviNormal normal = penalised<true>(q, p, unit, floor, level, strength);
+        SviNormal normal = penalised<true>(q, p, unit, 1.1 * floor, level, strength);
         for (int i = 0; i < 40; ++i) {
             double step[svi_free];
             if (!damped_step(normal, damping, step)) {
@@ -293,11 +338,11 @@ VOLSCEN_INLINE SviSlice butterfly_repaired(const SviQuotes& q, SviSlice p, doubl
             SviSlice trial = moved(p, step);
             trial.sigma = std::fmin(std::fmax(trial.sigma, sigma_low), sigma_high);
             trial.c = std::fmax(trial.c, 0.0);
-            const double objective = penalised<false>(q, trial, unit, floor, level, strength).objective;
+            const double objective = penalised<false>(q, trial, unit, 1.1 * floor, level, strength).objective;
             if (objective < normal.objective) {
                 const bool small = normal.objective - objective < 1e-7 * normal.objective;
                 p = trial;
-                normal = penalised<true>(q, p, unit, floor, level, strength);
+                normal = penalised<true>(q, p, unit, 1.1 * floor, level, strength);
                 damping = std::fmax(0.2 * damping, 1e-12);
                 if (small) {
                     break;
@@ -311,11 +356,11 @@ VOLSCEN_INLINE SviSlice butterfly_repaired(const SviQuotes& q, SviSlice p, doubl
         }
         const double bound = p.c;
         p.d = std::fmin(std::fmax(p.d, -bound), bound);
-        if (butterfly_free(p)) {
+        if (butterfly_free(p, floor)) {
             return p;
         }
     }
-    return pulled_flat(p, level);
+    return pulled_flat(p, level, floor);
 }
 
 }  // namespace volscen
