@@ -12,8 +12,9 @@ from volscen import arbitrage
 from volscen.chain import Chain
 from volscen.errors import InputError
 from volscen.surface import REGISTRY, build_surface
+from volscen.surface._isotonic import isotonic
 from volscen.surface._kernel import BANDWIDTHS, DEFAULT_BANDWIDTH, fit_kernel
-from volscen.surface._svi import SVISurface, fit_svi, isotonic
+from volscen.surface._svi import SVISurface, fit_svi
 
 TAU = np.array([30, 60, 91, 122, 182]) / 365
 MONEYNESS = np.array([0.85, 0.9, 0.95, 1.0, 1.05, 1.1])
@@ -70,32 +71,66 @@ def crossing_chain() -> Chain:
     return Chain(make_chain(vol=vol))
 
 
-def test_total_variance_never_decreases() -> None:
+def assert_free_of_arbitrage(vol: np.ndarray, tau: np.ndarray, moneyness: np.ndarray) -> None:
+    """Total variance increases; calls fall with the strike, no faster than it rises, and are convex."""
+    assert np.all(np.diff(vol**2 * tau[:, None], axis=0) > 0)
+    call = black_price(1.0, moneyness, tau[:, None], vol, True)
+    slope = np.diff(call, axis=1) / np.diff(moneyness)
+    assert np.all(slope >= -1 - 1e-12)
+    assert np.all(slope <= 1e-12)
+    assert np.all(np.diff(slope, axis=1) >= -1e-12)
+
+
+def test_expiries_that_cross_meet_where_both_can_agree() -> None:
     chain = crossing_chain()
-    surface = build_surface(chain, np.linspace(20, 220, 41) / 365, MONEYNESS)
-    w = surface["implied_vol"].values ** 2 * surface["tau"].values[:, None]
-    assert np.all(np.diff(w, axis=0) > 0)
-    parts = arbitrage.penalty(surface["implied_vol"].values, surface["tau"].values, MONEYNESS, parts=True)
-    assert parts[0] == 0
-    # Both expiries that cross take the mean of their variances, weighed by the inverse of tau.
-    at_the_money = build_surface(chain, [91 / 365, 182 / 365], [1.0], max_extrapolation=1)["implied_vol"].values
-    pooled = at_the_money[:, 0] ** 2 * np.array([91, 182]) / 365
+    tau, moneyness = np.linspace(20, 220, 41) / 365, np.linspace(0.75, 1.2, 31)
+    surface = build_surface(chain, tau, moneyness)
+    assert_free_of_arbitrage(surface["implied_vol"].values, tau, moneyness)
+    assert (arbitrage.penalty(surface["implied_vol"].values, tau, moneyness, parts=True) == 0).all()
+    # Weighed by the inverse of tau, as price errors are.
+    at_the_money = build_surface(chain, [91 / 365, 182 / 365], [1.0])["implied_vol"].values
     w91, w182 = 0.45**2 * 91 / 365, 0.2**2 * 182 / 365
-    np.testing.assert_allclose(pooled, (w91 / 91 + w182 / 182) / (1 / 91 + 1 / 182), rtol=1e-5)
+    agreed = (w91 / 91 + w182 / 182) / (1 / 91 + 1 / 182)
+    np.testing.assert_allclose(at_the_money[:, 0] ** 2 * np.array([91, 182]) / 365, agreed, rtol=0.03)
+    assert surface.attrs["uncrossing_passes"] > 0
+
+
+def test_expiries_that_do_not_cross_are_left_alone(chain: Chain) -> None:
+    assert build_surface(chain, TAU, MONEYNESS).attrs["uncrossing_passes"] == 0
+
+
+def test_what_is_left_of_a_crossing_is_lifted_and_stays_free_of_arbitrage() -> None:
+    """The larger of two arbitrage-free call prices is one: the maximum of convex functions is convex."""
+    own = np.array([0.005, 0.12, -0.5, 0.0, 0.1])
+    slices = SVISurface(tau=np.array([0.2, 0.5]), parameters=np.array([own, [0.03, 0.05, 0.0, 0.0, 0.1]]))
+    moneyness, tau = np.linspace(0.5, 1.5, 101), np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    first, second = slices.slices(np.log(moneyness))
+    assert np.all(second > first)
+    k = np.log(moneyness)
+    np.testing.assert_allclose(first, own[0] + own[1] * (own[2] * k + np.hypot(k, own[4])), rtol=1e-14)
+    assert np.any(second < 1.00001 * first)  # they do cross
+    assert_free_of_arbitrage(slices.implied_vol(tau[:, None], k), tau, moneyness)
 
 
 def test_a_guess_beyond_its_quotes_does_not_bend_slices_that_have_quotes() -> None:
-    slices = SVISurface(
-        tau=np.array([0.1, 0.5]),
-        parameters=np.array([[0.0, 0.3, 0.0, 0.0, 0.01], [0.02, 0.0, 0.0, 0.0, 0.1]]),
-        low=np.array([-0.05, -0.5]),
-        high=np.array([0.05, 0.5]),
-        precision=np.array([100.0, 20.0]),
+    # A steep month quoted near the money, whose wings would rise above the half year, quoted far out.
+    near = make_chain(
+        days=[30], forward=[100.0], rate=[0.0], log_moneyness=np.linspace(-0.05, 0.05, 11),
+        vol=lambda k, tau: np.sqrt(0.01 + 0.5 * np.hypot(k, 0.03)),
+    )  # fmt: skip
+    far = make_chain(
+        days=[182], forward=[100.0], rate=[0.0], log_moneyness=np.linspace(-0.45, 0.3, 16),
+        vol=lambda k, tau: 0.16 + 0 * k,
+    )  # fmt: skip
+    alone = fit_svi(Chain(near), TAU, MONEYNESS).implied_vol(np.array([30 / 365]), np.array([-0.4]))
+    assert alone**2 * 30 > 1.2 * 0.16**2 * 182
+    both = fit_svi(Chain(pd.concat([near, far])), TAU, MONEYNESS)
+    wing = both.implied_vol(np.array([30, 182])[:, None] / 365, np.linspace(-0.4, 0.25, 14))
+    np.testing.assert_allclose(wing[1], 0.16, rtol=0.02)
+    at_the_money = both.implied_vol(np.array([30 / 365]), np.linspace(-0.05, 0.05, 11))
+    np.testing.assert_allclose(
+        at_the_money, np.sqrt(0.01 + 0.5 * np.hypot(np.linspace(-0.05, 0.05, 11), 0.03)), rtol=0.03
     )
-    k = np.array([0.4])
-    first, second = slices.slices(k)[:, 0]
-    assert first == pytest.approx(0.02, rel=1e-3)  # its own wing says 0.12
-    assert second == pytest.approx(0.02, rel=1e-3)
 
 
 @settings(max_examples=100, deadline=None)
@@ -144,8 +179,8 @@ def test_how_far_a_grid_may_reach() -> None:
     assert build_surface(chain, [21 / 365], [1.0]).sizes["tau"] == 1  # a ratio of 30/21 < 1.5
     # At 30 days a vol of .2 has a standard deviation of .057: .8 lies (.223 - .1) / .057 = 2.1 beyond.
     with pytest.raises(InputError, match=r"tau 0.08219 moneyness 0.8 lies 2.\d? standard deviations beyond"):
-        build_surface(chain, [30 / 365], [0.8, 1.0])
-    build_surface(chain, [30 / 365], [0.8, 1.0], max_extrapolation=3)
+        build_surface(chain, [30 / 365], [0.8, 1.0], max_extrapolation=2)
+    build_surface(chain, [30 / 365], [0.8, 1.0])
     build_surface(chain, [182 / 365], [0.8, 1.0])
 
 

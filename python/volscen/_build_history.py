@@ -72,7 +72,7 @@ def build_history(
     tau: npt.ArrayLike,
     moneyness: npt.ArrayLike,
     method: str = "svi",
-    max_extrapolation: float = 2.0,
+    max_extrapolation: float = 3.0,
     max_tau_ratio: float = 1.5,
     num_workers: int | None = None,
     progress: bool | Literal["auto"] = "auto",

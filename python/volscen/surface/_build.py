@@ -70,7 +70,7 @@ def build_surface(
     moneyness: npt.ArrayLike,
     *,
     method: str = "svi",
-    max_extrapolation: float = 2.0,
+    max_extrapolation: float = 3.0,
     max_tau_ratio: float = 1.5,
     **options: Any,
 ) -> xr.Dataset:
@@ -86,8 +86,9 @@ def build_surface(
         K/F, strictly increasing.
     method : {"svi", "kernel"}
         ``"svi"``: one raw-SVI slice per expiry without butterfly arbitrage; total variance linear in tau at
-        fixed K/F; slices that cross are pooled (isotonic regression over expiries at each K/F), so that total
-        variance never decreases; flat volatility in tau before the first and after the last expiry.
+        fixed K/F and never decreasing, as slices that cross are refitted with further quotes where both can
+        agree, and what crossing is left is lifted to the earlier slice; flat volatility in tau before the first
+        and after the last expiry.
         ``"kernel"``: vega-weighted Nadaraya-Watson smoothing in moneyness and tau.
     max_extrapolation : float
         How far beyond the quoted strikes a grid point may lie, in standard deviations (at-the-money vol times
@@ -116,6 +117,10 @@ def build_surface(
 
     Notes
     -----
+    Where slices cross, they can agree on the isotonic regression of their variances over expiries; an expiry weighs
+    as its number of quotes over tau, and less the farther a strike lies beyond its own quotes. Lifting keeps slices
+    free of butterfly arbitrage: the larger of two convex call prices is convex.
+
     Forwards and discount factors are log-linear in tau between today (the spot, 1) and the expiries, with the
     last segment's carry and the last zero rate beyond. Flat volatility towards tau = 0 keeps a slice free of
     butterfly arbitrage: Durrleman's function is concave in a factor on total variance and non-negative at 0

@@ -10,16 +10,17 @@ import numpy.typing as npt
 
 from volscen import svi
 from volscen.errors import InputError
+from volscen.surface._isotonic import isotonic
 
 if TYPE_CHECKING:
     from volscen.chain import Chain
 
-__all__ = ["MIN_FORWARD_VARIANCE", "SVISurface", "fit_svi", "isotonic"]
+__all__ = ["MIN_FORWARD_VARIANCE", "SVISurface", "fit_svi"]
 
 FloatArray = npt.NDArray[np.float64]
 
 #: Least growth of total variance per year (a forward volatility of 0.1%). Strictly positive, so that slices
-#: pooled for calendar monotonicity do not fall below one another by rounding.
+#: lifted onto one another do not fall below one another by rounding.
 MIN_FORWARD_VARIANCE = 1e-6
 
 #: Vol error added in quadrature to the half-spread where quotes are weighted by spread: SVI itself is no
@@ -28,7 +29,11 @@ _SPREAD_FLOOR = 5e-4
 
 #: Huber's constant: 95% efficiency under normal noise.
 _HUBER = 1.345
-_ROBUST_PASSES = 3
+_ROBUST_PASSES = 2
+
+#: Strikes at which slices are compared, and how often those that cross are refitted.
+_POINTS = 33
+_UNCROSSING_PASSES = 5
 
 
 @dataclass(frozen=True)
@@ -41,32 +46,19 @@ class SVISurface:
         Times to expiry of the slices.
     parameters : ndarray, shape (E, 5)
         (a, b, rho, m, sigma) of each.
-    low, high : ndarray, shape (E,)
-        Log-moneyness of the lowest and highest quote of each.
-    precision : ndarray, shape (E,)
-        Weight of each slice, between its quotes, where slices that cross are pooled.
     """
 
     tau: FloatArray
     parameters: FloatArray
-    low: FloatArray
-    high: FloatArray
-    precision: FloatArray
     details: dict[str, Any] = field(default_factory=dict)
 
     def slices(self, log_moneyness: FloatArray) -> FloatArray:
-        """Total variance at each slice, non-decreasing over them: shape (E, n)."""
+        """Total variance at each slice, increasing over them: shape (E, n)."""
         w = np.asarray(svi.total_variance(self.parameters, log_moneyness))
         if np.any(w <= 0):
             raise InputError("a slice has no positive variance at some strike; fit with butterfly=True")
-        # Beyond its quotes a slice is a guess, the worse the farther in standard deviations: it must not bend
-        # slices that have quotes there.
-        deviation = np.sqrt(svi.total_variance(self.parameters, np.zeros(1)))
-        beyond = np.maximum(self.low[:, None] - log_moneyness, log_moneyness - self.high[:, None])
-        distance = np.maximum(beyond, 0) / deviation
-        weight = self.precision[:, None] * np.maximum(np.exp(-2 * distance**2), 1e-6)
         growth = MIN_FORWARD_VARIANCE * self.tau[:, None]
-        return isotonic(w - growth, weight) + growth
+        return np.maximum.accumulate(w - growth, axis=0) + growth
 
     def implied_vol(self, tau: FloatArray, log_moneyness: FloatArray) -> FloatArray:
         """Volatility at points: total variance linear in tau, flat volatility beyond the end slices."""
@@ -82,6 +74,18 @@ class SVISurface:
         first, last = self.tau[0], self.tau[-1]
         scale = np.where(tau < first, tau / first, np.where(tau > last, tau / last, 1.0))
         return np.asarray(np.sqrt(np.where(tau < first, w[0, column], inside) * scale / tau))
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """Quotes by expiry: padded rows, with weights of errors of total variance (0 is padding)."""
+
+    tau: FloatArray
+    k: FloatArray
+    w: FloatArray
+    weight: FloatArray
+    low: FloatArray
+    high: FloatArray
 
 
 def fit_svi(
@@ -100,7 +104,7 @@ def fit_svi(
     chain : Chain
         Its ``quotes`` are fitted.
     tau, moneyness : ndarray
-        The grid; SVI does not depend on it.
+        The grid; slices are kept from crossing as far as it and the quotes reach.
     weights : {"auto", "vega", "spread", "uniform"}
         Weight of a squared volatility error: vega; inverse squared half-spread in vol (five basis points
         added in quadrature); or 1. "auto" takes the spread where there are bid and ask, else vega.
@@ -112,7 +116,7 @@ def fit_svi(
     Raises
     ------
     InputError
-        If an option is unknown or no expiry could be fitted.
+        If an option is unknown.
     """
     quotes = chain.quotes
     times, row = np.unique(quotes["tau"].to_numpy(), return_inverse=True)
@@ -127,23 +131,64 @@ def fit_svi(
     # An error dsigma in vol is an error 2 sigma tau dsigma in total variance, which is what SVI fits.
     per_variance = 1 / (2 * vol * times[:, None]) ** 2
     fit = svi.fit(k, w, weight * per_variance, butterfly=butterfly)
+    factor = np.ones(shape)
     for _ in range(_ROBUST_PASSES if robust else 0):
         factor = _huber(svi.implied_vol(fit.parameters, k, times) - vol, weight)
         if np.all(factor == 1):
             break
         fit = svi.fit(k, w, weight * factor * per_variance, butterfly=butterfly)
-    good = fit.status != svi.SVIStatus.NO_DATA
-    if not good.any():
-        raise InputError(f"no expiry of the chain of {chain.date} could be fitted by SVI")
-    # A price error moves total variance by an amount whose square grows like tau.
-    return SVISurface(
-        tau=times[good],
-        parameters=fit.parameters[good],
-        low=np.minimum.reduceat(quotes["log_moneyness"].to_numpy(), np.cumsum(width) - width)[good],
-        high=np.maximum.reduceat(quotes["log_moneyness"].to_numpy(), np.cumsum(width) - width)[good],
-        precision=(width / times)[good],
-        details={"slices": int(good.sum()), "slices_reduced": int((fit.status == svi.SVIStatus.REDUCED).sum())},
+    used = weight > 0
+    slices = _Slices(
+        tau=times,
+        k=k,
+        w=w,
+        weight=weight * factor * per_variance,
+        low=np.where(used, k, np.inf).min(axis=1),
+        high=np.where(used, k, -np.inf).max(axis=1),
     )
+    parameters, passes = _uncross(slices, fit.parameters, np.log(moneyness), butterfly)
+    return SVISurface(
+        tau=times,
+        parameters=parameters,
+        details={"slices_reduced": int((fit.status == svi.SVIStatus.REDUCED).sum()), "uncrossing_passes": passes},
+    )
+
+
+def _uncross(slices: _Slices, parameters: FloatArray, grid: FloatArray, butterfly: bool) -> tuple[FloatArray, int]:
+    """Refit slices that cross, with further quotes where they do: the variance that both can agree on.
+
+    What they agree on is the isotonic regression over expiries. A refitted slice is still an SVI slice, free of
+    butterfly arbitrage; whatever crossing is left is for :meth:`SVISurface.slices`.
+    """
+    if len(slices.tau) < 2:
+        return parameters, 0
+    points = np.linspace(min(slices.low.min(), grid[0]), max(slices.high.max(), grid[-1]), _POINTS)
+    k = np.concatenate([slices.k, np.broadcast_to(points, (len(slices.tau), _POINTS))], axis=1)
+    n = (slices.weight > 0).sum(axis=1)
+    mean_weight = slices.weight.sum(axis=1) / n
+    growth = MIN_FORWARD_VARIANCE * slices.tau[:, None]
+    parameters = parameters.copy()
+    for done in range(_UNCROSSING_PASSES):
+        w = np.asarray(svi.total_variance(parameters, points)) - growth
+        if np.all(w[1:] >= w[:-1]):
+            return parameters, done
+        # Beyond its quotes a slice is a guess, the worse the farther in standard deviations: it must not bend
+        # slices that have quotes there. A price error moves variance by an amount whose square grows like tau.
+        deviation = np.sqrt(svi.total_variance(parameters, np.zeros(1)))
+        beyond = np.maximum(slices.low[:, None] - points, points - slices.high[:, None])
+        precision = (n / slices.tau)[:, None] * np.maximum(np.exp(-2 * (np.maximum(beyond, 0) / deviation) ** 2), 1e-6)
+        agreed = isotonic(w, precision)
+        moved = np.abs(agreed - w) > 1e-9 * np.abs(w)
+        rows = moved.any(axis=1)
+        insistence = mean_weight[:, None] * 4.0**done
+        fit = svi.fit(
+            k[rows],
+            np.concatenate([slices.w, agreed + growth], axis=1)[rows],
+            np.concatenate([slices.weight, np.where(moved, insistence, 0.0)], axis=1)[rows],
+            butterfly=butterfly,
+        )
+        parameters[rows] = fit.parameters
+    return parameters, _UNCROSSING_PASSES
 
 
 def _vol_weights(chain: Chain, weights: str) -> FloatArray:
@@ -155,7 +200,7 @@ def _vol_weights(chain: Chain, weights: str) -> FloatArray:
         return np.asarray(1 / (quotes["half_spread_vol"].to_numpy() ** 2 + _SPREAD_FLOOR**2))
     if weights in ("auto", "vega"):
         unit = quotes["discount_factor"] * quotes["forward"] * np.sqrt(quotes["tau"])
-        return np.asarray((quotes["vega"] / unit).to_numpy(dtype=np.float64))
+        return np.maximum((quotes["vega"] / unit).to_numpy(dtype=np.float64), 1e-12)
     if weights == "uniform":
         return np.ones(len(quotes))
     raise InputError(f"weights must be 'auto', 'vega', 'spread' or 'uniform', not {weights!r}")
@@ -172,40 +217,3 @@ def _huber(residual: FloatArray, weight: FloatArray) -> FloatArray:
     median = (ordered[rows, (n - 1) // 2] + ordered[rows, np.minimum(n // 2, residual.shape[1] - 1)]) / 2
     scale = np.maximum(1.4826 * median, 1e-8)[:, None]  # a perfect fit leaves rounding errors only
     return np.where(used, np.minimum(1.0, _HUBER * scale / np.maximum(standard, 1e-300)), 1.0)
-
-
-def isotonic(values: FloatArray, weight: FloatArray) -> FloatArray:
-    """Closest non-decreasing sequence along the first axis, in weighted least squares.
-
-    Parameters
-    ----------
-    values : ndarray, shape (E, n)
-        One sequence per column.
-    weight : ndarray, shape (E, n)
-        Positive.
-
-    Notes
-    -----
-    The min-max formula of isotonic regression (Robertson, Wright and Dykstra, 1988): at j, the largest over i
-    <= j of the smallest over l >= j of the weighted mean of i..l.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from volscen.surface._svi import isotonic
-    >>> isotonic(np.array([[1.0], [3.0], [2.0]]), np.array([[1.0], [1.0], [3.0]])).ravel().tolist()
-    [1.0, 2.25, 2.25]
-    """
-    if np.all(values[1:] >= values[:-1]):
-        return values
-    start = np.zeros((1, values.shape[1]))
-    sums = np.concatenate([start, np.cumsum(weight * values, axis=0)])
-    totals = np.concatenate([start, np.cumsum(weight, axis=0)])
-    out = np.full(values.shape, -np.inf)
-    for i in range(len(values)):
-        means = (sums[i + 1 :] - sums[i]) / (totals[i + 1 :] - totals[i])
-        from_i = np.minimum.accumulate(means[::-1], axis=0)[::-1]  # smallest over l >= j, for j = i..n-1
-        np.maximum(out[i:], from_i, out=out[i:])
-    # Columns in order already stay bit for bit; the formula would round them.
-    ordered = np.all(values[1:] >= values[:-1], axis=0)
-    return np.where(ordered, values, np.maximum.accumulate(out, axis=0))
