@@ -52,8 +52,8 @@ def test_forwards_and_volatilities_agree_with_the_file(quotes: pd.DataFrame) -> 
     for date in np.unique(quotes["date"])[::40]:
         rows = quotes[quotes["date"] == date]
         chain = Chain(rows)
-        theirs = rows.groupby("expiry")[["forward", "discount_factor"]].first()
-        forwards.append(chain.forwards.set_index("expiry").join(theirs, rsuffix="_file"))
+        theirs = rows.groupby("expiry")[["forward", "discount_factor"]].first().add_suffix("_file")
+        forwards.append(chain.forwards.set_index("expiry").join(theirs))
         key = ["expiry", "strike", "option_type"]
         vols.append(chain.quotes.merge(rows[[*key, "iv"]], on=key))
     table, used = pd.concat(forwards), pd.concat(vols)

@@ -200,7 +200,7 @@ def _vol_weights(chain: Chain, weights: str) -> FloatArray:
         return np.asarray(1 / (quotes["half_spread_vol"].to_numpy() ** 2 + _SPREAD_FLOOR**2))
     if weights in ("auto", "vega"):
         unit = quotes["discount_factor"] * quotes["forward"] * np.sqrt(quotes["tau"])
-        return np.maximum((quotes["vega"] / unit).to_numpy(dtype=np.float64), 1e-12)
+        return np.asarray(np.maximum(quotes["vega"] / unit, 1e-12), dtype=np.float64)
     if weights == "uniform":
         return np.ones(len(quotes))
     raise InputError(f"weights must be 'auto', 'vega', 'spread' or 'uniform', not {weights!r}")
