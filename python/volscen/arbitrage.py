@@ -35,7 +35,8 @@ def _parts(
     tau_axis = increasing_positive("tau", tau)
     moneyness_axis = increasing_positive("moneyness", moneyness)
     vol: NDArray[Any] = np.asarray(implied_vol)
-    if vol.dtype != np.float32:
+    single = vol.dtype.kind == "f" and vol.dtype.itemsize == 4
+    if not single:
         vol = float_array("implied_vol", vol)
     if vol.ndim < 2 or vol.shape[-2:] != (tau_axis.size, moneyness_axis.size):
         raise InputError(
@@ -43,8 +44,10 @@ def _parts(
             f"({tau_axis.size}, {moneyness_axis.size}); it has shape {vol.shape}"
         )
     lead = vol.shape[:-2]
-    surfaces = np.require(vol.reshape((-1, *vol.shape[-2:])), dtype=vol.dtype.newbyteorder("="), requirements=["C", "A"])
-    kernel = _core.arbitrage_penalty_float if vol.dtype == np.float32 else _core.arbitrage_penalty_double
+    surfaces = np.require(
+        vol.reshape((-1, *vol.shape[-2:])), dtype=np.float32 if single else np.float64, requirements=["C", "A"]
+    )
+    kernel = _core.arbitrage_penalty_float if single else _core.arbitrage_penalty_double
     parts, slopes = kernel(surfaces, tau_axis, moneyness_axis, gradient, threads)
     # A vol that is not a positive number makes the parts of its surface NaN.
     if np.isnan(parts).any():

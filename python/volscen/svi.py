@@ -98,10 +98,10 @@ def fit(
     found by Levenberg-Marquardt steps from several starts (Zeliade Systems 2009). They are searched with m
     within 4 half-widths of the strike range from its middle, and sigma between 0.01 and 20 half-widths.
 
-    With ``butterfly`` every slice satisfies w > 0, Durrleman's condition g(k) >= 0 on the whole line (scanned at
-    320 points k = m + sigma sinh(u) to 1e4 sigma on both sides and refined at its minima) and Lee's
-    bound b (1 + |rho|) < 2, which settles the wings beyond. A least-squares slice that breaks them is fitted
-    again under them.
+    With ``butterfly`` every slice satisfies Durrleman's condition g(k) >= 0 on the whole line (scanned at 512
+    points k = m + sigma sinh(u) to 1e8 sigma on both sides, and refined where it is least), Lee's bound
+    b (1 + |rho|) < 2, which settles the wings beyond, and w >= 0.001 times the smallest variance quoted. A
+    least-squares slice that breaks them is fitted again under them, from several starts.
 
     Slices with fewer than five distinct strikes have fewer free parameters and the status ``REDUCED``: with
     four, sigma is half the width of the strike range; with three, m is also its middle; with one or two, the
