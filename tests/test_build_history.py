@@ -90,13 +90,16 @@ def test_a_day_depends_on_its_own_rows_only(built: tuple[xr.Dataset, pd.DataFram
     np.testing.assert_array_equal(second["implied_vol"][:3], built[0]["implied_vol"][:3])
 
 
-def test_order_of_rows_and_number_of_workers_mean_nothing(built: tuple[xr.Dataset, pd.DataFrame]) -> None:
-    shuffled = quotes_of(40).sample(frac=1, random_state=0)
-    one, report_one = build_history(shuffled, tau=TAU, moneyness=MONEYNESS, num_workers=1, progress=False)
-    two, report_two = build_history(shuffled, tau=TAU, moneyness=MONEYNESS, num_workers=2, progress=False)
-    xr.testing.assert_equal(one, two)
-    pd.testing.assert_frame_equal(report_one, report_two)
-    np.testing.assert_array_equal(one["implied_vol"][:N_DAYS], built[0]["implied_vol"])
+@pytest.mark.parametrize("options", [{}, {"method": "kernel", "bandwidth": "search"}], ids=["svi", "kernel"])
+def test_order_of_rows_and_number_of_workers_mean_nothing(options: dict) -> None:
+    quotes = quotes_of(40)
+    built = [
+        build_history(table, tau=TAU, moneyness=MONEYNESS, num_workers=n, progress=False, **options)
+        for table, n in ((quotes, 1), (quotes.sample(frac=1, random_state=0), 1), (quotes, 2))
+    ]
+    for history, report in built[1:]:
+        xr.testing.assert_equal(history, built[0][0])
+        pd.testing.assert_frame_equal(report, built[0][1])
 
 
 def test_days_that_cannot_be_used_are_reported() -> None:

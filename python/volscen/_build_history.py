@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -14,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from volscen import black
+from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.chain import CHAIN_REASONS, Chain, ChainOptions
 from volscen.errors import InputError
 from volscen.history import make_history
@@ -38,7 +38,7 @@ DAY_REASONS: dict[str, str] = {
 }
 
 #: Days handed to a worker at once, and the number of days from which workers are worth starting.
-_BATCH = 32
+_BATCH = 16
 _WORTH_WORKERS = 400
 
 #: Relative error of a difference of call prices that is rounding.
@@ -228,7 +228,7 @@ def _run(
 ) -> list[_Outcome]:
     """Outcome of every day, in order."""
     if num_workers is None:
-        num_workers = (os.cpu_count() or 1) if len(days) >= _WORTH_WORKERS else 1
+        num_workers = resolve_num_threads(None) if len(days) >= _WORTH_WORKERS else 1
     batches = [days[start : start + _BATCH] for start in range(0, len(days), _BATCH)]
     outcomes: list[_Outcome] = []
     with _bar(len(days), progress) as bar:
@@ -241,7 +241,7 @@ def _run(
 def _outcomes(batches: list[list[_Day]], settings: _Settings, num_workers: int) -> Iterator[list[_Outcome]]:
     if num_workers == 1:
         for batch in batches:
-            yield [outcome for day in batch for outcome in _batch([day], settings)]
+            yield _batch(batch, settings)
         return
     # loky starts clean interpreters that do not run the user's script again, and leaves none behind on
     # Ctrl-C.
@@ -253,7 +253,9 @@ def _outcomes(batches: list[list[_Day]], settings: _Settings, num_workers: int) 
 
 
 def _batch(days: list[_Day], settings: _Settings) -> list[_Outcome]:
-    return [_one_day(day, settings) for day in days]
+    # Sums of products may differ in the last bit with the number of BLAS threads, and workers have fewer of them.
+    with single_threaded_blas():
+        return [_one_day(day, settings) for day in days]
 
 
 def _one_day(day: _Day, settings: _Settings) -> _Outcome:
