@@ -245,7 +245,7 @@ def _outcomes(batches: list[list[_Day]], settings: _Settings, num_workers: int) 
         return
     # loky starts clean interpreters that do not run the user's script again, and leaves none behind on
     # Ctrl-C.
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    from joblib import Parallel, delayed
 
     yield from Parallel(n_jobs=num_workers, return_as="generator", pre_dispatch="3 * n_jobs")(
         delayed(_batch)(batch, settings) for batch in batches
