@@ -86,8 +86,8 @@ def _statistics(error: np.ndarray) -> dict[str, float]:
     return {
         "rmse": float(np.sqrt(np.mean(error**2))),
         "mean": float(error.mean()),
-        "var95": volscen.risk.value_at_risk(error, alpha=0.05),
-        "var99": volscen.risk.value_at_risk(error, alpha=0.01),
+        "var95": float(volscen.risk.value_at_risk(error, alpha=0.05)),
+        "var99": float(volscen.risk.value_at_risk(error, alpha=0.01)),
         "days": int(error.size),
     }
 
