@@ -61,14 +61,17 @@ def test_error_is_a_few_roundings_times_the_condition(name: str):
         assert abs(float(PRECISE.mpf(got[i]) / exact - 1)) < 8 * EPS * (1 + condition)
 
 
-def test_near_intrinsic_value():
-    forward, strike, tau = 100.0, 80.0, 0.25
-    for time_value in (1e-13, 1e-10, 1e-6, 1e-3):
-        price = 20.0 + time_value
-        got, status = black.implied_vol(price, forward, strike, tau, True)
-        assert status == Status.OK
-        exact, condition = implied_vol_exact(price, forward, strike, tau, True, got)
-        assert abs(float(PRECISE.mpf(float(got)) / exact - 1)) < 8 * EPS * (1 + condition)
+@pytest.mark.parametrize(("strike", "is_call"), [(3.3, True), (80.0, True), (1234.56, False), (100.3, False)])
+@pytest.mark.parametrize("time_value", [1e-13, 1e-10, 1e-6, 1e-3])
+def test_near_intrinsic_value(strike: float, is_call: bool, time_value: float):
+    forward, tau = 100.1, 0.25
+    price = (forward - strike if is_call else strike - forward) + time_value
+    got, status = black.implied_vol(price, forward, strike, tau, is_call)
+    assert status == Status.OK
+    exact, condition = implied_vol_exact(price, forward, strike, tau, is_call, got)
+    # Nothing is lost in taking the intrinsic value from the price given: only the time value counts.
+    left = float(PRECISE.mpf(price) - abs(PRECISE.mpf(forward) - PRECISE.mpf(strike))) / price
+    assert abs(float(PRECISE.mpf(float(got)) / exact - 1)) < 8 * EPS * (1 + condition * left)
 
 
 def test_matches_quantlib():

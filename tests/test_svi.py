@@ -251,6 +251,9 @@ def test_absurd_quotes_still_give_slices_free_of_arbitrage(seed: int):
         assert np.isfinite(fit.parameters).all()
         assert np.isfinite(fit.rmse).all()
         assert_free(fit.parameters)
+        plain = svi.fit(centre + half * x, w, butterfly=False)
+        assert (plain.parameters[:, 1] >= 0).all()
+        assert (np.abs(plain.parameters[:, 2]) <= 1).all()
         # No worse than the flat slice, which is always allowed.
         assert (fit.rmse <= 1.0001 * w.max(axis=1)).all()
 

@@ -26,7 +26,7 @@ enum class ImpliedVolStatus : std::int8_t {
     not_converged = 6,
 };
 
-constexpr std::size_t implied_vol_block = 128;
+constexpr std::size_t implied_vol_block = 128;  // a multiple of 8
 constexpr int implied_vol_iterations = 48;
 // ln(2^600), the scale of tiny numbers.
 constexpr double log_scale = 600.0 * (coefficients::ln2_head_double + coefficients::ln2_tail_double);
@@ -104,7 +104,39 @@ VOLSCEN_INLINE TimeValue time_value_at(double log_ratio, double s) {
     return out;
 }
 
-// One step of every open equation; `above` is 1 where the complement is solved, and settled ones close.
+// Which of the two equations to solve, its target, and where to start: a reference point s = min(x, sqrt(2
+// x)).
+VOLSCEN_INLINE void implied_vol_start(std::size_t n, const double* __restrict log_ratio,
+                                      const double* __restrict share, const double* __restrict beta,
+                                      const double* __restrict rest, const double* __restrict scale,
+                                      double* __restrict target, double* __restrict above,
+                                      double* __restrict total_vol) {
+    for (std::size_t i = 0; i < n; ++i) {
+        const bool upper = share[i] > 0.5;
+        above[i] = upper ? 1.0 : 0.0;
+        target[i] = upper ? rest[i] : beta[i];
+        const double x = log_ratio[i] < 1e-300 ? 1e-300 : log_ratio[i];
+        const double root = __builtin_sqrt(2.0 * x);
+        const double s0 = x < root ? x : root;
+        const double u0 = x / s0;
+        const TimeValue ref = time_value_at(x, s0);
+        // ln beta falls from the reference like -k (u - u0) - (u - u0)^2/2 in u = x/s.
+        const double down = logarithm(ref.below) - ref.below_exponent - (logarithm(beta[i]) - scale[i]);
+        const double k_down = ref.below_slope / u0;
+        const double u =
+            u0 + (2.0 * down) / (k_down + __builtin_sqrt(k_down * k_down + 2.0 * absolute(down)));
+        // ln(1 - beta) falls like -k (s - s0) - (s - s0)^2/8.
+        const double up = logarithm(ref.above) - ref.above_exponent - logarithm(rest[i]);
+        const double k_up = -ref.above_slope / s0;
+        const double s_up = s0 + (2.0 * up) / (k_up + __builtin_sqrt(k_up * k_up + 0.5 * absolute(up)));
+        const double start = down > 0.0 ? x / u : s_up;
+        // At no strike is beta above s/sqrt(2 pi), its bound at the money.
+        const double least = share[i] / coefficients::inverse_sqrt_two_pi;
+        total_vol[i] = start < least ? least : start;
+    }
+}
+
+// One step of every equation; `above` is 1 where the complement is solved, `open` becomes 0 where it settled.
 // The target is beta or 1 - beta times exp(scale).
 VOLSCEN_INLINE void implied_vol_step(std::size_t n, const double* __restrict log_ratio,
                                      const double* __restrict target, const double* __restrict scale,
@@ -113,7 +145,7 @@ VOLSCEN_INLINE void implied_vol_step(std::size_t n, const double* __restrict log
                                      double* __restrict open) {
     for (std::size_t i = 0; i < n; ++i) {
         const double s = total_vol[i];
-        const double old_low = low[i], old_high = high[i], was_open = open[i];
+        const double old_low = low[i], old_high = high[i];
         const TimeValue v = time_value_at(log_ratio[i], s);
         const double upper = above[i];
         // The logarithm of the quotient, not the difference of logarithms: it vanishes to full accuracy.
@@ -145,11 +177,10 @@ VOLSCEN_INLINE void implied_vol_step(std::size_t n, const double* __restrict log
         // The error after this step is of fourth order in its relative size.
         const double shift = absolute(next - s), wanted = absolute(step);
         const double largest = shift > wanted ? shift : wanted;
-        const double still = largest <= 2e-5 * s ? 0.0 : was_open;
-        total_vol[i] = was_open > 0.5 ? next : s;
+        total_vol[i] = next;
         low[i] = lower;
         high[i] = higher;
-        open[i] = still;
+        open[i] = largest <= 2e-5 * s ? 0.0 : 1.0;
     }
 }
 
@@ -163,7 +194,8 @@ struct ImpliedVolBody {
         constexpr double top = std::numeric_limits<double>::max();
         constexpr double nan = std::numeric_limits<double>::quiet_NaN();
         double log_ratio[implied_vol_block], target[implied_vol_block], scale[implied_vol_block];
-        double above[implied_vol_block], s[implied_vol_block];
+        double above[implied_vol_block], s[implied_vol_block], share[implied_vol_block];
+        double beta[implied_vol_block], rest[implied_vol_block];
         double low[implied_vol_block], high[implied_vol_block], open[implied_vol_block];
         for (std::size_t i = 0; i < n; ++i) {
             const double f = forward[i], k = strike[i], p = price[i];
@@ -185,60 +217,72 @@ struct ImpliedVolBody {
             code = value <= 0.0 ? 1.0 : code;
             code = value < -4.5e-16 * q ? 2.0 : code;
             // So does one whose vol would lie below the smallest number.
-            code = (value < 1e-300 * lo) & (f == k) ? 1.0 : code;
+            const double at_money_value = hi > lo ? hi : value;
+            code = at_money_value < 1e-300 * lo ? 1.0 : code;
             code = room <= 0.0 ? 3.0 : code;
             code = tau[i] == 0.0 ? 4.0 : code;
             code = valid ? code : 5.0;
             status[i] = code;
-            const bool solve = code == 0.0;
             // A tiny time value is scaled up, so that neither it nor quotients leave the normal range.
             const bool tiny = value < 1e-200 * lo, large = lo > 1.0;
             const double ratio = value / lo;
             const double scaled = (value * 0x1p600) / (large ? lo * 0x1p-600 : lo);
-            const double beta = solve ? (tiny ? scaled : ratio) : 0.25;
-            const double rest = solve ? room / lo : 0.75;
-            const bool upper = !tiny & (beta > 0.5);
-            log_ratio[i] = solve ? x : 0.1;
-            above[i] = upper ? 1.0 : 0.0;
-            target[i] = upper ? rest : beta;
-            scale[i] = solve & tiny ? (large ? 2.0 * log_scale : log_scale) : 0.0;
-            // Start from the reference point s = min(x, sqrt(2 x)).
-            const double x1 = log_ratio[i] < 1e-300 ? 1e-300 : log_ratio[i];
-            const double root = __builtin_sqrt(2.0 * x1);
-            const double s0 = x1 < root ? x1 : root;
-            const double u0 = x1 / s0;
-            const TimeValue ref = time_value_at(x1, s0);
-            // ln beta falls from the reference like -k (u - u0) - (u - u0)^2/2 in u = x/s.
-            const double down = logarithm(ref.below) - ref.below_exponent - (logarithm(beta) - scale[i]);
-            const double k_down = ref.below_slope / u0;
-            const double u =
-                u0 + (2.0 * down) / (k_down + __builtin_sqrt(k_down * k_down + 2.0 * absolute(down)));
-            // ln(1 - beta) falls like -k (s - s0) - (s - s0)^2/8.
-            const double up = logarithm(ref.above) - ref.above_exponent - logarithm(rest);
-            const double k_up = -ref.above_slope / s0;
-            const double s_up = s0 + (2.0 * up) / (k_up + __builtin_sqrt(k_up * k_up + 0.5 * absolute(up)));
-            const double start = down > 0.0 ? x1 / u : s_up;
-            // At no strike is beta above s/sqrt(2 pi), its bound at the money.
-            const double least = solve ? ratio / coefficients::inverse_sqrt_two_pi : 0.0;
-            s[i] = start < least ? least : start;
+            // Equations that are not to be solved get numbers that do no harm.
+            log_ratio[i] = code == 0.0 ? x : 0.1;
+            share[i] = code == 0.0 ? ratio : 0.25;
+            beta[i] = code == 0.0 ? (tiny ? scaled : ratio) : 0.25;
+            rest[i] = code == 0.0 ? room / lo : 0.75;
+            scale[i] = tiny ? (large ? 2.0 * log_scale : log_scale) : 0.0;
+        }
+        implied_vol_start(n, log_ratio, share, beta, rest, scale, target, above, s);
+        // Settled equations make room, so that a step costs only what is still open.
+        std::size_t place[implied_vol_block] = {};
+        double solution[implied_vol_block] = {};
+        std::size_t left = 0;
+        const auto keep = [&](std::size_t from, std::size_t where) {
+            log_ratio[left] = log_ratio[from];
+            target[left] = target[from];
+            scale[left] = scale[from];
+            above[left] = above[from];
+            s[left] = s[from];
+            low[left] = low[from];
+            high[left] = high[from];
+            place[left] = where;
+            ++left;
+        };
+        for (std::size_t i = 0; i < n; ++i) {
             low[i] = 0.0;
             high[i] = top;
-            open[i] = solve ? 1.0 : 0.0;
+            if (status[i] == 0.0) {
+                keep(i, i);
+            }
         }
-        for (int iteration = 0; iteration < implied_vol_iterations; ++iteration) {
-            implied_vol_step(n, log_ratio, target, scale, above, s, low, high, open);
-            double active = 0.0;
-            for (std::size_t i = 0; i < n; ++i) {
-                active += open[i];
+        // Steps run on whole vectors: what follows the last open equation is some harmless one.
+        for (std::size_t i = left; i < left + (8 - left % 8) % 8; ++i) {
+            log_ratio[i] = 0.1;
+            target[i] = 0.25;
+            scale[i] = above[i] = low[i] = 0.0;
+            s[i] = 0.7;
+            high[i] = top;
+        }
+        for (int iteration = 0; iteration < implied_vol_iterations && left > 0; ++iteration) {
+            const std::size_t count = left;
+            implied_vol_step((count + 7) / 8 * 8, log_ratio, target, scale, above, s, low, high, open);
+            left = 0;
+            for (std::size_t i = 0; i < count; ++i) {
+                if (open[i] > 0.5) {
+                    keep(i, place[i]);
+                } else {
+                    solution[place[i]] = s[i];
+                }
             }
-            if (active == 0.0) {
-                break;
-            }
+        }
+        for (std::size_t i = 0; i < left; ++i) {
+            status[place[i]] = 6.0;
         }
         for (std::size_t i = 0; i < n; ++i) {
-            const double code = status[i] == 0.0 && open[i] > 0.5 ? 6.0 : status[i];
-            const double solved = s[i] / __builtin_sqrt(tau[i]);
-            status[i] = code;
+            const double code = status[i];
+            const double solved = (code == 0.0 ? solution[i] : 0.0) / __builtin_sqrt(tau[i]);
             vol[i] = code == 0.0 ? solved : (code == 1.0 ? 0.0 : nan);
         }
     }
