@@ -258,6 +258,18 @@ def test_absurd_quotes_still_give_slices_free_of_arbitrage(seed: int):
         assert (fit.rmse <= 1.0001 * w.max(axis=1)).all()
 
 
+def test_the_ends_of_the_allowed_ranges_give_numbers():
+    x = np.linspace(-1, 1, 9)
+    shape = 1 + 0.3 * x + 0.5 * x**2
+    for half in (1e-300, 1e-12, 1e-6, 1.0, 999.0):
+        for level in (2e-30, 1e-10, 1.0, 5e5):
+            for weight in (5e-324, 1e-200, 1.0, 1e308):
+                fit = svi.fit(half * x, level * shape, np.full(9, weight))
+                assert np.isfinite(fit.parameters).all()
+                assert 0 <= fit.rmse <= level
+                assert svi.durrleman_g(fit.parameters, half * x).min() >= 0
+
+
 def test_fewer_than_five_strikes_reduce_the_slice():
     k = np.array([-0.2, -0.05, 0.1, 0.25])
     w = np.array([0.050, 0.042, 0.040, 0.041])
@@ -322,6 +334,9 @@ def test_values_match_the_formula():
         (([0.0, 0.1, 0.2], [0.04, 0.0, 0.04]), "total_variance must be positive"),
         (([0.0, 0.1, 0.2], [0.04, np.nan, 0.04]), "total_variance must be positive"),
         (([0.0, 0.1, 0.2], [0.04, np.inf, 0.04]), "total_variance must be positive"),
+        (([0.0, 0.1, 1e4], [0.04] * 3), "log_moneyness must be finite"),
+        (([0.0, 0.1, 0.2], [0.04, 1e7, 0.04]), "total_variance must be positive"),
+        (([0.0, 0.1, 0.2], [0.04, 1e-31, 0.04]), "total_variance must be positive"),
         (([0.0, 0.1, 0.2], [0.04] * 3, [1.0, -1.0, 1.0]), "weight"),
         (([0.0, 0.1, 0.2], [0.04] * 3, [1.0, np.nan, 1.0]), "weight"),
         (([0.0, 0.1, 0.2], [0.04] * 2), "broadcast"),

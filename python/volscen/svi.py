@@ -27,6 +27,11 @@ from .errors import InputError
 __all__ = ["SVIFit", "SVIStatus", "durrleman_g", "fit", "implied_vol", "total_variance"]
 
 
+# Far beyond any market; within them no product in the fit overflows.
+_K_LIMIT = 1e3
+_W_LIMITS = (1e-30, 1e6)
+
+
 class SVIStatus(enum.IntEnum):
     """What :func:`fit` found for one slice."""
 
@@ -69,9 +74,9 @@ def fit(
     Parameters
     ----------
     log_moneyness
-        k = ln(K/F) of the quotes, shape (..., n), in any order.
+        k = ln(K/F) of the quotes, shape (..., n), in any order, within 1000 of 0.
     total_variance
-        w = vol^2 tau of the quotes, shape (..., n), positive.
+        w = vol^2 tau of the quotes, shape (..., n), positive (1e-30 to 1e6).
     weight
         Weight of each squared error, zero or more, shape (..., n); equal weights by default. A quote of weight
         zero is ignored, whatever its other values (padding of short slices).
@@ -89,8 +94,8 @@ def fit(
     Raises
     ------
     InputError
-        When a quote of positive weight is not finite or its variance not positive, a weight is negative or not
-        finite, or shapes do not broadcast together.
+        When a quote of positive weight lies outside those ranges or is NaN, a weight is negative or not finite,
+        or shapes do not broadcast together.
 
     Notes
     -----
@@ -125,10 +130,15 @@ def fit(
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise InputError("weight must be finite and zero or more; give weight 0 to quotes to be ignored")
     used = weights > 0
-    if not np.isfinite(k[used]).all():
-        raise InputError("log_moneyness must be finite; give weight 0 to quotes to be ignored")
-    if not (np.isfinite(w[used]).all() and (w[used] > 0).all()):
-        raise InputError("total_variance must be positive and finite; give weight 0 to quotes to be ignored")
+    if not (np.abs(k[used]) <= _K_LIMIT).all():
+        raise InputError(
+            f"log_moneyness must be finite and within {_K_LIMIT:g} of 0; give weight 0 to quotes to be ignored"
+        )
+    if not ((w[used] >= _W_LIMITS[0]) & (w[used] <= _W_LIMITS[1])).all():
+        raise InputError(
+            f"total_variance must be positive (from {_W_LIMITS[0]:g} to {_W_LIMITS[1]:g}); "
+            "give weight 0 to quotes to be ignored"
+        )
     lead = k.shape[:-1]
     count = int(np.prod(lead, dtype=np.int64))
     k, w, weights = (np.ascontiguousarray(operand).reshape(count, k.shape[-1]) for operand in (k, w, weights))
@@ -149,9 +159,9 @@ def _terms(parameters: ArrayLike, log_moneyness: ArrayLike) -> tuple[NDArray[np.
         raise InputError(
             f"log_moneyness {k.shape} does not broadcast with parameters {table.shape[:-1]} and an axis of strikes"
         ) from None
-    root = np.sqrt(x * x + sigma * sigma)
+    root = np.hypot(x, sigma)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return k, a + b * (rho * x + root), b * (rho + x / root), b * sigma * sigma / (root * root * root)
+        return k, a + b * (rho * x + root), b * (rho + x / root), b * (sigma / root) ** 2 / root
 
 
 def total_variance(parameters: ArrayLike, log_moneyness: ArrayLike) -> Any:

@@ -11,8 +11,13 @@
 #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
 #define VOLSCEN_X86 1
 #define VOLSCEN_TARGET_AVX2 __attribute__((target("avx2,fma")))
+#if defined(__clang__)
+#define VOLSCEN_TARGET_AVX512 \
+    __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"), min_vector_width(512)))
+#else
 #define VOLSCEN_TARGET_AVX512 \
     __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,prefer-vector-width=512")))
+#endif
 #else
 #define VOLSCEN_X86 0
 #endif

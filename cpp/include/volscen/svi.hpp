@@ -355,14 +355,18 @@ VOLSCEN_INLINE void svi_fit_one(const double* k, const double* w, const double* 
     double* q = y + padded;
     double* sorted = q + padded;
     std::size_t used = 0;
+    double heaviest = 0.0;
+    for (std::size_t i = 0; i < n; ++i) {
+        heaviest = weight[i] > heaviest ? weight[i] : heaviest;
+    }
     double total = 0.0, level = 0.0, smallest = std::numeric_limits<double>::max();
     for (std::size_t i = 0; i < n; ++i) {
         if (weight[i] > 0.0) {
             use_k[used] = k[i];
             use_w[used] = w[i];
-            use_weight[used] = weight[i];
+            use_weight[used] = weight[i] / heaviest;  // no sum of weights overflows
             sorted[used] = k[i];
-            total += weight[i];
+            total += use_weight[used];
             smallest = std::fmin(smallest, w[i]);
             ++used;
         }
