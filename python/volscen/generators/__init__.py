@@ -20,6 +20,8 @@ __all__ = ["BLOCK_SIZE", "REGISTRY", "Generator", "fit", "generator_class", "loa
 #: Name of each generator -> module and class, imported on first use.
 REGISTRY: dict[str, tuple[str, str]] = {
     "bootstrap": ("volscen.generators._bootstrap", "Bootstrap"),
+    "fhs": ("volscen.generators._fhs", "FilteredHistorical"),
+    "har": ("volscen.generators._har", "RobustHAR"),
     "pca": ("volscen.generators._pca", "ScaledPCA"),
     "volgan": ("volscen.generators._volgan", "VolGAN"),
 }
@@ -49,8 +51,9 @@ def fit(history: xr.Dataset, generator: str = "pca", **options: Any) -> Generato
     history : xarray.Dataset
         Following ``volscen/history/1``.
     generator : str
-        ``"bootstrap"`` (historical simulation), ``"pca"`` (scaled PCA-VAR with bootstrapped residuals) or
-        ``"volgan"`` (conditional GAN of Vuletic and Cont).
+        ``"bootstrap"`` (historical simulation), ``"fhs"`` (filtered historical simulation), ``"har"`` (robust
+        HAR on the exchange calendar), ``"pca"`` (scaled PCA-VAR with bootstrapped residuals) or ``"volgan"``
+        (conditional GAN of Vuletic and Cont).
     **options
         Constructor arguments of the generator's class.
 
@@ -110,10 +113,11 @@ def load(path: str | Path) -> Generator:
     try:
         metadata = json.loads(header) if header else {}
         known = metadata["format"] == MODEL_FORMAT
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
         raise FileFormatError(f"{path}: not a volscen generator of format {MODEL_FORMAT}")
-    if metadata.get("generator") not in REGISTRY:
-        raise FileFormatError(f"{path}: unknown generator {metadata.get('generator')!r}")
-    return generator_class(metadata["generator"])._from_file(metadata, arrays, path)
+    name = metadata.get("generator")
+    if not isinstance(name, str) or name not in REGISTRY:
+        raise FileFormatError(f"{path}: unknown generator {str(name)[:60]!r}")
+    return generator_class(name)._from_file(metadata, arrays, path)

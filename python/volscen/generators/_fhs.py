@@ -1,0 +1,201 @@
+"""Filtered historical simulation: past shocks, each divided by its day's volatility, at today's volatility."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy.signal import lfilter
+
+from volscen.errors import FitError, InputError, MissingExtraError
+from volscen.generators._base import FloatArray, Generator
+from volscen.history import State
+
+__all__ = ["FilteredHistorical"]
+
+# Days the filter looks back from a starting state; it begins at the variance of the sample. At a decay of 0.94
+# the part of that beginning left after them is 2e-7.
+_WINDOW = 252
+# Days at the start of the sample whose filtered variance still leans on the variance of the whole sample.
+_BURN_IN = 60
+# Variances stay within these multiples of the sample's: a cell that stood still for weeks must not divide by
+# nothing, and the product of many large shocks along a path must not explode.
+_FLOOR, _CAP = 1e-4, 100.0
+
+
+class FilteredHistorical(Generator):
+    """Filtered historical simulation of the return and of the log-vol increment of every cell.
+
+    Parameters
+    ----------
+    scale : {"ewma", "garch"}
+        Variance filter of every series: exponentially weighted with ``decay``, or GARCH(1,1) fitted by quasi
+        maximum likelihood (package ``arch``, ``volscen[garch]``).
+    decay : float
+        Of the exponential weights, in (0, 1); 0.94 is RiskMetrics' for daily data. Unused with GARCH.
+    residual_days : int, optional
+        Draw from the last ``residual_days`` days; all days when omitted.
+
+    Notes
+    -----
+    Series x (return, cells) has variance v_t = omega + alpha x_{t-1}^2 + beta v_{t-1}, with omega = 0,
+    alpha = 1 - decay, beta = decay for "ewma". One past day is drawn and its x / sqrt(v), all series together,
+    multiply the current sqrt(v): the dependence between series is that day's, their scale is today's. Along a
+    path every drawn x moves v on. Means are not modelled.
+
+    References
+    ----------
+    Barone-Adesi, G., Giannopoulos, K. and Vosper, L. (1999). VaR without correlations for portfolios of
+    derivative securities. Journal of Futures Markets 19(5), 583-602.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> model = volscen.fit(volscen.datasets.sample_history(), "fhs", residual_days=500)
+    >>> model.arrays()["residual"].shape  # the return and 8 x 10 cells
+    (500, 81)
+    """
+
+    name: ClassVar[str] = "fhs"
+    n_returns: ClassVar[int] = _WINDOW
+    n_surfaces: ClassVar[int] = _WINDOW + 1
+
+    variance_: FloatArray
+    coefficients_: FloatArray
+    residual_: FloatArray
+
+    def __init__(
+        self, scale: Literal["ewma", "garch"] = "ewma", decay: float = 0.94, residual_days: int | None = None
+    ) -> None:
+        if scale not in ("ewma", "garch"):
+            raise InputError(f"scale must be 'ewma' or 'garch', not {scale!r}")
+        if not 0 < decay < 1:
+            raise InputError(f"decay must lie in (0, 1), not {decay}")
+        if residual_days is not None and residual_days < 50:
+            raise InputError(f"residual_days must be at least 50, not {residual_days}")
+        self.scale = scale
+        self.decay = decay
+        self.residual_days = residual_days
+
+    def fit(self, history: xr.Dataset) -> Self:
+        """Fit the filters and collect the standardised days."""
+        self._check_history(history, _WINDOW + 1)
+        x = _moves(history)
+        variance = np.mean(x**2, axis=0)
+        if np.any(variance <= 0):
+            raise FitError("history has a cell or return that never changes; it has no scale to filter")
+        if self.scale == "ewma":
+            coefficients = np.tile([0.0, 1 - self.decay, self.decay], (x.shape[1], 1))
+        else:
+            coefficients = _fit_garch(x, variance)
+        self.variance_, self.coefficients_ = variance, coefficients
+        self._remember(history)
+        return self.update(history)
+
+    def update(self, history: xr.Dataset) -> Self:
+        """Filter ``history`` and draw from its days from now on; the filters' coefficients stay."""
+        self._check_update(history, _WINDOW + 1)
+        x = _moves(history)
+        variance = self._filter(x)[:-1]  # the last one is tomorrow's
+        residual = (x / np.sqrt(variance))[_BURN_IN:]
+        # Half the size on disk; the rounding is far below sampling noise.
+        self.residual_ = residual[-self.residual_days if self.residual_days else 0 :].astype(np.float32)
+        return self
+
+    # ----------------------------------------------------------------------------------------- the law
+    def _next_variance(self, x: FloatArray, variance: FloatArray) -> FloatArray:
+        omega, alpha, beta = self.coefficients_.T
+        return self._bounded(omega + alpha * x**2 + beta * variance)
+
+    def _bounded(self, variance: FloatArray) -> FloatArray:
+        return np.asarray(np.clip(variance, _FLOOR * self.variance_, _CAP * self.variance_))
+
+    def _filter(self, x: FloatArray) -> FloatArray:
+        """Variance of each day given the days before, one row more than x: (T + 1, series)."""
+        out = np.empty((x.shape[0] + 1, x.shape[1]))
+        out[0] = self.variance_
+        for i, (omega, alpha, beta) in enumerate(self.coefficients_):
+            news = omega + alpha * x[:, i] ** 2
+            out[1:, i] = lfilter([1.0], [1.0, -beta], news, zi=[beta * self.variance_[i]])[0]
+        return self._bounded(out)
+
+    def _starting_variance(self, state: State) -> FloatArray:
+        log_iv = state.log_iv[-(_WINDOW + 1) :].reshape(_WINDOW + 1, -1)
+        return self._filter(np.column_stack([state.log_return[-_WINDOW:], np.diff(log_iv, axis=0)]))[-1]
+
+    def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Draw n paths; the variances are filtered up to the state and carried on along each path.
+
+        See :meth:`Generator.sample`.
+        """
+        n_cells = self.tau_.size * self.moneyness_.size
+        log_return = np.empty((n, horizon))
+        log_iv = np.empty((n, horizon, n_cells))
+        variance = np.broadcast_to(self._starting_variance(state), (n, n_cells + 1))
+        level = np.broadcast_to(state.log_iv[-1].ravel(), (n, n_cells))
+        for step in range(horizon):
+            x = self._draw(variance, rng)
+            level = level + x[:, 1:]
+            log_return[:, step], log_iv[:, step] = x[:, 0], level
+            if step + 1 < horizon:
+                variance = self._next_variance(x, variance)
+        np.exp(log_iv, out=log_iv)
+        return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
+
+    def _draw(self, variance: FloatArray, rng: np.random.Generator) -> FloatArray:
+        day = rng.integers(self.residual_.shape[0], size=variance.shape[0])
+        return np.asarray(np.sqrt(variance) * self.residual_[day])
+
+    def _step(
+        self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Draw one step; filters each path's window afresh, which :meth:`sample` avoids."""
+        past = np.concatenate([log_return[..., None], np.diff(log_iv, axis=1)], axis=2)
+        x = self._draw(np.stack([self._filter(path)[-1] for path in past]), rng)
+        return x[:, 0], log_iv[:, -1] + x[:, 1:]
+
+    def is_outside(self, state: State) -> bool:
+        """Whether a variance of the starting state was cut at 100 times, or 1/10,000 of, the sample's."""
+        v = self._starting_variance(state)
+        return bool(np.any((v >= _CAP * self.variance_) | (v <= _FLOOR * self.variance_)))
+
+    # ----------------------------------------------------------------------------------------- keeping
+    def parameters(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {"scale": self.scale, "decay": self.decay, "residual_days": self.residual_days}
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Sample variances, filter coefficients (omega, alpha, beta) and standardised days, return first."""
+        return {"variance": self.variance_, "coefficients": self.coefficients_, "residual": self.residual_}
+
+    def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        self.variance_, self.coefficients_ = arrays["variance"], arrays["coefficients"]
+        self.residual_ = arrays["residual"]
+        n_series = 1 + self.tau_.size * self.moneyness_.size
+        if self.residual_.shape[1] != n_series or self.coefficients_.shape != (n_series, 3):
+            raise ValueError("residual, coefficients and the grid do not fit together")
+
+
+def _moves(history: xr.Dataset) -> FloatArray:
+    """Return and log-vol increments: (T - 1, 1 + cells)."""
+    log_iv = np.log(history["implied_vol"].values.astype(np.float64)).reshape(history.sizes["date"], -1)
+    return np.column_stack([history["log_return"].values[1:].astype(np.float64), np.diff(log_iv, axis=0)])
+
+
+def _fit_garch(x: FloatArray, variance: FloatArray) -> FloatArray:
+    """Coefficients (omega, alpha, beta) of every series by Gaussian quasi maximum likelihood: (series, 3)."""
+    try:
+        from arch import arch_model
+    except ImportError:
+        raise MissingExtraError("scale='garch'", "garch") from None
+    out = np.empty((x.shape[1], 3))
+    for i, sd in enumerate(np.sqrt(variance)):
+        # At unit variance the optimiser needs no rescaling of its own.
+        model = arch_model(x[:, i] / sd, mean="Zero", vol="GARCH", p=1, q=1, rescale=False)
+        omega, alpha, beta = model.fit(disp="off", show_warning=False).params.to_numpy()
+        if not (np.isfinite([omega, alpha, beta]).all() and min(omega, alpha, beta) >= 0 and alpha + beta < 1.0001):
+            raise FitError(f"GARCH(1,1) of series {i} could not be fitted; use scale='ewma'")
+        out[i] = omega * variance[i], alpha, beta
+    return out

@@ -1,0 +1,301 @@
+"""Robust HAR: means and scales heterogeneous-autoregressive in the state and the calendar, joint residuals.
+
+Factors are the return and the first principal components of the log-vol increments. Each has a mean and a log
+scale linear in averages over short, middle and long memories, and in the scheduled date of the next session;
+the standardised residuals of one past day, with its remainder outside the components, are drawn jointly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from volscen.errors import FitError, InputError
+from volscen.generators._base import FloatArray, Generator
+from volscen.generators._har_calendar import N_CALENDAR, calendar_features, next_session, past_sessions, sessions
+from volscen.generators._har_features import WINDOW, Known, average, mean_features, scale_features
+from volscen.generators._har_fit import Law, join
+from volscen.history import State
+
+__all__ = ["RobustHAR"]
+
+_ERROR_DAYS = 100  # days of recent errors that a state must allow to be computed
+_BURN_IN = 60  # days at the start of the sample whose averages rest on too little
+_N_MIN = WINDOW + _ERROR_DAYS + 50
+_VARIANCE_FLOOR = 1e-12
+# The scale follows recent errors: over 20 days against 1,000, to the power 0.3, at most by exp(0.18).
+_SHORT, _LONG, _POWER, _LIMIT = 20.0, 1000.0, 0.3, 0.6
+_ERROR_CUT = 4.0
+# Shares of the sample after which it is refitted to compare its errors in sample with those on the next sixth.
+_CUTS = (3 / 6, 4 / 6, 5 / 6)
+_INFLATION_BOUNDS = (1.0, 1.25)
+
+
+class RobustHAR(Generator):
+    """Robust HAR of means and scales, on the scheduled calendar, with a joint residual bootstrap.
+
+    Parameters
+    ----------
+    n_components : int
+        Principal components of the log-vol increments that are modelled, at least 1; the rest of each increment
+        is drawn from the same past day unscaled.
+    residual_days : int
+        Residuals are drawn from the last ``residual_days`` days fitted on or updated with.
+    half_lives : sequence of float or None
+        The model is fitted once for each, weighing a day by 0.5^(age in days / half-life), and the forecasts
+        are averaged; None weighs all days equally.
+
+    Notes
+    -----
+    The date of the next session comes from the exchange calendar of the history fitted on, as it was scheduled
+    (attribute ``calendar``: a code of the package ``exchange_calendars``, ``volscen[calendars]``; "weekdays" and
+    "unspecified" are Monday to Friday), never from the history's own later dates. Dates of past sessions are
+    taken from the calendar too where only a state is known.
+
+    The form follows the heterogeneous autoregression of Corsi (2009). See the page on generators for the inputs.
+
+    References
+    ----------
+    Corsi, F. (2009). A simple approximate long-memory model of realized volatility. Journal of Financial
+    Econometrics 7(2), 174-196.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> model = volscen.fit(volscen.datasets.sample_history(), "har", half_lives=[None])
+    >>> model.arrays()["residual"].shape
+    (1000, 6)
+    """
+
+    name: ClassVar[str] = "har"
+    n_returns: ClassVar[int] = WINDOW + _ERROR_DAYS
+    n_surfaces: ClassVar[int] = WINDOW + _ERROR_DAYS + 1
+
+    def __init__(
+        self,
+        n_components: int = 5,
+        residual_days: int = 1000,
+        half_lives: tuple[float | None, ...] | list[float | None] = (500, 1500, None),
+    ) -> None:
+        if n_components < 1:
+            raise InputError(f"n_components must be at least 1, not {n_components}")
+        if residual_days < 50:
+            raise InputError(f"residual_days must be at least 50, not {residual_days}")
+        if not half_lives or not all(h is None or h > 0 for h in half_lives):
+            raise InputError(f"half_lives must be positive numbers of days, or None, not {half_lives!r}")
+        self.n_components = n_components
+        self.residual_days = residual_days
+        self.half_lives = list(half_lives)
+
+    # ------------------------------------------------------------------------------------------ fitting
+    def fit(self, history: xr.Dataset) -> Self:
+        """Fit components, means, scales, the inflation of residuals and the pool of them."""
+        k, n_cells = self.n_components, history.sizes["tau"] * history.sizes["moneyness"]
+        if k > n_cells:
+            raise InputError(f"n_components is {k} but the grid has only {n_cells} cells")
+        self._check_history(history, _N_MIN)
+        calendar = sessions(str(history.attrs["calendar"]))
+        log_return, log_iv = _series(history)
+        increment = np.diff(log_iv, axis=0)
+        self.cell_mean_, self.cell_sd_ = log_iv.mean(axis=0), increment.std(axis=0)
+        self.annualise_ = np.array(np.sqrt(float(history.attrs["periods_per_year"])))
+        if np.any(self.cell_sd_ <= 0) or log_return.std() <= 0:
+            raise FitError("history has a cell or return that never changes; HAR needs every series to vary")
+        standard = increment / self.cell_sd_
+        variance, vectors = np.linalg.eigh(np.cov(standard.T))
+        if variance[-k] <= _VARIANCE_FLOOR:
+            raise FitError(f"the increments span fewer than {k} components; choose a smaller n_components")
+        # The sign of an eigenvector is arbitrary: fix it, so that a refit does not flip it.
+        vectors = vectors[:, ::-1][:, :k]
+        self.components_ = vectors * np.where(vectors.sum(axis=0) < 0, -1.0, 1.0)
+        self.factor_sd_ = np.column_stack([self.annualise_ * log_return, standard @ self.components_]).std(axis=0)
+        known, y = self._pairs(log_return, log_iv)
+        dates = _dates(history)[1:][_BURN_IN:-1]
+        inputs = self._inputs(known, calendar_features(dates, next_session(dates, calendar)))
+        half_lives = tuple(np.inf if h is None else float(h) for h in self.half_lives)
+        self.law_ = Law.fit(*inputs, y, half_lives)
+        self.inflation_ = np.array(_inflation(inputs, y, half_lives))
+        self._remember(history)
+        return self.update(history)
+
+    def update(self, history: xr.Dataset) -> Self:
+        """Renew the pool of residuals and the long average of errors from ``history``; nothing is refitted.
+
+        Days after the period fitted on enter without inflation: their errors are out of sample already.
+        """
+        self._check_update(history, _N_MIN)
+        log_return, log_iv = _series(history)
+        known, y = self._pairs(log_return, log_iv)
+        dates = _dates(history)[1:][_BURN_IN:]
+        features = calendar_features(dates[:-1], next_session(dates[:-1], sessions(self.calendar_)))
+        mean, scale = self._moments(known, features)
+        error = (y - mean) / scale
+        size = np.minimum(np.abs(error), _ERROR_CUT)
+        self.long_error_ = average(size, _LONG, window=None)[-1]
+        inside = dates[1:] <= np.datetime64(self.period_[1])
+        pool = error / _rescale(error) * np.where(inside, self.inflation_, 1.0)[:, None]
+        self.residual_ = pool[-self.residual_days :]
+        standard = np.diff(log_iv, axis=0)[-self.residual_.shape[0] :] / self.cell_sd_
+        # Half the size on disk; the rounding is far below the noise of the remainder itself.
+        self.rest_ = (standard - standard @ self.components_ @ self.components_.T).astype(np.float32)
+        return self
+
+    # ----------------------------------------------------------------------------------------- the law
+    def _level(self, log_iv: FloatArray) -> FloatArray:
+        return np.asarray((log_iv - self.cell_mean_) / self.cell_sd_ @ self.components_)
+
+    def _known(self, log_return: FloatArray, log_iv: FloatArray) -> Known:
+        """Known at the close of every day but the first surface's: returns (T - 1,), surfaces (T, cells)."""
+        scores = np.diff(log_iv, axis=0) / self.cell_sd_ @ self.components_
+        factor = np.column_stack([self.annualise_ * log_return, scores]) / self.factor_sd_
+        return Known.of_days(self._level(log_iv[1:]), factor, log_iv[1:].mean(axis=1))
+
+    def _pairs(self, log_return: FloatArray, log_iv: FloatArray) -> tuple[Known, FloatArray]:
+        """Known at each close after the burn-in, and the factors of the day after."""
+        known = self._known(log_return, log_iv)
+        return known.rows(slice(_BURN_IN, -1)), known.factor[_BURN_IN + 1 :]
+
+    def _inputs(self, known: Known, calendar: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return (mean_features(known, calendar, float(np.log(self.factor_sd_[0]))), *scale_features(known, calendar))
+
+    def _moments(self, known: Known, calendar: FloatArray) -> tuple[FloatArray, FloatArray]:
+        mean_raw, shared, own = self._inputs(known, calendar)
+        return self.law_.moments(mean_raw, join(shared, own))
+
+    def _start(self, state: State) -> tuple[Known, FloatArray]:
+        """Known at the state, one row, and the short average of the errors up to it: (1, factors)."""
+        log_iv = state.log_iv[-self.n_surfaces :].reshape(self.n_surfaces, -1)
+        known = self._known(state.log_return[-self.n_returns :], log_iv)
+        before = known.rows(slice(WINDOW - 1, -1))
+        dates = past_sessions(state.as_of, _ERROR_DAYS + 1, sessions(self.calendar_))
+        mean, scale = self._moments(before, calendar_features(dates[:-1], dates[1:]))
+        error = (known.factor[WINDOW:] - mean) / scale
+        return known.rows(slice(-1, None)), average(np.minimum(np.abs(error), _ERROR_CUT), _SHORT)[-1:]
+
+    def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Draw n paths; averages of levels, squares and errors are carried on along each path.
+
+        Each step's date is the next scheduled session. See :meth:`Generator.sample`.
+        """
+        n_cells = self.tau_.size * self.moneyness_.size
+        log_return = np.empty((n, horizon))
+        log_iv = np.empty((n, horizon, n_cells))
+        known, short = self._start(state)
+        surface = state.log_iv[-1].reshape(1, n_cells)
+        today = np.array([state.as_of], dtype="datetime64[D]")
+        for step in range(horizon):
+            target = next_session(today, sessions(self.calendar_))
+            mean, scale = self._moments(known, calendar_features(today, target))
+            day = rng.integers(self.residual_.shape[0], size=n)
+            error = _adapt(short, self.long_error_) * self.residual_[day]
+            factor = mean + scale * error
+            move = (factor[:, 1:] * self.factor_sd_[1:]) @ self.components_.T + self.rest_[day]
+            surface = surface + self.cell_sd_ * move
+            log_return[:, step] = factor[:, 0] * self.factor_sd_[0] / self.annualise_
+            log_iv[:, step] = surface
+            if step + 1 < horizon:
+                known = known.after(self._level(surface), factor, surface.mean(axis=1))
+                decay = 0.5 ** (1 / _SHORT)
+                short = decay * short + (1 - decay) * np.minimum(np.abs(error), _ERROR_CUT)
+                today = target
+        np.exp(log_iv, out=log_iv)
+        return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
+
+    def _step(
+        self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        raise TypeError("one step of 'har' depends on its date, which windows do not tell; draw with sample")
+
+    def is_outside(self, state: State) -> bool:
+        """Whether an input, the calendar's aside, lies outside the range fitted on, and is clipped."""
+        known, _ = self._start(state)
+        mean_raw, shared, own = self._inputs(known, np.zeros((1, N_CALENDAR)))
+        q = shared.shape[1]
+        outside = [
+            (raw < of[2]) | (raw > of[3])
+            for raw, of in (
+                (mean_raw[:, :-N_CALENDAR], self.law_.mean_range[:, :-N_CALENDAR]),
+                (shared[:, :-N_CALENDAR], self.law_.scale_range[:, : q - N_CALENDAR]),
+                (own.reshape(1, -1), self.law_.scale_range[:, q:]),
+            )
+        ]
+        return bool(any(np.any(part) for part in outside))
+
+    # ----------------------------------------------------------------------------------------- keeping
+    def parameters(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            "n_components": self.n_components,
+            "residual_days": self.residual_days,
+            "half_lives": self.half_lives,
+        }
+
+    _ARRAYS = (
+        "annualise",
+        "cell_mean",
+        "cell_sd",
+        "components",
+        "factor_sd",
+        "inflation",
+        "long_error",
+        "residual",
+        "rest",
+    )
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything fitted: attributes without the trailing underscore, and the parts of the law."""
+        own = {name: getattr(self, f"{name}_") for name in self._ARRAYS}
+        return own | {field.name: getattr(self.law_, field.name) for field in fields(Law)}
+
+    def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        for name in self._ARRAYS:
+            setattr(self, f"{name}_", arrays[name])
+        self.law_ = Law(**{field.name: arrays[field.name] for field in fields(Law)})
+        n_cells = self.tau_.size * self.moneyness_.size
+        if self.components_.shape != (n_cells, self.n_components) or self.rest_.shape[1] != n_cells:
+            raise ValueError("components, rest and the grid do not fit together")
+
+
+def _series(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
+    """Returns (T - 1,) and log surfaces (T, cells); row t of the returns leads into surface t + 1."""
+    log_iv = np.log(history["implied_vol"].values.astype(np.float64)).reshape(history.sizes["date"], -1)
+    return history["log_return"].values[1:].astype(np.float64), log_iv
+
+
+def _dates(history: xr.Dataset) -> npt.NDArray[np.datetime64]:
+    return np.asarray(history["date"].values.astype("datetime64[D]"))
+
+
+def _adapt(short: FloatArray, long: FloatArray) -> FloatArray:
+    """Factor on the scale from the average size of errors of late and of long."""
+    tiny = 1e-6
+    return np.exp(_POWER * np.clip(np.log(np.maximum(short, tiny) / np.maximum(long, tiny)), -_LIMIT, _LIMIT))
+
+
+def _rescale(error: FloatArray) -> FloatArray:
+    """Factor on the scale of each day from the errors of the days before it; 1 on the first."""
+    size = np.minimum(np.abs(error), _ERROR_CUT)
+    known = _adapt(average(size, _SHORT, _ERROR_DAYS), average(size, _LONG, None))
+    return np.vstack([np.ones((1, error.shape[1])), known[:-1]])
+
+
+def _inflation(
+    inputs: tuple[FloatArray, FloatArray, FloatArray], y: FloatArray, half_lives: tuple[float, ...]
+) -> float:
+    """Mean size of errors out of sample over in sample: fit up to each cut, judge on the sixth that follows."""
+    mean_raw, shared, own = inputs
+    outside, inside = [], []
+    n = y.shape[0]
+    for share in _CUTS:
+        cut, end = int(share * n), int((share + 1 / 6) * n)
+        law = Law.fit(mean_raw[:cut], shared[:cut], own[:cut], y[:cut], half_lives)
+        mean, scale = law.moments(mean_raw[:end], join(shared[:end], own[:end]))
+        error = (y[:end] - mean) / scale
+        size = np.minimum(np.abs(error / _rescale(error)), _ERROR_CUT)
+        outside.append(size[cut:].mean())
+        inside.append(size[:cut].mean())
+    return float(np.clip(np.mean(outside) / np.mean(inside), *_INFLATION_BOUNDS))
