@@ -322,3 +322,31 @@ class Exploding(Recorder):
 def test_a_law_that_explodes_is_an_error_not_a_nan(history):
     with pytest.raises(FitError, match="explodes"):
         volscen.generate(Exploding().fit(history), history, n_scenarios=10, seed=0)
+
+
+def test_returns_that_overflow_the_spot_are_an_error(history):
+    wild = volscen.fit(history, "bootstrap")
+    wild.log_return_ = wild.log_return_ * 1e6
+    with pytest.raises(FitError, match="explodes"):
+        volscen.generate(wild, history, n_scenarios=10, seed=0)
+
+
+def test_a_cube_beyond_all_memory_is_refused_at_once(model, history):
+    with pytest.raises(InputError, match="GB"):
+        volscen.generate(model, history, n_scenarios=10**13)
+
+
+@pytest.mark.parametrize("generator", [5, Recorder])
+def test_what_is_no_generator(history, generator):
+    with pytest.raises(InputError, match="generator"):
+        volscen.generate(generator, history, n_scenarios=10)
+
+
+def test_a_computed_lazy_cube_is_a_cube(model, history, tmp_path):
+    computed = volscen.generate(model, history, n_scenarios=1500, seed=8, chunks=700).compute()
+    eager = volscen.generate(model, history, n_scenarios=1500, seed=8)
+    volscen.validate(computed)
+    again = volscen.read(volscen.write(computed, tmp_path / "cube.nc"))
+    assert_same(eager, again)
+    assert again.attrs["ess_fraction"] == pytest.approx(eager.attrs["ess_fraction"], rel=1e-12)
+    assert "beta_requested" not in again.attrs

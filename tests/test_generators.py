@@ -146,6 +146,27 @@ def test_foreign_files(tmp_path):
         volscen.load(tmp_path / "absent.safetensors")
 
 
+@pytest.mark.parametrize("header", ['{"format": "volscen/generator/1", "generator": []}', "[" * 100_000, "[]", "3", ""])
+def test_hostile_headers(tmp_path, header):
+    path = tmp_path / "m.safetensors"
+    save_file({"a": np.ones(3)}, path, metadata={"volscen": header})
+    with pytest.raises(FileFormatError):
+        volscen.load(path)
+
+
+@pytest.mark.parametrize("name", ["bootstrap", "pca", "volgan"])
+def test_arrays_of_the_wrong_shape_or_not_finite_are_refused_on_loading(fitted, tmp_path, name):
+    path = fitted[name].save(tmp_path / "m.safetensors")
+    good = load_file(path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    for key in sorted(set(good) - {"training_curve", "validation_curve", "epoch"}):
+        for wrong in (good[key][:0], np.repeat(good[key][None], 3, axis=0), np.full_like(good[key], np.nan)):
+            save_file({**good, key: np.ascontiguousarray(wrong)}, path, metadata=metadata)
+            with pytest.raises(FileFormatError):
+                volscen.load(path)
+
+
 def test_unknown_name_and_option(history):
     with pytest.raises(InputError, match="unknown generator 'arima'"):
         volscen.fit(history, "arima")

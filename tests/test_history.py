@@ -77,3 +77,37 @@ def test_bad_histories(changes, message):
 def test_shapes_that_do_not_fit():
     with pytest.raises(InputError, match="do not fit"):
         make(spot=[1.0, 2.0])
+
+
+def test_a_subset_of_dates_is_no_history():
+    """Weekly rows with daily returns would teach a generator nonsense."""
+    history = volscen.datasets.sample_history()
+    with pytest.raises(FileFormatError, match="return between neighbouring dates"):
+        volscen.validate(history.isel(date=slice(None, None, 5)))
+    volscen.validate(history.isel(date=slice(100, 200)))
+
+
+def test_several_rows_of_one_day():
+    stamps = np.array(["2024-01-02T10:00", "2024-01-02T15:00", "2024-01-03T10:00"], "datetime64[ns]")
+    history = make(date=stamps)
+    assert position(history, "2024-01-02") == 1  # the last of the day
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("periods_per_year", -5.0), ("periods_per_year", np.nan), ("periods_per_year", "x")]
+)
+def test_attributes_that_are_no_sensible_numbers(attribute, value):
+    history = make()
+    history.attrs[attribute] = value
+    with pytest.raises(FileFormatError, match=attribute):
+        volscen.validate(history)
+
+
+def test_empty_and_texts():
+    history = make()
+    with pytest.raises(FileFormatError, match="empty"):
+        volscen.validate(history.isel(date=slice(0, 0)))
+    with pytest.raises(FileFormatError, match="must hold numbers"):
+        volscen.validate(history.assign(spot=history.spot.astype(str)))
+    with pytest.raises(InputError, match=r"xarray\.Dataset"):
+        volscen.validate(None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import signal
 
 import numpy as np
 import pandas as pd
@@ -10,7 +13,7 @@ import pytest
 import xarray as xr
 
 import volscen
-from volscen._files import atomic_path
+from volscen._files import atomic_path, cannot_write
 from volscen._io import read_dataset
 from volscen.errors import FileFormatError, InputError
 
@@ -174,3 +177,81 @@ def test_written_files_have_ordinary_permissions(cube, tmp_path):
         assert volscen.write(cube, tmp_path / "s.nc").stat().st_mode & 0o777 == 0o644
     finally:
         os.umask(umask)
+
+
+def test_a_link_is_followed_and_a_device_left_alone(cube, tmp_path):
+    (tmp_path / "real.nc").write_text("old")
+    (tmp_path / "link.nc").symlink_to(tmp_path / "real.nc")
+    volscen.write(cube, tmp_path / "link.nc")
+    assert (tmp_path / "link.nc").is_symlink()
+    assert volscen.read(tmp_path / "real.nc").sizes["scenario"] == 400
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no ordinary file"), atomic_path(tmp_path / "pipe"):
+        pass
+
+
+def test_a_full_disk_is_named(tmp_path):
+    def write():
+        with atomic_path(tmp_path / "f"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(InputError, match=r"cannot write to .*f: no space left on the disk"):
+        write()
+    assert "no space left" in str(cannot_write(tmp_path / "f", RuntimeError("NetCDF: HDF error"), n_bytes=2**60))
+    assert "HDF error" in str(cannot_write(tmp_path / "f", RuntimeError("NetCDF: HDF error")))
+    assert os.listdir(tmp_path) == []
+
+
+def test_ctrl_c_while_writing_is_obeyed_after_the_block(cube, tmp_path, monkeypatch):
+    """An interrupt inside the NetCDF layer would leave its lock taken and hang the process."""
+    plain, reached = xr.Dataset.to_netcdf, []
+
+    def interrupted(self, *arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        plain(self, *arguments, **options)
+        reached.append(True)
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        volscen.write(cube, tmp_path / "s.nc")
+    assert reached
+    assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_flipped_bytes_are_refused_or_harmless(cube, tmp_path):
+    """Corrupt files raise FileFormatError or, where a flip hits a number, still follow the schema."""
+    path = volscen.write(cube, tmp_path / "s.nc")
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        bad = bytearray(good)
+        for place in rng.integers(0, min(len(bad), 20_000), 20):
+            bad[place] ^= int(rng.integers(1, 256))
+        other = tmp_path / "bad.nc"
+        other.write_bytes(bad)
+        with contextlib.suppress(FileFormatError):
+            volscen.validate(volscen.read(other))
+        other.unlink()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [("beta", "x"), ("beta", -1.0), ("ess_fraction", 5.0), ("ess_fraction", np.nan), ("seed", [1.5, -2.0])],
+)
+def test_attributes_are_numbers_in_range(cube, attribute, value):
+    wrong = cube.copy()
+    wrong.attrs[attribute] = value
+    with pytest.raises(FileFormatError, match=attribute):
+        volscen.validate(wrong)
+
+
+def test_spot_must_follow_from_the_returns(cube):
+    with pytest.raises(FileFormatError, match="compounded"):
+        volscen.validate(cube.assign(spot=cube.spot * 2))
+
+
+@pytest.mark.parametrize("call", [lambda: volscen.read(None), lambda: volscen.write(None, "x.nc")])
+def test_none_is_refused(call):
+    with pytest.raises(InputError):
+        call()

@@ -112,3 +112,15 @@ def test_reweight_needs_penalties():
     cube = volscen.generate(n_scenarios=10, seed=1)
     with pytest.raises(InputError, match="arbitrage_penalty"):
         volscen.reweight(cube.drop_vars("arbitrage_penalty"))
+
+
+def test_a_nan_penalty_is_refused_not_weighted_up():
+    cube = volscen.generate(n_scenarios=20, horizon=2, seed=1)
+    cube["arbitrage_penalty"][3, 1] = np.nan
+    with pytest.raises(InputError, match="finite"):
+        volscen.reweight(cube, beta=10.0)
+
+
+def test_numpy_numbers_are_numbers():
+    for beta in (np.int64(4), np.float32(4)):
+        assert arbitrage_weights([0.0, 1.0], beta)[1] == 4.0

@@ -85,3 +85,30 @@ def test_bad_levels_are_refused(q):
 def test_nan_values_are_refused():
     with pytest.raises(InputError, match="NaN"):
         quantile([1.0, np.nan], [0.5, 0.5], 0.5)
+
+
+def test_quantile_is_the_leading_dimension():
+    history = volscen.datasets.sample_history()
+    cube = volscen.generate(None, history, as_of=history.date.values[[900, 1200]], n_scenarios=50, seed=3)
+    assert volscen.weighted_quantile(cube, "log_return", [0.1, 0.9]).dims == ("quantile", "as_of", "step")
+
+
+@pytest.mark.parametrize("name", ["absent", "spot0"])
+def test_names_that_are_no_variable_over_scenarios(name):
+    cube = volscen.generate(n_scenarios=10, seed=3)
+    for function in (lambda: volscen.weighted_mean(cube, name), lambda: volscen.weighted_quantile(cube, name, 0.5)):
+        with pytest.raises(InputError, match="log_return"):
+            function()
+
+
+def test_a_mean_of_nan_is_refused():
+    cube = volscen.generate(n_scenarios=10, seed=3)
+    cube["log_return"][2, 0] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        volscen.weighted_mean(cube, "log_return")
+
+
+@pytest.mark.parametrize("q", ["a", [[0.1]]])
+def test_levels_that_are_no_numbers(q):
+    with pytest.raises(InputError, match="q must"):
+        quantile([1.0, 2.0], [0.5, 0.5], q)

@@ -49,7 +49,7 @@ def to_day(value: Any, name: str) -> np.datetime64:
     if getattr(value, "tzinfo", None) is not None:
         raise InputError(
             f"{name} bears a time zone ({value}); give the exchange's own date, for instance "
-            f"{name}.tz_convert('America/New_York').tz_localize(None)"
+            "pandas.Timestamp(...).tz_convert('America/New_York').tz_localize(None)"
         )
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         value = str(value)
@@ -60,13 +60,16 @@ def to_day(value: Any, name: str) -> np.datetime64:
                 raise ValueError
             # fromisoformat refuses impossible days; a time after the date must be readable too.
             stamp = datetime.datetime.fromisoformat(text)
-            if stamp.tzinfo is not None:
-                raise InputError(f"{name} bears a time zone ({value}); give the exchange's own date")
-            day = np.datetime64(stamp.date(), "D")
+            if stamp.tzinfo is None:
+                day = np.datetime64(stamp.date(), "D")
+            else:
+                return to_day(stamp, name)  # which refuses it by name
         elif isinstance(value, (datetime.date, np.datetime64)):
             day = np.datetime64(value, "D")
         else:
             raise ValueError
+    except InputError:
+        raise
     except (ValueError, TypeError):
         raise InputError(f"{name} must be a date such as '2020-03-16', not {value!r}") from None
     if np.isnat(day):
@@ -75,7 +78,7 @@ def to_day(value: Any, name: str) -> np.datetime64:
 
 
 def to_days(values: npt.ArrayLike, name: str) -> npt.NDArray[np.datetime64]:
-    """Read a one-dimensional collection of calendar days; see :func:`to_day`."""
+    """Read a one-dimensional collection of dates; see :func:`to_day`. Times of day in datetimes are kept."""
     if getattr(getattr(values, "dtype", None), "tz", None) is not None:
         raise InputError(
             f"{name} bears a time zone; give the exchange's own dates, for instance "
@@ -85,8 +88,7 @@ def to_days(values: npt.ArrayLike, name: str) -> npt.NDArray[np.datetime64]:
     if array.ndim != 1:
         raise InputError(f"{name} must be one-dimensional, not of shape {array.shape}")
     if np.issubdtype(array.dtype, np.datetime64):
-        days = array.astype("datetime64[D]")
-        if np.any(np.isnat(days)):
+        if np.any(np.isnat(array)):
             raise InputError(f"{name} holds NaT; drop those rows")
-        return days
-    return np.array([to_day(value, name) for value in array.tolist()], dtype="datetime64[D]")
+        return array.astype("datetime64[ns]")
+    return np.array([to_day(value, name) for value in array.tolist()], dtype="datetime64[ns]")

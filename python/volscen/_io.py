@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,11 @@ import pandas as pd
 import xarray as xr
 
 from volscen import schema
-from volscen._files import atomic_path
+from volscen._files import atomic_path, cannot_write
 from volscen._reweight import arbitrage_weights, effective_sample_size
 from volscen.errors import FileFormatError, InputError
 
-__all__ = ["read", "write"]
+__all__ = ["check_output", "read", "read_dataset", "write"]
 
 _NETCDF = (".nc", ".nc4", ".netcdf")
 _TABLES = (".csv", ".parquet", ".pq")
@@ -52,24 +56,47 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
     >>> bool((again.implied_vol == cube.implied_vol).all())
     True
     """
-    path = Path(path)
-    if path.suffix not in _NETCDF:
-        raise InputError(f"cannot write to {path}: the name must end in .nc")
-    if not 0 <= compression <= 9:
-        raise InputError(f"compression must be a zlib level from 0 to 9, not {compression}")
+    path = check_output(path, compression)
     schema.validate(ds)
-    lazy = ds.attrs["schema"] == schema.SCENARIOS and not isinstance(ds["weight"].data, np.ndarray)
+    lazy = any(not isinstance(ds[name].data, np.ndarray) for name in ds.data_vars)
     encoding = (
         {str(v): {"zlib": True, "complevel": compression} for v in ds.data_vars if ds[v].ndim} if compression else None
     )
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, nullcontext() if lazy else _interrupt_deferred():
         try:
             ds.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
-            if lazy:
+            if "beta_requested" in ds.attrs:
                 _complete_attributes(temporary)
-        except OSError as error:
-            raise InputError(f"cannot write to {path}: {error}") from None
+        except (OSError, RuntimeError) as error:  # the NetCDF library knows both
+            raise cannot_write(path, error, n_bytes=ds.nbytes) from None
     return path
+
+
+def check_output(path: str | Path, compression: int = 0) -> Path:
+    """Refuse a NetCDF path or a compression level that cannot be right, before any work."""
+    if not isinstance(path, (str, Path)):
+        raise InputError(f"path must be a file name, not {path!r}")
+    if Path(path).suffix not in _NETCDF:
+        raise InputError(f"cannot write to {path}: the name must end in .nc")
+    if isinstance(compression, bool) or not isinstance(compression, int) or not 0 <= compression <= 9:
+        raise InputError(f"compression must be a zlib level from 0 to 9, not {compression!r}")
+    return Path(path)
+
+
+@contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends: one inside the NetCDF layer leaves its lock taken for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received:
+        raise KeyboardInterrupt
 
 
 def _complete_attributes(path: Path) -> None:
@@ -117,6 +144,8 @@ def read(path: str | Path, **options: Any) -> xr.Dataset | tuple[pd.DataFrame, p
     >>> again.equals(history)
     True
     """
+    if not isinstance(path, (str, Path)):
+        raise InputError(f"path must be a file name, not {path!r}")
     path = Path(path)
     if not path.exists():
         raise FileFormatError(f"{path}: no such file")
@@ -139,8 +168,8 @@ def read_dataset(path: str | Path, *, kind: str | None = None) -> xr.Dataset:
     try:
         with xr.open_dataset(path, engine="netcdf4") as ds:
             loaded = ds.load()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise FileFormatError(f"{path}: not a readable NetCDF file ({error})") from None
+    except Exception as error:  # the libraries below raise whatever a corrupt file makes them stumble over
+        raise FileFormatError(f"{path}: not a readable NetCDF file ({str(error)[:300]})") from None
     try:
         return schema.validate(loaded, schema=kind)
     except FileFormatError as error:

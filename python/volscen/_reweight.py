@@ -114,13 +114,13 @@ def arbitrage_weights(
         raise InputError(f"penalty must have shape (scenario,), not {phi.shape}")
     if not np.all(np.isfinite(phi)) or np.any(phi < 0):
         raise InputError("penalty must be finite and non-negative")
-    if not 0 < ess_floor <= 1:
-        raise InputError(f"ess_floor must lie in (0, 1], not {ess_floor}")
+    if not (isinstance(ess_floor, (int, float, np.number)) and 0 < ess_floor <= 1):
+        raise InputError(f"ess_floor must lie in (0, 1], not {ess_floor!r}")
     if beta == "auto":
         used = largest_beta(phi, ess_floor)
     elif beta == "paper":
         used = 500 / float(_weights(phi, 500.0).max())
-    elif isinstance(beta, (int, float)) and not isinstance(beta, bool) and 0 <= beta < np.inf:
+    elif isinstance(beta, (int, float, np.number)) and not isinstance(beta, bool) and 0 <= beta < np.inf:
         used = float(beta)
     else:
         raise InputError(f"beta must be a non-negative number, 'auto' or 'paper', not {beta!r}")
@@ -129,7 +129,9 @@ def arbitrage_weights(
 
 def weight_dataset(ds: xr.Dataset, beta: Beta, ess_floor: float = ESS_FLOOR) -> xr.Dataset:
     """Set ``weight``, ``beta`` and ``ess_fraction`` of an in-memory dataset from its penalties, in place."""
-    path_penalty = ds["arbitrage_penalty"].sum("step").transpose(..., "scenario").values.astype(np.float64)
+    path_penalty = (
+        ds["arbitrage_penalty"].sum("step", skipna=False).transpose(..., "scenario").values.astype(np.float64)
+    )
     rows = np.atleast_2d(path_penalty)
     pairs = [arbitrage_weights(row, beta, ess_floor=ess_floor) for row in rows]
     weight = np.stack([w for w, _ in pairs]).reshape(path_penalty.shape)
@@ -184,7 +186,8 @@ def reweight(ds: xr.Dataset, *, beta: Beta = "auto", ess_floor: float = ESS_FLOO
     >>> round(volscen.reweight(cube, beta=0.0).attrs["ess_fraction"], 12)
     1.0
     """
-    for name, dim in (("arbitrage_penalty", "scenario"), ("arbitrage_penalty", "step")):
-        if name not in ds or dim not in ds[name].dims:
-            raise InputError(f"ds has no {name}(scenario, step); pass a dataset made by volscen.generate")
+    if not isinstance(ds, xr.Dataset) or not {"scenario", "step"} <= set(
+        ds["arbitrage_penalty"].dims if "arbitrage_penalty" in ds else ()
+    ):
+        raise InputError("ds has no arbitrage_penalty(scenario, step); pass a dataset made by volscen.generate")
     return weight_dataset(ds.copy(), beta, ess_floor)

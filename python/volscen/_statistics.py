@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -37,8 +39,15 @@ def quantile(values: npt.ArrayLike, weight: npt.ArrayLike, q: npt.ArrayLike) -> 
     array([1., 2.])
     """
     x = np.asarray(values, dtype=np.float64)
+    if x.ndim == 0:
+        raise InputError("values must have scenarios on the first axis, not be a single number")
     w = check_weights(weight, x.shape[0])
-    levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    try:
+        levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise InputError(f"q must be numbers in [0, 1], not {q!r}") from None
+    if levels.ndim > 1:
+        raise InputError(f"q must be one-dimensional, not of shape {levels.shape}")
     if np.any(~(levels >= 0)) or np.any(levels > 1):
         raise InputError("q must lie in [0, 1]")
     if np.any(np.isnan(x)):
@@ -56,8 +65,15 @@ def quantile(values: npt.ArrayLike, weight: npt.ArrayLike, q: npt.ArrayLike) -> 
     return out
 
 
+def _variable(ds: xr.Dataset, name: str) -> xr.DataArray:
+    if name not in ds or "scenario" not in ds[name].dims:
+        found = sorted(str(v) for v in ds.data_vars if "scenario" in ds[v].dims and v != "weight")
+        raise InputError(f"name must be a variable over scenarios ({', '.join(found)}), not {name!r}")
+    return ds[name]
+
+
 def _weight_of(ds: xr.Dataset) -> xr.DataArray:
-    if "weight" not in ds:
+    if not isinstance(ds, xr.Dataset) or "weight" not in ds:
         raise InputError("ds has no variable weight; pass a scenario dataset as made by volscen.generate")
     weight = ds["weight"]
     check_weights(weight.transpose(..., "scenario").values, ds.sizes["scenario"])
@@ -86,7 +102,11 @@ def weighted_mean(ds: xr.Dataset, name: str) -> xr.DataArray:
     >>> volscen.weighted_mean(cube, "implied_vol").dims
     ('step', 'tau', 'moneyness')
     """
-    return (ds[name].astype(np.float64) * _weight_of(ds)).sum("scenario", skipna=False).rename(name)
+    weight = _weight_of(ds)
+    mean = (_variable(ds, name).astype(np.float64) * weight).sum("scenario", skipna=False).rename(name)
+    if not np.all(np.isfinite(mean.values)):
+        raise InputError(f"{name} holds NaN or infinite values; a mean of them is not defined")
+    return mean
 
 
 def weighted_quantile(ds: xr.Dataset, name: str, q: npt.ArrayLike) -> xr.DataArray:
@@ -113,21 +133,23 @@ def weighted_quantile(ds: xr.Dataset, name: str, q: npt.ArrayLike) -> xr.DataArr
     >>> volscen.weighted_quantile(cube, "log_return", [0.05, 0.5]).dims
     ('quantile', 'step')
     """
-    levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
-    weight = _weight_of(ds)
-    pieces = []
-    for as_of in range(ds.sizes.get("as_of", 1)) if "as_of" in ds.dims else [None]:
-        part = ds[name] if as_of is None or "as_of" not in ds[name].dims else ds[name].isel(as_of=as_of)
-        w = weight if as_of is None else weight.isel(as_of=as_of)
-        part = part.transpose("scenario", ...)
-        result = quantile(part.values, w.values, levels)
-        reduced = part.isel(scenario=0, drop=True)
-        pieces.append(
-            xr.DataArray(
-                result,
-                dims=("quantile", *reduced.dims),
-                coords={**reduced.coords, "quantile": levels},
-                name=name,
-            )
-        )
-    return pieces[0] if "as_of" not in ds.dims else xr.concat(pieces, dim=ds["as_of"])
+    weight, variable = _weight_of(ds), _variable(ds, name)
+    levels = np.atleast_1d(q)
+    if "as_of" not in weight.dims:
+        return _quantile_of_date(variable, weight, levels)
+    rows = [
+        _quantile_of_date(variable[{"as_of": i}], weight[{"as_of": i}], levels) for i in range(weight.sizes["as_of"])
+    ]
+    return xr.concat(rows, dim=weight["as_of"]).transpose("quantile", "as_of", ...)
+
+
+def _quantile_of_date(variable: xr.DataArray, weight: xr.DataArray, levels: npt.NDArray[Any]) -> xr.DataArray:
+    variable = variable.transpose("scenario", ...)
+    result = quantile(variable.values, weight.values, levels)
+    reduced = variable.isel(scenario=0, drop=True)
+    return xr.DataArray(
+        result,
+        dims=("quantile", *reduced.dims),
+        coords={**reduced.coords, "quantile": levels.astype(np.float64)},
+        name=variable.name,
+    )

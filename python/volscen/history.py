@@ -7,13 +7,14 @@ calendar: it hands out rows up to and including ``as_of`` and nothing later.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import xarray as xr
 
 from volscen import schema
+from volscen._dates import to_day, to_days
 from volscen.errors import InputError
 
 __all__ = ["State", "make_history", "state_at"]
@@ -124,7 +125,7 @@ def make_history(
         ds = xr.Dataset(
             variables,
             coords={
-                "date": pd.to_datetime(np.asarray(date)).to_numpy().astype("datetime64[ns]"),
+                "date": to_days(date, "date"),
                 "tau": np.asarray(tau, dtype=np.float64),
                 "moneyness": np.asarray(moneyness, dtype=np.float64),
             },
@@ -141,17 +142,12 @@ def make_history(
     return schema.validate(schema.arrange(ds))
 
 
-def position(history: xr.Dataset, as_of: object) -> int:
-    """Row of ``as_of`` in the history; an error names the nearest date when it is absent."""
+def position(history: xr.Dataset, as_of: Any) -> int:
+    """Row of ``as_of`` in the history (the last of that day); an error names the nearest date when it is absent."""
     dates = history["date"].values.astype("datetime64[D]")
-    try:
-        wanted = np.datetime64(as_of, "D")  # type: ignore[call-overload]
-    except (ValueError, TypeError):
-        raise InputError(f"as_of must be a date such as '2020-03-16', not {as_of!r}") from None
-    if np.isnat(wanted):
-        raise InputError("as_of must be a date, not NaT")
-    row = int(np.searchsorted(dates, wanted))
-    if row < dates.size and dates[row] == wanted:
+    wanted = to_day(as_of, "as_of")
+    row = int(np.searchsorted(dates, wanted, side="right")) - 1
+    if row >= 0 and dates[row] == wanted:
         return row
     nearest = dates[np.argmin(np.abs(dates - wanted))]
     raise InputError(
@@ -159,7 +155,7 @@ def position(history: xr.Dataset, as_of: object) -> int:
     )
 
 
-def state_at(history: xr.Dataset, as_of: object, *, n_returns: int = 1, n_surfaces: int = 1) -> State:
+def state_at(history: xr.Dataset, as_of: Any, *, n_returns: int = 1, n_surfaces: int = 1) -> State:
     """Collect what is known at the close of ``as_of``.
 
     Parameters
@@ -178,16 +174,17 @@ def state_at(history: xr.Dataset, as_of: object, *, n_returns: int = 1, n_surfac
     """
     row = position(history, as_of)
     needed = max(n_returns, n_surfaces - 1)
+    today = history["date"].values[row].astype("datetime64[D]")
     if row < needed:
         raise InputError(
-            f"the history holds {row} dates before as_of {np.datetime64(as_of, 'D')}, "  # type: ignore[call-overload]
-            f"the generator needs {needed}; choose a later as_of or a longer history"
+            f"the history holds {row} dates before as_of {today}, the generator needs {needed}; choose a later "
+            "as_of or a longer history"
         )
     last = history.isel(date=row)
     spot = float(last["spot"])
     n_tau = history.sizes["tau"]
     return State(
-        as_of=history["date"].values[row].astype("datetime64[D]"),
+        as_of=today,
         log_return=history["log_return"].values[row + 1 - n_returns : row + 1].astype(np.float64),
         log_iv=np.log(history["implied_vol"].values[row + 1 - n_surfaces : row + 1].astype(np.float64)),
         spot=spot,

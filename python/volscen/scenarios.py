@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -72,8 +73,8 @@ def generate(
         Project every surface onto the arbitrage-free set; not available in this version.
     chunks : int or mapping, optional
         Scenarios per chunk of a lazy, dask-backed cube (or ``{"scenario": n}``); needs ``volscen[distributed]``.
-        Multiples of 1,024 avoid drawing a block twice. The attributes ``beta`` and ``ess_fraction`` are absent
-        until the cube is computed: :func:`volscen.write` and :func:`volscen.reweight` set them.
+        Multiples of 1,024 avoid drawing a block twice. The attribute ``beta_requested`` stands in place of
+        ``beta`` and ``ess_fraction``, which :func:`volscen.write` and :func:`volscen.reweight` set.
     num_threads : int, optional
         Threads; all available processors when omitted. Results do not depend on it.
     dtype : {"float32", "float64"}
@@ -107,9 +108,7 @@ def generate(
     n_scenarios = _positive(n_scenarios, "n_scenarios")
     horizon = _positive(horizon, "horizon")
     threads = resolve_num_threads(num_threads)
-    dtype = np.dtype(dtype)
-    if dtype not in (np.dtype("float32"), np.dtype("float64")):
-        raise InputError(f"dtype must be 'float32' or 'float64', not {str(dtype)!r}")
+    kind = _float_type(dtype)
     if reweight not in ("arbitrage", None):
         raise InputError(f"reweight must be 'arbitrage' or None, not {reweight!r}")
     if project:
@@ -124,13 +123,17 @@ def generate(
         generator = fit_generator(history.isel(date=slice(None, min(rows) + 1)), "pca")
     elif isinstance(generator, (str, Path)):
         generator = load(generator)
+    if not isinstance(generator, Generator):
+        raise InputError(f"generator must be a fitted generator or the path of one, not {generator!r}")
     if not generator.is_fitted:
         raise InputError(f"generator {generator.name!r} is not fitted; call fit(history) first")
     schema.check_same_grid(generator.tau_, generator.moneyness_, history, f"generator {generator.name!r}")
     dates = history["date"].values[rows]
     states = [state_at(history, date, n_returns=generator.n_returns, n_surfaces=generator.n_surfaces) for date in dates]
     number = _seed_number(seed)
-    plan = _Plan(generator, number, n_scenarios, horizon, dtype)
+    if chunks is None:
+        _check_size(len(rows) * n_scenarios * horizon * history["implied_vol"][0].size * kind.itemsize)
+    plan = _Plan(generator, number, n_scenarios, horizon, kind)
     ds = _starting_dataset(plan, states, history)
     if chunks is None:
         _fill(ds, plan, states, threads)
@@ -151,10 +154,22 @@ def _positive(value: Any, name: str) -> int:
     return int(value)
 
 
+def _float_type(dtype: Any) -> np.dtype[Any]:
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind not in (np.dtype("float32"), np.dtype("float64")):
+        raise InputError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
+    return kind
+
+
 def _rows(history: xr.Dataset, as_of: Any) -> tuple[list[int], bool]:
     """Rows of the as-of dates in the history, and whether several were asked for."""
     if as_of is None:
         return [history.sizes["date"] - 1], False
+    if isinstance(as_of, (xr.Dataset, Mapping)):
+        raise InputError("as_of must be a date or a sequence of dates, not a dataset")
     if isinstance(as_of, xr.DataArray):
         as_of = as_of.values
     many = isinstance(as_of, (Sequence, np.ndarray)) and not isinstance(as_of, str) and np.ndim(as_of) > 0
@@ -166,6 +181,16 @@ def _rows(history: xr.Dataset, as_of: Any) -> tuple[list[int], bool]:
     if any(b <= a for a, b in pairwise(rows)):
         raise InputError("as_of must be strictly increasing; sort it and drop duplicates")
     return rows, many
+
+
+def _check_size(n_bytes: int) -> None:
+    """Refuse a cube that no memory could hold before anything is drawn."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**43
+    if n_bytes > pages:
+        raise InputError(
+            f"n_scenarios, horizon and as_of ask for {n_bytes / 1e9:,.0f} GB, more than this machine's memory; ask for "
+            "less, or pass chunks= for a lazy cube"
+        )
 
 
 def _seed_number(seed: Any) -> int:
@@ -187,6 +212,10 @@ def _chunk_size(chunks: Any, n_scenarios: int) -> int:
 
 
 # ------------------------------------------------------------------------------------------------ drawing
+#: Beyond this a spot price of any size leaves float64.
+_LARGEST_LOG_GROWTH = 600.0
+
+
 @dataclass(frozen=True)
 class _Plan:
     """All that the draws of one call share."""
@@ -212,7 +241,9 @@ def _block(plan: _Plan, state: State, block: int) -> tuple[Array, Array, Array]:
     log_return, implied_vol = plan.generator.sample(state, BLOCK_SIZE, plan.horizon, rng)
     with np.errstate(over="ignore", under="ignore"):  # judged on the next line
         implied_vol = implied_vol.astype(plan.dtype)
-    if not (np.isfinite(log_return).all() and np.isfinite(implied_vol).all() and (implied_vol > 0).all()):
+    finite = np.isfinite(implied_vol).all() and (implied_vol > 0).all()
+    # A path's spot is the exponential of its summed returns, which must stay a number.
+    if not (finite and np.abs(log_return).sum(axis=1).max() < _LARGEST_LOG_GROWTH):
         raise FitError(
             f"generator {plan.generator.name!r} drew a return or surface that is not finite and positive at "
             f"{state.as_of}; its law explodes from this state: refit it, or shorten the horizon"
@@ -266,8 +297,8 @@ def _fill(ds: xr.Dataset, plan: _Plan, states: list[State], threads: int) -> Non
     """Draw everything into memory."""
     n, h = plan.n_scenarios, plan.horizon
     log_return = np.empty((len(states), n, h))
-    implied_vol = np.empty((len(states), n, h, *plan.shape), dtype=plan.dtype)
     penalty = np.empty((len(states), n, h))
+    implied_vol = np.empty((len(states), n, h, *plan.shape), dtype=plan.dtype)
 
     def draw(task: tuple[int, int, slice, slice]) -> None:
         row, block, part, place = task

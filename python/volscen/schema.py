@@ -195,7 +195,10 @@ def check_weights(weight: npt.ArrayLike, n: int | None = None, *, atol: float = 
     InputError
         If the shape is wrong, a weight is negative or not finite, or a sum differs from 1.
     """
-    w = np.asarray(weight, dtype=np.float64)
+    try:
+        w = np.asarray(weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("weight must be an array of numbers") from None
     if w.ndim == 0 or (n is not None and w.shape[-1] != n):
         raise InputError(f"weight must have {n} entries on its last axis, not shape {w.shape}")
     if not np.all(np.isfinite(w)) or np.any(w < 0):
@@ -228,6 +231,8 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
     >>> volscen.validate(history) is history
     True
     """
+    if not isinstance(ds, xr.Dataset):
+        raise InputError(f"an xarray.Dataset of volscen is needed, not {type(ds).__name__}")
     found = str(ds.attrs.get("schema", ""))
     wanted = schema or found
     if wanted not in _DIMS:
@@ -242,6 +247,8 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
             problems += _variable_problems(ds, name, dims, wanted)
         elif required:
             problems.append(f"variable {name} is missing")
+    if not problems:
+        problems = _spot_problems(ds, wanted)
     if problems:
         raise FileFormatError(f"dataset breaks {wanted}: " + "; ".join(problems))
     return ds
@@ -250,10 +257,24 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
 def _attribute_problems(ds: xr.Dataset, schema: str) -> list[str]:
     names = _ATTRIBUTES + {SCENARIOS: _SCENARIO_ATTRIBUTES, HEDGE: ("method", "ess_fraction")}.get(schema, ())
     problems = [f"attribute {name} is missing" for name in names if name not in ds.attrs]
-    # The weights of a lazy cube are unknown until computed, and so are these two.
-    if schema == SCENARIOS and "weight" in ds and isinstance(ds["weight"].data, np.ndarray):
+    # The weights of a lazy cube are unknown until computed, and so are these two: writing sets them.
+    if schema == SCENARIOS and "beta_requested" not in ds.attrs:
         problems += [f"attribute {name} is missing" for name in ("beta", "ess_fraction") if name not in ds.attrs]
+    for name, (low, high) in _NUMBERS.items():
+        if name in ds.attrs:
+            values = np.asarray(ds.attrs[name])
+            if values.dtype.kind not in "iuf" or not np.all((values > low) & (values < high)):
+                problems.append(f"attribute {name} must lie between {low:g} and {high:g}, not {ds.attrs[name]!r}")
     return problems
+
+
+#: Numeric attributes and the open interval that each must lie in.
+_NUMBERS: dict[str, tuple[float, float]] = {
+    "periods_per_year": (0, np.inf),
+    "seed": (-1, 2.0**63),
+    "beta": (-1e-12, np.inf),
+    "ess_fraction": (0, 1 + 1e-9),
+}
 
 
 def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
@@ -271,6 +292,8 @@ def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
     for name in ("date",) if schema == HISTORY else ("as_of",) if "as_of" in ds.dims else ():
         if name not in ds.coords or not np.issubdtype(ds[name].dtype, np.datetime64):
             problems.append(f"coordinate {name} must hold datetime64 dates")
+        elif np.any(np.isnat(ds[name].values)):
+            problems.append(f"{name} holds NaT")
         elif np.any(np.diff(ds[name].values) <= np.timedelta64(0)):
             problems.append(f"{name} must be strictly increasing, without duplicates")
     return problems
@@ -281,6 +304,10 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
     allowed = {dims, ("as_of", *dims)} if schema == SCENARIOS else {dims}
     if array.dims not in allowed:
         return [f"{name} has dimensions {array.dims}, not {dims}"]
+    if array.size == 0:
+        return [f"{name} is empty: {dict(array.sizes)}"]
+    if array.dtype.kind not in "biuf":
+        return [f"{name} must hold numbers, not {array.dtype}"]
     if not isinstance(array.data, np.ndarray):
         return []
     values = array.values
@@ -298,4 +325,20 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
         return [f"{name} holds values that are not positive"]
     if name == "arbitrage_penalty" and np.any(values < 0):
         return [f"{name} holds negative values"]
+    return []
+
+
+def _spot_problems(ds: xr.Dataset, schema: str) -> list[str]:
+    """Spot and returns must tell the same story; dividends may part them on a few dates."""
+    if schema == HISTORY and ds.sizes["date"] > 1:
+        gap = np.abs(ds["log_return"].values[1:] - np.diff(np.log(ds["spot"].values)))
+        if np.median(gap) > 1e-5:
+            return [
+                "log_return is not the return between neighbouring dates; after taking a subset of the dates, rebuild "
+                "the history with volscen.make_history"
+            ]
+    if schema == SCENARIOS and all(isinstance(ds[name].data, np.ndarray) for name in ("spot", "spot0", "log_return")):
+        growth = np.exp(ds["log_return"].values.astype(np.float64).cumsum(axis=-1))
+        if not np.allclose(ds["spot"].values, ds["spot0"].values[..., None, None] * growth, rtol=1e-4, atol=0):
+            return ["spot is not spot0 compounded by log_return"]
     return []

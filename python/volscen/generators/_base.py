@@ -17,7 +17,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen._files import atomic_path
+from volscen._files import write_safetensors
 from volscen._version import __version__
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.history import State
@@ -53,6 +53,9 @@ class Generator(ABC):
     name: ClassVar[str]
     n_returns: ClassVar[int] = 1
     n_surfaces: ClassVar[int] = 1
+
+    #: Saved arrays whose NaN means something, such as a score that was never taken.
+    _MAY_HOLD_NAN: ClassVar[tuple[str, ...]] = ()
 
     tau_: FloatArray
     moneyness_: FloatArray
@@ -184,8 +187,6 @@ class Generator(ABC):
         FitError
             If the generator has not been fitted.
         """
-        from safetensors.numpy import save_file
-
         if not self.is_fitted:
             raise FitError(f"generator {self.name!r} has not been fitted; call fit(history) before save")
         metadata = {
@@ -199,17 +200,15 @@ class Generator(ABC):
             "volscen_version": __version__,
         }
         arrays = {"tau": self.tau_, "moneyness": self.moneyness_, **self.arrays()}
-        with atomic_path(path) as temporary:
-            save_file(
-                {k: np.ascontiguousarray(v) for k, v in arrays.items()},
-                temporary,
-                metadata={"volscen": json.dumps(metadata, sort_keys=True)},
-            )
+        write_safetensors(path, arrays, json.dumps(metadata, sort_keys=True))
         return Path(path)
 
     @classmethod
     def _from_file(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], path: Path) -> Self:
         try:
+            for name, array in arrays.items():
+                if array.dtype.kind == "f" and name not in cls._MAY_HOLD_NAN and not np.isfinite(array).all():
+                    raise ValueError(f"array {name} holds values that are not finite")
             generator = cls(**metadata["parameters"])
             generator.tau_ = schema.check_grid(arrays.pop("tau"), "tau")
             generator.moneyness_ = schema.check_grid(arrays.pop("moneyness"), "moneyness")
@@ -218,6 +217,8 @@ class Generator(ABC):
             generator.calendar_ = str(metadata["calendar"])
             generator.periods_per_year_ = float(metadata["periods_per_year"])
             generator.fingerprint_ = str(metadata["data_fingerprint"])
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise FileFormatError(f"{path}: the model file is incomplete or inconsistent ({error!r})") from None
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+            raise FileFormatError(
+                f"{path}: the model file is incomplete or inconsistent ({repr(error)[:300]})"
+            ) from None
         return generator

@@ -75,5 +75,6 @@ class Bootstrap(Generator):
     def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
         self.log_return_ = arrays["log_return"]
         self.increment_ = arrays["increment"]
-        if self.increment_.shape != (self.log_return_.size, self.tau_.size * self.moneyness_.size):
+        shape = (self.log_return_.size, self.tau_.size * self.moneyness_.size)
+        if self.log_return_.ndim != 1 or self.increment_.shape != shape or self.log_return_.size == 0:
             raise ValueError("log_return, increment and the grid do not fit together")

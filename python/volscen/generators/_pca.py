@@ -79,7 +79,7 @@ class ScaledPCA(Generator):
         increment = np.diff(log_iv, axis=0)
         self.cell_mean_ = log_iv.mean(axis=0)
         self.cell_sd_ = increment.std(axis=0)
-        self.annualise_ = np.array(np.sqrt(float(history.attrs["periods_per_year"])))
+        self.annualise_ = np.sqrt([float(history.attrs["periods_per_year"])])
         if np.any(self.cell_sd_ <= 0) or log_return.std() <= 0:
             raise FitError("history has a cell or return that never changes; PCA needs every series to vary")
         standard = increment / self.cell_sd_
@@ -197,11 +197,24 @@ class ScaledPCA(Generator):
         return {name: getattr(self, f"{name}_") for name in self._ARRAYS}
 
     def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        cells, k = self.tau_.size * self.moneyness_.size, self.n_components
+        days = len(arrays["residual"])
+        shapes: dict[str, tuple[int, ...]] = {
+            "annualise": (1,),
+            "cell_mean": (cells,),
+            "cell_sd": (cells,),
+            "components": (cells, k),
+            "mean_coef": (2 * k + 2, k + 1),
+            "scale_coef": (k + 3, k + 1),
+            "residual": (days, k + 1),
+            "rest": (days, cells),
+            **dict.fromkeys(("factor_sd", "log_scale_low", "log_scale_high"), (k + 1,)),
+            **dict.fromkeys(("feature_mean", "feature_sd", "feature_low", "feature_high"), (2 * k + 3,)),
+        }
         for name in self._ARRAYS:
+            if arrays[name].shape != shapes[name] or arrays[name].dtype.kind != "f" or days == 0:
+                raise ValueError(f"array {name} of shape {arrays[name].shape} does not fit the grid and parameters")
             setattr(self, f"{name}_", arrays[name])
-        n_cells = self.tau_.size * self.moneyness_.size
-        if self.components_.shape != (n_cells, self.n_components) or self.rest_.shape[1] != n_cells:
-            raise ValueError("components, rest and the grid do not fit together")
 
 
 def _series(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from volscen._files import atomic_path
+from volscen._files import write_safetensors
 from volscen.errors import FileFormatError, InputError
 from volscen.generators._volgan_training import Snapshot
 
@@ -55,8 +54,7 @@ def write_checkpoint(path: Path, snapshot: Snapshot, identity: dict[str, Any]) -
         "best_epoch": snapshot.best_epoch,
         "identity": identity,
     }
-    with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata={"volscen": json.dumps(metadata, sort_keys=True)})
+    write_safetensors(path, arrays, json.dumps(metadata, sort_keys=True))
 
 
 def read_checkpoint(path: Path, identity: dict[str, Any], epochs: int) -> Snapshot:

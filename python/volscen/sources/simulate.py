@@ -94,12 +94,8 @@ class SSVIMarket:
         x, y, s = state.T
         vol_of_vol = np.exp(0.5 * np.clip(x - np.log(0.03), -1.5, 1.5))
         log_return = 0.0002 + 0.85 * np.exp(x / 2) / np.sqrt(_DAYS_A_YEAR) * z[:, 0]
-        x_next = np.clip(
-            x + 0.012 * (np.log(0.03) - x) + 0.10 * vol_of_vol * z[:, 1], np.log(0.006), np.log(0.8)
-        )
-        y_next = np.clip(
-            y + 0.01 * (np.log(0.045) - y) + 0.03 * vol_of_vol * z[:, 2], np.log(0.012), np.log(0.4)
-        )
+        x_next = np.clip(x + 0.012 * (np.log(0.03) - x) + 0.10 * vol_of_vol * z[:, 1], np.log(0.006), np.log(0.8))
+        y_next = np.clip(y + 0.01 * (np.log(0.045) - y) + 0.03 * vol_of_vol * z[:, 2], np.log(0.012), np.log(0.4))
         s_next = s + 0.03 * (-0.9 - s) + 0.03 * z[:, 3]
         return log_return, np.stack([x_next, y_next, s_next], axis=1)
 
