@@ -20,6 +20,8 @@ __all__ = ["BLOCK_SIZE", "REGISTRY", "Generator", "fit", "generator_class", "loa
 #: Name of each generator -> module and class, imported on first use.
 REGISTRY: dict[str, tuple[str, str]] = {
     "bootstrap": ("volscen.generators._bootstrap", "Bootstrap"),
+    "fhs": ("volscen.generators._fhs", "FilteredHistorical"),
+    "har": ("volscen.generators._har", "RobustHAR"),
     "pca": ("volscen.generators._pca", "ScaledPCA"),
     "volgan": ("volscen.generators._volgan", "VolGAN"),
 }
