@@ -64,7 +64,11 @@ def to_day(value: Any, name: str) -> np.datetime64:
                 day = np.datetime64(stamp.date(), "D")
             else:
                 return to_day(stamp, name)  # which refuses it by name
-        elif isinstance(value, (datetime.date, np.datetime64)):
+        elif isinstance(value, np.datetime64):
+            day = value.astype("datetime64[D]")
+        elif isinstance(value, datetime.datetime):  # a Timestamp and NaT among them
+            day = np.datetime64(value.date(), "D")
+        elif isinstance(value, datetime.date):
             day = np.datetime64(value, "D")
         else:
             raise ValueError

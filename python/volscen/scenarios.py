@@ -155,6 +155,7 @@ def _positive(value: Any, name: str) -> int:
 
 
 def _float_type(dtype: Any) -> np.dtype[Any]:
+    kind: np.dtype[Any]
     try:
         kind = np.dtype(dtype)
     except TypeError:
