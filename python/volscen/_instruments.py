@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from volscen._dates import to_day
 from volscen.errors import InputError
 
 __all__ = ["Instrument", "Option", "Underlying"]
@@ -52,8 +53,8 @@ class Option:
         Undiscounted forward delta, N(d1) for a call and -N(-d1) for a put, between 0 and 1 in size. A put's
         may be given as -.25 or .25, meaning the same; a call's is positive. The strike is solved for on
         today's surface, or at ``implied_vol`` when that is given.
-    expiry : datetime.date, numpy.datetime64 or str
-        Calendar date on which the option settles.
+    expiry : datetime.date, numpy.datetime64, str or int
+        Calendar date on which the option settles: "2020-06-19" or 20200619, without a time zone.
     tau : float
         Time to expiry in years of 365 calendar days.
     implied_vol : float, optional
@@ -79,7 +80,7 @@ class Option:
     moneyness: float | None = None
     strike_over_spot: float | None = None
     delta: float | None = None
-    expiry: date | np.datetime64 | str | None = None
+    expiry: date | np.datetime64 | str | int | None = None
     tau: float | None = None
     implied_vol: float | None = None
 
@@ -98,7 +99,7 @@ class Option:
                 raise InputError(f"delta of a {self.option_type} must lie between 0 and 1 in size, not {self.delta!r}")
             object.__setattr__(self, "delta", abs(delta) if self.option_type == "call" else -abs(delta))
         if self.expiry is not None:
-            object.__setattr__(self, "expiry", _date(self.expiry))
+            object.__setattr__(self, "expiry", to_day(self.expiry, "expiry"))
 
     def _exactly_one(self, names: tuple[str, ...]) -> None:
         given = [name for name in names if getattr(self, name) is not None]
@@ -139,13 +140,3 @@ def _positive(name: str, value: object) -> float:
     if number <= 0:
         raise InputError(f"{name} must be positive, not {value!r}")
     return number
-
-
-def _date(value: object) -> np.datetime64:
-    try:
-        day = np.datetime64(value, "D")  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        raise InputError(f"expiry must be a date such as '2020-06-19', not {value!r}") from None
-    if np.isnat(day):
-        raise InputError("expiry must be a date, not NaT")
-    return np.datetime64(day, "D")

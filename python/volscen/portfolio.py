@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ _TYPES = {
     "underlying": "underlying",
     "u": "underlying",
 }
+#: Lines of a table: name for error messages, and the cells filled in.
+_Records = Iterator[tuple[str, dict[str, Any]]]
+
 _COLUMNS = ("type", "quantity", *OPTION_FIELDS[1:])
 
 
@@ -66,6 +70,8 @@ class Portfolio:
     def __init__(self, positions: Iterable[Instrument | tuple[Instrument, float]]) -> None:
         if isinstance(positions, Option | Underlying):
             positions = [positions]
+        if isinstance(positions, Mapping):  # iterating over it would lose the quantities
+            raise InputError("positions must be a list of (instrument, quantity), not a mapping; pass list(m.items())")
         try:
             entries = list(positions)
         except TypeError:
@@ -145,10 +151,7 @@ class Portfolio:
         >>> [i.label for i in book.instruments]
         ['put delta=-0.25 91.25d', 'call delta=0.25 91.25d']
         """
-        frame = _read(table)
-        if "quantity" not in frame.columns:
-            raise InputError("the table has no column quantity; add it, 1 for one unit, negative for short")
-        return cls(list(_lines(frame)))
+        return cls(list(_lines(_records(table, quantities=True), quantities=True)))
 
 
 def instruments_from_table(table: str | Path | pd.DataFrame) -> list[Instrument]:
@@ -162,8 +165,7 @@ def instruments_from_table(table: str | Path | pd.DataFrame) -> list[Instrument]
     >>> [i.label for i in instruments_from_table(table)]
     ['underlying', 'call K/F=1 91.25d']
     """
-    frame = _read(table)
-    return [instrument for instrument, _ in _lines(frame.assign(quantity=1.0))]
+    return [instrument for instrument, _ in _lines(_records(table, quantities=False), quantities=False)]
 
 
 def as_portfolio(
@@ -181,39 +183,91 @@ def _position(entry: object) -> tuple[Instrument, float]:
     raise InputError(f"each position must be an instrument or (instrument, quantity), not {entry!r}")
 
 
-def _read(table: str | Path | pd.DataFrame) -> pd.DataFrame:
+def _records(table: str | Path | pd.DataFrame, *, quantities: bool) -> _Records:
+    """Cells that are filled in of every line, with the line's name for error messages."""
     import pandas as pd
 
     if isinstance(table, pd.DataFrame):
-        frame = table
-    else:
-        path = Path(table)
-        if path.suffix.lower() not in (".csv", ".parquet"):
-            raise InputError(f"cannot read positions from {path}: the name must end in .csv or .parquet")
-        try:
-            frame = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read positions from {path}: {error}") from None
-    unknown = [str(name) for name in frame.columns if name not in _COLUMNS]
-    if unknown:
-        raise InputError(f"unknown columns {', '.join(unknown)}; the table may have {', '.join(_COLUMNS)}")
-    if "type" not in frame.columns:
-        raise InputError("the table has no column type (call, put or underlying)")
-    if frame.empty:
-        raise InputError("the table has no lines; give at least one position")
-    return frame
+        return _frame_records(table, "the table", quantities)
+    if not isinstance(table, str | Path):
+        raise InputError(f"table must be a path or a pandas DataFrame, not {type(table).__name__}")
+    path = Path(table)
+    try:
+        if path.suffix.lower() == ".csv":
+            # As text, cell by cell: guessing types turns dates into numbers, and a surplus cell shifts the columns.
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                return _csv_records(list(_csv_lines(csv.reader(file, strict=True))), path, quantities)
+        if path.suffix.lower() == ".parquet":
+            return _frame_records(pd.read_parquet(path), str(path), quantities)
+    except (OSError, ValueError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot read positions from {path}: {error}") from None
+    raise InputError(f"cannot read positions from {path}: the name must end in .csv or .parquet")
 
 
-def _lines(frame: pd.DataFrame) -> Iterable[tuple[Instrument, float]]:
+def _csv_lines(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            yield reader.line_num, [cell.strip() for cell in cells]
+
+
+def _csv_records(lines: list[tuple[int, list[str]]], path: Path, quantities: bool) -> _Records:
+    if not lines:
+        raise InputError(f"cannot read positions from {path}: the file is empty")
+    names = lines[0][1]
+    _check_columns(names, len(lines) - 1, quantities)
+    records = []
+    for number, cells in lines[1:]:
+        if len(cells) != len(names):
+            raise InputError(f"line {number} of {path} has {len(cells)} cells where the header has {len(names)}")
+        given = {name: cell for name, cell in zip(names, cells, strict=True) if cell.lower() not in ("", "nan", "na")}
+        records.append((f"line {number} of {path}", given))
+    return iter(records)
+
+
+def _frame_records(frame: pd.DataFrame, what: str, quantities: bool) -> _Records:
     import pandas as pd
 
+    _check_columns(list(frame.columns), len(frame), quantities)
+    records = []
     for number, row in enumerate(frame.to_dict("records"), start=1):
         given = {str(name): value for name, value in row.items() if not pd.isna(value)}
-        kind = _TYPES.get(str(given.pop("type", "")).strip().lower())
+        expiry = given.get("expiry")
+        if isinstance(expiry, float) and expiry.is_integer():  # an empty cell makes floats of a column of integers
+            given["expiry"] = int(expiry)
+        records.append((f"line {number} of {what}", given))
+    return iter(records)
+
+
+def _check_columns(names: list[Any], n_lines: int, quantities: bool) -> None:
+    unknown = [str(name) for name in names if name not in _COLUMNS]
+    if unknown:
+        raise InputError(f"unknown columns {', '.join(unknown)}; the table may have {', '.join(_COLUMNS)}")
+    repeated = [name for name in _COLUMNS if names.count(name) > 1]
+    if repeated:
+        raise InputError(f"the table has the column {repeated[0]} twice; drop one")
+    if "type" not in names:
+        raise InputError("the table has no column type (call, put or underlying)")
+    if quantities and "quantity" not in names:
+        raise InputError("the table has no column quantity; add it, 1 for one unit, negative for short")
+    if not n_lines:
+        raise InputError("the table has no lines; give at least one position")
+
+
+def _lines(records: _Records, *, quantities: bool) -> Iterator[tuple[Instrument, float]]:
+    for line, given in records:
         try:
+            if "type" not in given:
+                raise InputError("type is empty; it must be call, put or underlying")
+            name = given.pop("type")
+            kind = _TYPES.get(str(name).strip().lower())
             if kind is None:
-                raise InputError(f"type must be call, put or underlying, not {row['type']!r}")
-            quantity = _number("quantity", given.pop("quantity", None))
+                raise InputError(f"type must be call, put or underlying, not {name!r}")
+            if quantities and "quantity" not in given:
+                raise InputError("quantity is empty; give a number, negative for short")
+            quantity = _number("quantity", given.pop("quantity")) if quantities else 1.0
+            given.pop("quantity", None)
             if kind != "underlying":
                 yield Option(kind, **given), quantity  # type: ignore[arg-type]
             elif given:
@@ -221,4 +275,4 @@ def _lines(frame: pd.DataFrame) -> Iterable[tuple[Instrument, float]]:
             else:
                 yield Underlying(), quantity
         except InputError as error:
-            raise InputError(f"line {number} of the table: {error}") from None
+            raise InputError(f"{line}: {error}") from None
