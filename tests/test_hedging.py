@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.linear_model import Lasso, LinearRegression
 
+import volscen
 from scenario_toys import make_scenarios, skewed_surface
 from volscen import Option, Portfolio, Underlying, hedge, risk
+from volscen._summary import hedge_summary
 from volscen.errors import InputError
 from volscen.hedging import REGISTRY, HedgeWarning, method_function
 from volscen.hedging._base import HedgeProblem
@@ -400,6 +402,47 @@ def test_too_few_effective_scenarios(method):
         hedge(ds, STRADDLE, [Underlying(), ATM], method=method)
 
 
+@pytest.mark.parametrize(("n", "few"), [(14, True), (15, False)])
+def test_few_scenarios_for_each_instrument_are_warned_about(n, few):
+    instruments = [Underlying(), ATM, Option("put", moneyness=0.9, tau=0.4)]
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        hedge(make_scenarios(n, seed=1), STRADDLE, instruments)
+    texts = [str(w.message) for w in record if "effective scenarios are few for 3 instruments" in str(w.message)]
+    assert len(texts) == few
+    assert all(w.category is HedgeWarning and w.filename == __file__ for w in record)
+
+
+@pytest.mark.parametrize("method", sorted(REGISTRY))
+def test_lazy_cubes_hedge_as_loaded_ones(method):
+    instruments = [Underlying(), ATM]
+    eager = volscen.generate(n_scenarios=1500, seed=1)
+    lazy = volscen.generate(n_scenarios=1500, seed=1, chunks=700)
+    expected = hedge(eager, STRADDLE, instruments, method=method)
+    found = hedge(lazy, STRADDLE, instruments, method=method)
+    np.testing.assert_array_equal(found.ratio, expected.ratio)
+    np.testing.assert_array_equal(found.residual_es, expected.residual_es)
+
+
+def test_instruments_off_the_grid_are_marked():
+    ds = make_scenarios(200, seed=1)
+    far, edge = Option("call", moneyness=1.5, tau=0.3), Option("call", moneyness=1.2999, tau=0.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HedgeWarning)
+        out = hedge(ds, STRADDLE, [Underlying(), ATM, far, edge])
+    assert out.extrapolated.values.tolist() == [False, False, True, True]  # the last one only in scenarios
+    text = hedge_summary(out).splitlines()
+    assert [line.endswith(" *") for line in text[2:6]] == [False, False, True, True]
+    assert "lies off the surface's grid" in text[6]
+    assert "*" not in hedge_summary(hedge(ds, STRADDLE, [Underlying(), ATM]))
+
+
+@pytest.mark.parametrize("ds", [None, "scenarios.nc", {}])
+def test_what_is_no_dataset(ds):
+    with pytest.raises(InputError, match=f"not {type(ds).__name__}; files are read with volscen.read"):
+        hedge(ds, STRADDLE, [Underlying()])
+
+
 def test_cross_validation_needs_scenarios():
     with pytest.raises(InputError, match="at least 10 scenarios"):
         hedge(make_scenarios(9), STRADDLE, [Underlying()], method="lasso")
@@ -441,6 +484,9 @@ def test_scikit_learn_is_imported_only_for_lasso():
         ({"alpha": np.nan, "method": "lasso"}, "non-negative"),
         ({"alpha": 1.0, "method": "lasso"}, "selects no instrument; choose it below 0"),
         ({"step": 7}, "step 7 is not one of"),
+        ({"method": ["lasso"]}, "unknown method"),
+        ({"elapsed_days": "x"}, "elapsed_days must be numbers"),
+        ({"portfolio": {ATM: 5.0}}, "not a mapping"),
     ],
 )
 def test_bad_input(options, message):

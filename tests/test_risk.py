@@ -117,6 +117,9 @@ def test_weights_count_scenarios(law):
         ({"alpha": np.nan}, "alpha"),
         ({"alpha": [[0.1]]}, "alpha"),
         ({"alpha": []}, "alpha"),
+        ({"alpha": "x"}, "alpha must be numbers"),
+        ({"values": "x"}, "values must be an array of numbers"),
+        ({"values": ["a", "b", "c", "d"]}, "values must be an array of numbers"),
     ],
 )
 @pytest.mark.parametrize("measure", [risk.value_at_risk, risk.expected_shortfall])
@@ -135,11 +138,18 @@ def test_summary_is_of_the_simple_return():
     assert out.expected_shortfall.sel(tail=0.01, step=2) == risk.expected_shortfall(pnl, ds.weight.values, alpha=0.01)
 
 
+def test_summary_of_what_is_no_dataset():
+    with pytest.raises(InputError, match="ds must be a scenario dataset"):
+        risk.summary(None)
+    with pytest.raises(InputError, match="alpha must be numbers"):
+        risk.summary(make_scenarios(5), alpha="x")
+
+
 def test_summary_of_several_dates():
     import xarray as xr
 
     parts = [make_scenarios(200, seed=s, as_of=f"2024-01-0{s}") for s in (2, 3)]
     both = xr.concat(parts, dim="as_of", data_vars="all", coords="minimal", compat="override", join="exact")
     out = risk.summary(both)
-    assert out.value_at_risk.dims == ("as_of", "tail", "step")
-    np.testing.assert_array_equal(out.value_at_risk[1], risk.summary(parts[1]).value_at_risk)
+    assert out.value_at_risk.dims == ("tail", "step", "as_of")
+    np.testing.assert_array_equal(out.value_at_risk[..., 1], risk.summary(parts[1]).value_at_risk)

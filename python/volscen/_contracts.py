@@ -154,7 +154,7 @@ def resolve(instrument: Instrument, ds: xr.Dataset) -> Instrument:
     >>> option.strike < float(cube.spot0)
     True
     """
-    contract = Contracts.of([instrument], StartingState.of(one_date(ds)))
+    contract = Contracts.of([instrument], StartingState.of(one_date(ds, load=False)))
     if isinstance(instrument, Underlying):
         return instrument
     return replace(
@@ -169,15 +169,19 @@ def resolve(instrument: Instrument, ds: xr.Dataset) -> Instrument:
     )
 
 
-def one_date(ds: xr.Dataset) -> xr.Dataset:
-    """Refuse what is not a scenario dataset of one date."""
+def one_date(ds: xr.Dataset, *, load: bool = True) -> xr.Dataset:
+    """Refuse what is not a scenario dataset of one date; bring a lazy one into memory, unless told not to."""
+    if not isinstance(ds, xr.Dataset):
+        raise InputError(
+            f"ds must be a scenario dataset such as volscen.generate() returns, not {type(ds).__name__}; files are "
+            "read with volscen.read"
+        )
     if "as_of" in ds.dims:
         raise InputError(f"ds holds {ds.sizes['as_of']} dates; pass one of them: ds.isel(as_of=0) or ds.sel(as_of=...)")
     schema.validate(ds, schema=schema.SCENARIOS)
-    if ds.chunks:
-        # A lazy cube lacks these two attributes until something computes it; nothing here reads them.
-        known = {"beta": np.nan, "ess_fraction": np.nan} | ds.attrs
-        ds = schema.validate(ds.compute().assign_attrs(known))
+    # Not ds.chunks, which fails where variables have different chunks, as weights and surfaces do.
+    if load and any(variable.chunks for variable in ds.variables.values()):
+        ds = schema.validate(ds.compute())
     return ds
 
 

@@ -254,7 +254,10 @@ def elapsed_days_of(ds: xr.Dataset, as_of: np.datetime64 | None, elapsed_days: n
     """Calendar days from ``as_of`` to each step, given or counted in weekdays."""
     n = ds.sizes["step"]
     if elapsed_days is not None:
-        days = np.atleast_1d(np.asarray(elapsed_days, dtype=np.float64))
+        try:
+            days = np.atleast_1d(np.asarray(elapsed_days, dtype=np.float64))
+        except (TypeError, ValueError):
+            raise InputError(f"elapsed_days must be numbers of days, not {elapsed_days!r}") from None
         if days.shape != (n,):
             raise InputError(f"elapsed_days must give one number for each of the {n} steps, not shape {days.shape}")
         if not np.all(np.isfinite(days)) or np.any(days < 0) or np.any(np.diff(days) < 0):

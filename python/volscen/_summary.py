@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,14 @@ def hedge_summary(result: xr.Dataset) -> str:
         "of the scenarios",
         f"  {'instrument':<40}{'ratio':>12}{'value':>12}",
     ]
-    for name, ratio, value in zip(
-        result["instrument"].values, result["ratio"].values, result["value0"].values, strict=True
+    # Results written by early versions do not say.
+    off_grid = result["extrapolated"].values if "extrapolated" in result.coords else np.zeros(result["ratio"].shape)
+    for name, ratio, value, off in zip(
+        result["instrument"].values, result["ratio"].values, result["value0"].values, off_grid, strict=True
     ):
-        lines.append(f"  {name:<40}{ratio:>12.5f}{value:>12.5f}")
+        lines.append(f"  {name:<40}{ratio:>12.5f}{value:>12.5f}" + (" *" if off else ""))
+    if off_grid.any():
+        lines.append("  * lies off the surface's grid, where volatility is flat: distrust its value and ratio")
     lines.append(
         f"  R-squared {float(result['r_squared']):.4f}; tracking error mean {float(result['residual_mean']):.4g}, "
         f"standard deviation {float(result['residual_std']):.4g}"
@@ -96,7 +101,7 @@ def describe_file(path: str | Path) -> str:
     ds = read_dataset(path)
     name = str(ds.attrs.get("schema"))
     lines = [f"{path}: {name}", "  dimensions  " + ", ".join(f"{k} {v}" for k, v in ds.sizes.items())]
-    lines += [f"  {key:<18}{ds.attrs[key]}" for key in sorted(ds.attrs) if key != "schema"]
+    lines += _pairs({key: ds.attrs[key] for key in sorted(ds.attrs) if key != "schema"})
     if name == schema.HEDGE:
         lines.append(hedge_summary(ds))
     if name == schema.HISTORY:
@@ -106,6 +111,11 @@ def describe_file(path: str | Path) -> str:
     if name == schema.SCENARIOS:
         lines.append(scenario_summary(ds))
     return "\n".join(lines)
+
+
+def _pairs(pairs: Mapping[str, object]) -> list[str]:
+    width = max(17, *map(len, pairs)) if pairs else 17
+    return [f"  {key:<{width}} {value}" for key, value in pairs.items()]
 
 
 def _describe_model(path: Path) -> str:
@@ -122,5 +132,5 @@ def _describe_model(path: Path) -> str:
         f"{model.moneyness_[-1]:.3g}",
         f"  needs             {model.n_returns} returns and {model.n_surfaces} surfaces of state",
     ]
-    lines += [f"  {key:<18}{value}" for key, value in model.parameters().items()]
+    lines += _pairs(model.parameters())
     return "\n".join(lines)

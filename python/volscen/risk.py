@@ -122,7 +122,7 @@ def summary(ds: xr.Dataset, *, alpha: npt.ArrayLike = LEVELS) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``value_at_risk`` and ``expected_shortfall`` with dimensions ``tail``, ``step`` (and
+        ``value_at_risk`` and ``expected_shortfall`` with dimensions ``tail``, ``step`` (and last
         ``as_of``), as fractions of the starting spot, losses positive.
 
     Examples
@@ -133,11 +133,13 @@ def summary(ds: xr.Dataset, *, alpha: npt.ArrayLike = LEVELS) -> xr.Dataset:
     >>> bool((index_risk.expected_shortfall >= index_risk.value_at_risk).all())
     True
     """
+    if not isinstance(ds, xr.Dataset):
+        raise InputError(f"ds must be a scenario dataset such as volscen.generate() returns, not {type(ds).__name__}")
     schema.validate(ds, schema=schema.SCENARIOS)
-    levels = np.atleast_1d(np.asarray(alpha, dtype=np.float64))
+    levels = _levels(alpha)
     if "as_of" in ds.dims:
         dates = [summary(ds.isel(as_of=i), alpha=levels) for i in range(ds.sizes["as_of"])]
-        return xr.concat(dates, dim=ds["as_of"])
+        return xr.concat(dates, dim=ds["as_of"]).transpose("tail", "step", "as_of")
     spot = ds["spot"].transpose("scenario", "step").values.astype(np.float64)
     simple_return = spot / float(ds["spot0"]) - 1
     weight = ds["weight"].values
@@ -160,7 +162,10 @@ def summary(ds: xr.Dataset, *, alpha: npt.ArrayLike = LEVELS) -> xr.Dataset:
 def _check(
     values: npt.ArrayLike, weight: npt.ArrayLike | None, alpha: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    x = np.asarray(values, dtype=np.float64)
+    try:
+        x = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("values must be an array of numbers, scenarios on the first axis") from None
     if x.ndim == 0 or x.shape[0] == 0:
         raise InputError("values must hold at least one scenario on the first axis")
     if not np.all(np.isfinite(x)):
@@ -169,10 +174,17 @@ def _check(
     w = np.full(n, 1 / n) if weight is None else check_weights(weight, n)
     if w.ndim != 1:
         raise InputError(f"weight must be one-dimensional, not shape {w.shape}")
-    levels = np.asarray(alpha, dtype=np.float64)
+    return x, w, _levels(alpha)
+
+
+def _levels(alpha: npt.ArrayLike) -> FloatArray:
+    try:
+        levels = np.asarray(alpha, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"alpha must be numbers in (0, 1], not {alpha!r}") from None
     if levels.ndim > 1 or levels.size == 0:
         raise InputError("alpha must be a number or a one-dimensional list of numbers")
     levels = np.atleast_1d(levels)
     if np.any(~(levels > 0)) or np.any(levels > 1):
         raise InputError("alpha must lie in (0, 1]: .05 asks for the worst 5%")
-    return x, w, levels
+    return levels

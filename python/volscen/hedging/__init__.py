@@ -48,7 +48,7 @@ def method_function(name: str) -> Method:
     >>> method_function("delta-vega").__name__
     'delta_vega'
     """
-    if name not in REGISTRY:
+    if not isinstance(name, str) or name not in REGISTRY:
         raise InputError(f"unknown method {name!r}; the registered ones are {', '.join(sorted(REGISTRY))}")
     module, attribute = REGISTRY[name]
     found: Method = getattr(import_module(module), attribute)
@@ -96,13 +96,15 @@ def hedge(
         selling them), ``selected``, ``value0``, ``delta``, ``vega``. Scalars: ``constant``, ``r_squared``,
         ``residual_mean``, ``residual_std``, and per probability ``tail`` (.05, .025, .01)
         ``residual_var`` and ``residual_es``; ``portfolio_value0``, ``portfolio_delta``, ``portfolio_vega``;
-        ``condition_number`` for regressions. Attributes: ``method``, ``alpha`` (lasso), ``ess_fraction``,
-        ``step``, ``elapsed_days``.
+        ``condition_number`` for regressions. Coordinates of ``instrument`` as of
+        :func:`volscen.portfolio.revalue`; ``extrapolated`` concerns the start and the one step. Attributes:
+        ``method``, ``alpha`` (lasso), ``ess_fraction``, ``step``, ``elapsed_days``.
 
     Warns
     -----
     HedgeWarning
-        If the instruments move nearly together, so that ratios are unstable.
+        If the instruments move nearly together, so that ratios are unstable, or there are fewer than five
+        effective scenarios for each instrument of a regression.
 
     Raises
     ------
@@ -144,11 +146,12 @@ def hedge(
     quantity = np.asarray(book.quantities)
     value0, delta, vega = other.at_start()
     book_value0, book_delta, book_vega = (float(quantity @ unit) for unit in own.at_start())
+    values, extrapolated = _all(other, position)
     problem = HedgeProblem(
         labels=other.contracts.labels,
         is_underlying=~other.contracts.is_option,
         portfolio_change=_total(own, position, quantity) - book_value0,
-        instrument_change=_all(other, position) - value0,
+        instrument_change=values - value0,
         weight=own.weight,
         portfolio_delta=book_delta,
         portfolio_vega=book_vega,
@@ -167,6 +170,9 @@ def hedge(
             {"long_name": "value of the portfolio at the start", "units": "currency"},
         ),
     ).assign_coords(contract_coordinates(other.contracts))
+    out = out.assign_coords(
+        extrapolated=("instrument", extrapolated, {"long_name": "off the surface's grid at the start or on the step"})
+    )
     if own.start.as_of is not None:
         out = out.assign_coords(as_of=own.start.as_of.astype("datetime64[ns]"))
     out.attrs.update(
@@ -206,11 +212,12 @@ def _total(work: Revaluation, step: int, quantity: FloatArray) -> FloatArray:
     return total
 
 
-def _all(work: Revaluation, step: int) -> FloatArray:
+def _all(work: Revaluation, step: int) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Values of the instruments, and which of them lie off the surface's grid at the start or on the step."""
     values = work.on_step(step)
     out = values.values(np.arange(work.contracts.tau.size))
     _warn(work, values)
-    return out
+    return out, work.contracts.off_grid | (values.off_grid_weight > 0)
 
 
 def _warn(work: Revaluation, values: StepValues) -> None:

@@ -28,6 +28,9 @@ RANK_TOLERANCE = 1e-8
 #: Among options on S&P 500 surfaces ratios stay below about 5 up to here and run to dozens above.
 CONDITION_WARNING = 300.0
 
+#: Effective scenarios for each instrument below which ratios are warned about: their in-sample fit flatters then.
+SCENARIOS_PER_INSTRUMENT = 5
+
 #: A standard deviation below this share of the spot price is rounding, not a move.
 _NO_MOVE = 1e-12
 
@@ -117,6 +120,14 @@ def least_squares(
         raise InputError(
             f"these instruments are linearly dependent over the scenarios: {names}; drop one of them or use "
             "method='lasso'"
+        )
+    effective = 1 / float(np.square(data.root_weight) @ np.square(data.root_weight))
+    if effective < SCENARIOS_PER_INSTRUMENT * columns.size * (1 - 1e-9):
+        warnings.warn(
+            f"{effective:.1f} effective scenarios are few for {columns.size} instruments, so their ratios are "
+            f"uncertain and the R-squared flatters; use at least {SCENARIOS_PER_INSTRUMENT} for each instrument",
+            HedgeWarning,
+            stacklevel=4,
         )
     condition = float(s[0] / s[-1])
     if condition > CONDITION_WARNING:
