@@ -337,7 +337,8 @@ def _spot_problems(ds: xr.Dataset, schema: str) -> list[str]:
                 "log_return is not the return between neighbouring dates; after taking a subset of the dates, rebuild "
                 "the history with volscen.make_history"
             ]
-    if schema == SCENARIOS and all(isinstance(ds[name].data, np.ndarray) for name in ("spot", "spot0", "log_return")):
+    whole = schema == SCENARIOS and np.array_equal(ds["step"].values, np.arange(1, ds.sizes["step"] + 1))
+    if whole and all(isinstance(ds[name].data, np.ndarray) for name in ("spot", "spot0", "log_return")):
         growth = np.exp(ds["log_return"].values.astype(np.float64).cumsum(axis=-1))
         if not np.allclose(ds["spot"].values, ds["spot0"].values[..., None, None] * growth, rtol=1e-4, atol=0):
             return ["spot is not spot0 compounded by log_return"]
