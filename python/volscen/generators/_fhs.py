@@ -123,7 +123,8 @@ class FilteredHistorical(Generator):
 
     def _starting_variance(self, state: State) -> FloatArray:
         log_iv = state.log_iv[-(_WINDOW + 1) :].reshape(_WINDOW + 1, -1)
-        return self._filter(np.column_stack([state.log_return[-_WINDOW:], np.diff(log_iv, axis=0)]))[-1]
+        moves = np.column_stack([state.log_return[-_WINDOW:], np.diff(log_iv, axis=0)])
+        return np.asarray(self._filter(moves)[-1])
 
     def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw n paths; the variances are filtered up to the state and carried on along each path.
