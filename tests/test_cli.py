@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,10 @@ import pytest
 from safetensors import safe_open
 
 import volscen
+import volscen.hedging
 from volscen._statistics import quantile
+from volscen.cli import main
+from volscen.portfolio import instruments_from_table
 from volscen.sources.simulate import simulate_market
 from volscen.surface._interpolate import interpolate_vol
 
@@ -113,6 +117,52 @@ def test_hedge(tmp_path):
     assert volscen.read(tmp_path / "h.nc").sizes["instrument"] == 2
 
 
+def test_hedge_of_several_dates_and_its_warnings(files, tmp_path):
+    history = volscen.read(files / "history.nc")
+    dates = history.date.values[[280, 290]].astype("datetime64[D]")
+    cube = volscen.generate(volscen.fit(history, "bootstrap"), history, as_of=dates, n_scenarios=8, seed=1)
+    volscen.write(cube, tmp_path / "s.nc")
+    (tmp_path / "p.csv").write_text("type,moneyness,tau,quantity\ncall,1,.25,1\n")
+    (tmp_path / "i.csv").write_text("type,moneyness,tau\nunderlying,,\nput,.9,.25\n")
+    command = ("hedge", "s.nc", "--portfolio", "p.csv", "--instruments", "i.csv", "--out", "h.nc")
+    done = volscen_command(*command, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith(f"are of {dates[0]}, {dates[1]}; choose one with --as-of")
+    done = volscen_command(*command, "--as-of", "1999-01-01", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "--as-of 1999-01-01" in done.stderr
+    done = volscen_command(*command, "--as-of", dates[1], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("warning: 8.0 effective scenarios are few")
+    assert len(done.stderr.splitlines()) == 1
+    with pytest.warns(volscen.hedging.HedgeWarning):
+        expected = volscen.hedge(
+            cube.isel(as_of=1),
+            volscen.Portfolio.from_table(tmp_path / "p.csv"),
+            instruments_from_table(tmp_path / "i.csv"),
+        )
+    np.testing.assert_array_equal(volscen.read(tmp_path / "h.nc").ratio, expected.ratio)
+
+
+def test_fit_until_a_day_without_trading(files, tmp_path):
+    command = ("fit", files / "history.nc", "--generator", "bootstrap", "--out", tmp_path / "m.safetensors", "--until")
+    done = volscen_command(*command, "2001-01-07")  # a Sunday
+    assert done.returncode == 0, done.stderr
+    assert volscen.load(tmp_path / "m.safetensors").period_[1] == "2001-01-05"
+    done = volscen_command(*command, "1999-12-31")
+    assert done.returncode == 1
+    assert "--until 1999-12-31 lies before the history, which begins on 2000-01-03" in done.stderr
+
+
+def test_info_keeps_keys_and_values_apart(tmp_path):
+    history = simulate_market("A", 5, seed=1)
+    history.attrs["fit_rmse_vol_points_of_all"] = 0.25
+    volscen.write(history, tmp_path / "h.nc")
+    text = volscen_command("info", tmp_path / "h.nc").stdout
+    assert "fit_rmse_vol_points_of_all 0.25" in text
+    assert "day_count                  ACT/365" in text
+
+
 def test_history_build(tmp_path):
     """Exact quotes of a flat 20% surface come back as 20%."""
     rows = []
@@ -145,7 +195,16 @@ def test_history_build(tmp_path):
         (("generate", "--out", "s.nc", "-n", "many"), 2, "--n-scenarios"),
         (("generate", "--out", "s.nc", "--beta", "big"), 1, "--beta"),
         (("generate", "--out", "s.nc", "--history", "absent.nc"), 1, "absent.nc"),
-        (("generate", "--out", "s.nc", "--generator", "absent.safetensors"), 1, "history is needed"),
+        (("generate", "--out", "s.nc", "--generator", "absent.safetensors"), 1, "--history is needed"),
+        (("generate", "--out", "s.nc", "-n", "1000000000000"), 1, "memory"),
+        (("generate", "--out", "s.nc", "--dtype", "foo"), 1, "dtype"),
+        (("generate", "--out", "s.nc", "-n", "1000000000000", "--compression", "10"), 1, "compression"),
+        (("generate", "--out", "s.txt", "-n", "1000000000000"), 1, "must end in .nc"),
+        (("hedge", "absent.nc", "--portfolio", "p.csv", "--instruments", "i.csv", "--out", "h.txt"), 1, "end in .nc"),
+        (("fit", "absent.nc", "--out", "k.foo"), 1, "must end in .safetensors"),
+        (("history", "build", "absent.csv", "--out", "h.nc", "--report", "no/r.csv"), 1, "cannot write to no/r.csv"),
+        (("history", "build", "q.csv", "--out", "h.nc", "--days", "91,40", "--moneyness", "1"), 1, "--days must be"),
+        (("history", "build", "q.csv", "--out", "h.nc", "--days", "91", "--moneyness", "1,1"), 1, "--moneyness must"),
         (("info", "absent.nc"), 1, "no such file"),
         (("info", "text.nc"), 1, "not a readable"),
         (("fit", "text.nc", "--out", "m.safetensors"), 1, "not a readable"),
@@ -162,6 +221,31 @@ def test_errors_are_one_sentence_and_leave_no_file(tmp_path, arguments, code, wo
     if code == 1:
         assert len(done.stderr.strip().splitlines()) == 1
     assert os.listdir(tmp_path) == ["text.nc"]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            MemoryError("Unable to allocate 7 TiB"),
+            "volscen: not enough memory (Unable to allocate 7 TiB); ask",
+        ),
+        (MemoryError(), "volscen: not enough memory; ask for less"),
+        (OSError(28, "No space left on device"), "volscen: [Errno 28] No space left on device"),
+    ],
+)
+def test_errors_of_the_machine_are_one_sentence(monkeypatch, capsys, error, sentence):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr("volscen.cli.app", fail)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back what main() sets
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    text = capsys.readouterr().err
+    assert text.startswith(sentence)
+    assert len(text.splitlines()) == 1
 
 
 def test_bad_option_of_a_generator(files, tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,12 +72,13 @@ def generate(
 ) -> None:
     """Draw weighted scenarios, write them to NetCDF and print a summary."""
     import volscen
-    from volscen._files import check_writable
     from volscen._io import read_dataset
     from volscen._summary import scenario_summary
     from volscen.schema import HISTORY
 
-    check_writable(out)
+    _check_out(out, compression)
+    if generator is not None and history is None:
+        raise InputError("--history is needed with --generator: it gives the starting state")
     dates: Any = as_of[0] if as_of and len(as_of) == 1 else as_of or None
     cube = volscen.generate(
         generator,
@@ -117,29 +119,35 @@ def history_build(
     """Build a history of surfaces from option quotes."""
     import volscen
     from volscen._files import check_writable
+    from volscen.schema import check_grid
     from volscen.sources import read_spx_factors, read_table
 
-    check_writable(out)
+    _check_out(out)
+    if report is not None:
+        check_writable(report)
     grid: dict[str, Any] = {}
     if days:
-        grid["tau"] = [d / 365 for d in _numbers(days, "--days")]
+        grid["tau"] = check_grid(_numbers(days, "--days"), "--days") / 365
     if moneyness:
-        grid["moneyness"] = _numbers(moneyness, "--moneyness")
+        grid["moneyness"] = check_grid(_numbers(moneyness, "--moneyness"), "--moneyness")
+    days_report: Any = None
     if source == "spx-factors":
+        if report is not None:
+            raise InputError("--report goes with quotes only; leave it out for --source spx-factors")
         history = read_spx_factors(quotes, **grid)
     elif source == "table":
         if len(grid) != 2:
             raise InputError("--days and --moneyness are needed: they are the grid of the history")
         table, dropped = read_table(quotes, columns=_pairs(columns, "--columns"))
         history, days_report = volscen.build_history(table, method=method, num_workers=num_workers, **grid)
-        if report is not None:
-            _write_table(days_report, report)
         _print_counts("quotes dropped on reading", dropped[dropped > 0].to_dict())
         reasons = days_report.loc[days_report["status"] == "dropped", "reason"].value_counts().to_dict()
         _print_counts("days dropped", reasons)
     else:
         raise InputError(f"--source must be 'table' or 'spx-factors', not {source!r}")
     volscen.write(history, out)
+    if report is not None:
+        _write_table(days_report, report)
     dates = history["date"].values.astype("datetime64[D]")
     typer.echo(f"wrote {out}: {dates.size} days from {dates[0]} to {dates[-1]}")
 
@@ -149,22 +157,27 @@ def fit(
     history: Annotated[Path, typer.Argument(help="History (NetCDF).")],
     out: Annotated[Path, typer.Option(help="Model file to write (.safetensors).")],
     generator: Annotated[str, typer.Option(help="bootstrap, pca or volgan.")] = "pca",
-    until: Annotated[str | None, typer.Option(help="Last date to fit on. Default: the history's last.")] = None,
+    until: Annotated[str | None, typer.Option(help="Fit on the dates up to this one. Default: all.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the generator, name=value; may be repeated.")
     ] = None,
 ) -> None:
     """Fit a generator to a history and save it."""
     import volscen
+    from volscen._dates import to_day
     from volscen._files import check_writable
     from volscen._io import read_dataset
-    from volscen.history import position
     from volscen.schema import HISTORY
 
+    if out.suffix != ".safetensors":
+        raise InputError(f"cannot write to {out}: the name must end in .safetensors")
     check_writable(out)
     data = read_dataset(history, kind=HISTORY)
     if until is not None:
-        data = data.isel(date=slice(None, position(data, until) + 1))
+        dates, last = data["date"].values.astype("datetime64[D]"), to_day(until, "--until")
+        if last < dates[0]:
+            raise InputError(f"--until {last} lies before the history, which begins on {dates[0]}")
+        data = data.isel(date=dates <= last)
     model = volscen.fit(data, generator, **dict(_option(text) for text in option or []))
     model.save(out)
     typer.echo(f"wrote {out}: generator {model.name} fitted on {model.period_[0]} to {model.period_[1]}")
@@ -184,20 +197,20 @@ def hedge(
         str | None, typer.Option(help="Penalty of the LASSO: a number, 'grid' or 'cv'. Default: cv.")
     ] = None,
     step: Annotated[int | None, typer.Option(help="Step whose value changes are hedged. Default: the last.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="Date, where the scenarios have several.")] = None,
     out: Annotated[Path | None, typer.Option(help="NetCDF file to write.")] = None,
 ) -> None:
     """Compute hedge ratios from scenarios."""
     import volscen
-    from volscen._files import check_writable
     from volscen._io import read_dataset
     from volscen._summary import hedge_summary
     from volscen.portfolio import instruments_from_table
     from volscen.schema import SCENARIOS
 
     if out is not None:
-        check_writable(out)
+        _check_out(out)
     result = volscen.hedge(
-        read_dataset(scenarios, kind=SCENARIOS),
+        _of_one_date(read_dataset(scenarios, kind=SCENARIOS), as_of),
         volscen.Portfolio.from_table(portfolio),
         instruments_from_table(instruments),
         method=method,
@@ -257,6 +270,30 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _check_out(out: Path, compression: int = 0) -> None:
+    """Refuse, before any work, a NetCDF file that could not be written after it."""
+    from volscen._files import check_writable
+    from volscen._io import check_output
+
+    check_output(out, compression)
+    check_writable(out)
+
+
+def _of_one_date(cube: Any, as_of: str | None) -> Any:
+    from volscen._dates import to_day
+
+    dates = cube["as_of"].values.astype("datetime64[D]")
+    held = f"the scenarios are of {', '.join(map(str, dates.ravel()[:5]))}{', ...' if dates.size > 5 else ''}"
+    if as_of is None:
+        if dates.ndim:
+            raise InputError(f"{held}; choose one with --as-of")
+        return cube
+    wanted = to_day(as_of, "--as-of")
+    if wanted not in dates:
+        raise InputError(f"--as-of {wanted}: {held}")
+    return cube.isel(as_of=int((dates == wanted).argmax())) if dates.ndim else cube
+
+
 def _write_table(table: Any, path: Path) -> None:
     from volscen._files import atomic_path
 
@@ -272,6 +309,7 @@ def _print_counts(title: str, counts: dict[Any, int]) -> None:
 
 def main() -> None:
     """Run the command; an expected error is one sentence, never a traceback."""
+    warnings.showwarning = _show_warning
     try:
         code = app(standalone_mode=True)
     except VolscenError as error:
@@ -280,7 +318,18 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe went away: not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except MemoryError as error:
+        detail = str(error).rstrip(".")
+        typer.echo(f"volscen: not enough memory{f' ({detail})' if detail else ''}; ask for less at once", err=True)
+        code = 1
+    except OSError as error:
+        typer.echo(f"volscen: {error}", err=True)
+        code = 1
     sys.exit(code)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"warning: {message}", err=True)
 
 
 if __name__ == "__main__":
