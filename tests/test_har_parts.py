@@ -16,8 +16,18 @@ def day(*text):
 
 # ----------------------------------------------------------------------------------------------- calendar
 def test_calendar_features_of_known_dates():
-    known = day("2015-07-02", "2015-07-16", "2015-07-17", "2015-11-25", "2015-12-24", "2015-04-02", "2015-09-30")
-    target = day("2015-07-06", "2015-07-17", "2015-07-20", "2015-11-27", "2015-12-28", "2015-04-03", "2015-10-01")
+    dates = [
+        ("2015-07-02", "2015-07-06"),
+        ("2015-07-16", "2015-07-17"),
+        ("2015-07-17", "2015-07-20"),
+        ("2015-11-25", "2015-11-27"),
+        ("2015-12-24", "2015-12-28"),
+        ("2015-04-02", "2015-04-03"),
+        ("2015-09-30", "2015-10-01"),
+        ("2015-08-21", "2015-08-24"),
+        ("2015-06-12", "2015-06-15"),
+    ]
+    known, target = day(*(a for a, _ in dates)), day(*(b for _, b in dates))
     f = calendar_features(known, target)
     names = ["mon", "tue", "wed", "thu", "log_gap", "gap4", "gap2", "first_fri", "third_fri", "after", "december"]
     expected = {
@@ -29,6 +39,8 @@ def test_calendar_features_of_known_dates():
         4: {"mon": 1, "gap4": 1, "log_gap": np.log(4), "december": 1},
         5: {"first_fri": 1},
         6: {"thu": 1},
+        7: {"mon": 1, "log_gap": np.log(3), "after": 1},  # after the latest third Friday there can be
+        8: {"mon": 1, "log_gap": np.log(3)},  # before the third Friday
     }
     for row, nonzero in expected.items():
         np.testing.assert_allclose(f[row, :11], [nonzero.get(name, 0.0) for name in names], err_msg=str(target[row]))
