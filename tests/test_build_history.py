@@ -93,9 +93,11 @@ def test_a_day_depends_on_its_own_rows_only(built: tuple[xr.Dataset, pd.DataFram
 @pytest.mark.parametrize("options", [{}, {"method": "kernel", "bandwidth": "search"}], ids=["svi", "kernel"])
 def test_order_of_rows_and_number_of_workers_mean_nothing(options: dict) -> None:
     quotes = quotes_of(40)
+    contradictory = quotes.sample(frac=0.2, random_state=1)  # more rows of the same contracts at other prices
+    quotes = pd.concat([quotes, contradictory.assign(price=1.01 * contradictory["price"])])
     built = [
         build_history(table, tau=TAU, moneyness=MONEYNESS, num_workers=n, progress=False, **options)
-        for table, n in ((quotes, 1), (quotes.sample(frac=1, random_state=0), 1), (quotes, 2))
+        for table, n in ((quotes, 1), (quotes[::-1], 1), (quotes.sample(frac=1, random_state=0), 2))
     ]
     for history, report in built[1:]:
         xr.testing.assert_equal(history, built[0][0])
@@ -132,11 +134,11 @@ def test_days_that_cannot_be_used_are_reported() -> None:
 
 
 def test_spot_of_the_table_goes_before_parity() -> None:
-    quotes = quotes_of().assign(spot=50.0)
+    quotes = quotes_of().assign(spot=104.0)
     late = quotes["date"] == quotes["date"].max()
     quotes.loc[late, "spot"] = np.nan
     history, report = build_history(quotes, tau=TAU, moneyness=MONEYNESS, progress=False)
-    assert (history["spot"] == 50.0).all()
+    assert (history["spot"] == 104.0).all()
     assert history.attrs["spot_source"] == "quotes"
     assert "column spot holds no positive number" in report["detail"].iloc[-1]
 
@@ -167,7 +169,12 @@ def test_options_reach_chain_and_smoother() -> None:
         ({"colour": 1}, "unknown option 'colour'; method 'svi' knows .*'min_tau'"),
         ({"min_tau": -1}, "min_tau"),
         ({"max_tau_ratio": 0}, "max_tau_ratio"),
-        ({"num_workers": 0}, "num_workers must be at least 1"),
+        ({"num_workers": 0}, "num_workers must be a whole number of at least 1"),
+        ({"num_workers": "x"}, "num_workers must be a number"),
+        ({"num_workers": 1.5}, "num_workers must be a whole number"),
+        ({"periods_per_year": "x"}, "periods_per_year must be a number"),
+        ({"tau": "x"}, "tau must be"),
+        ({"method": ["svi"]}, "unknown method"),
         ({"progress": "often"}, "progress must be"),
         ({"tau": [2.0, 3.0]}, "not one of 2 days gives a surface; most often beyond_expiries, such as: the grid"),
     ],

@@ -241,6 +241,14 @@ def test_every_row_is_used_or_counted() -> None:
 def test_spot_comes_from_the_table_where_it_is_there() -> None:
     chain = Chain(make_chain().assign(spot=99.0))
     assert (chain.spot, chain.spot_source) == (99.0, "quotes")
+    # The nearest forward is 100.5, 30 days ahead: 0.1 + 0.5 x 30/365 = 0.1411 in logarithms, 87.28 or 115.73.
+    for spot in (87.3, 115.7):
+        assert Chain(make_chain().assign(spot=spot)).spot == spot
+    for spot in (87.2, 115.8, 0.001, 1e6):
+        with pytest.raises(
+            InputError, match=r"column spot is .* on 2024-01-02, where put-call parity gives a forward of"
+        ):
+            Chain(make_chain().assign(spot=spot))
     with pytest.raises(InputError, match="column spot holds no positive number on 2024-01-02"):
         Chain(make_chain().assign(spot=np.nan))
 
@@ -253,6 +261,14 @@ def test_one_day_of_several() -> None:
     np.testing.assert_allclose(chain.forwards["forward"], [90.0, 91.0, 92.0], rtol=1e-10)
     with pytest.raises(InputError, match="hold 2 dates"):
         Chain(both)
+
+
+def test_a_bid_without_an_ask_is_no_market() -> None:
+    """A table of prices that carries bids along: the prices count."""
+    plain, carrying = Chain(make_chain()), Chain(make_chain().assign(bid=0.0))
+    pd.testing.assert_frame_equal(carrying.quotes, plain.quotes)
+    with pytest.raises(InputError, match="max_spread needs quotes with bid and ask"):
+        Chain(make_chain().assign(bid=0.0), max_spread=0.1)
 
 
 def test_one_sided_and_empty_chains() -> None:
@@ -294,6 +310,18 @@ def test_underlyings() -> None:
         ({"rate": np.inf}, "rate"),
         ({"rate_tolerance": 0.0}, "rate_tolerance"),
         ({"parity_window": -0.1}, "parity_window"),
+        ({"min_tau": "x"}, "min_tau must be a number"),
+        ({"min_price": None}, "min_price must be a number"),
+        ({"max_spread": "x"}, "max_spread must be a number"),
+        ({"vol_bounds": 5}, "vol_bounds must be two increasing numbers"),
+        ({"vol_bounds": (0.1, 0.2, 0.3)}, "vol_bounds must be two increasing numbers"),
+        ({"vol_bounds": ("a", "b")}, "vol_bounds must be two increasing numbers"),
+        ({"vol_bounds": None}, "vol_bounds must be two increasing numbers"),
+        ({"rate": "x"}, "rate must be a number"),
+        ({"rate_bounds": (0,)}, "rate_bounds must be two increasing numbers"),
+        ({"min_strikes": "x"}, "min_strikes must be a number"),
+        ({"min_strikes": 4.5}, "min_strikes must be a whole number"),
+        ({"date": "2024"}, "date must be a date"),
     ],
 )
 def test_options_are_checked(options: dict, name: str) -> None:

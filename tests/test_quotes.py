@@ -79,9 +79,55 @@ def test_each_bad_row_is_dropped_for_its_reason(columns: dict[str, object], reas
     assert len(clean) == 2
 
 
-def test_the_first_of_duplicates_stays() -> None:
-    clean, _ = check_quotes(table(option_type=["C", "C", "C"]))
-    assert clean["price"].tolist() == [4.0, 2.0]
+def test_the_median_of_duplicate_prices_stays() -> None:
+    same = {"option_type": ["C"] * 3, "strike": [100.0] * 3}
+    clean, dropped = check_quotes(table(price=[9.0, 1.0, 2.0], **same))
+    assert clean["price"].tolist() == [2.0]
+    assert reasons(dropped) == {"duplicate": 2}
+    clean, _ = check_quotes(table(price=[9.0, 1.0, 0.0], **same))  # the row without a price has no say
+    assert clean["price"].tolist() == [1.0]
+
+
+def test_the_narrowest_of_duplicate_markets_stays() -> None:
+    quotes = table(option_type=["C"] * 3, strike=[100.0] * 3, bid=[1.0, 1.5, 0.5], ask=[2.0, 2.0, 2.0])
+    clean, dropped = check_quotes(quotes)
+    assert clean[["bid", "ask"]].values.tolist() == [[1.5, 2.0]]
+    assert reasons(dropped) == {"duplicate": 2}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_the_order_of_rows_does_not_matter(data: st.DataObject) -> None:
+    """Many duplicates that contradict one another in every column that is used."""
+    few = st.integers(1, 3).map(float)
+    rows = data.draw(
+        st.lists(st.tuples(few, st.sampled_from("CP"), few, few, few | st.just(math.nan), few), min_size=1, max_size=12)
+    )
+    quotes = pd.DataFrame(rows, columns=["strike", "option_type", "bid", "ask", "spot", "volume"])
+    quotes = quotes.assign(date="2024-01-02", expiry="2024-03-15")
+    if data.draw(st.booleans()):
+        quotes = quotes.rename(columns={"bid": "price"}).drop(columns="ask")
+    shuffled = quotes.iloc[data.draw(st.permutations(range(len(quotes))))]
+    clean, dropped = check_quotes(quotes)
+    again, counts = check_quotes(shuffled)
+    pd.testing.assert_frame_equal(again, clean)
+    pd.testing.assert_series_equal(counts, dropped)
+
+
+@pytest.mark.parametrize("partial", ["2024", "2024-01", "202401", "2024-W01"])
+def test_a_year_or_a_month_is_no_date(partial: str) -> None:
+    _, dropped = check_quotes(table(expiry=["2024-03-15", partial, "2024-03-15"]))
+    assert reasons(dropped) == {"missing_expiry": 1}
+    with pytest.raises(InputError, match="expiry holds no readable date"):
+        check_quotes(table(expiry=[partial] * 3))
+
+
+def test_integers_among_other_objects_are_dates() -> None:
+    expiry = pd.Series([20240315, "2024-03-15", datetime.date(2024, 3, 15)], dtype=object)
+    clean, _ = check_quotes(table(expiry=expiry))
+    assert clean["expiry"].unique().tolist() == [pd.Timestamp("2024-03-15")]
+    _, dropped = check_quotes(table(expiry=pd.Series([20240315.0, math.inf, 5], dtype=object)))
+    assert reasons(dropped) == {"missing_expiry": 2}
 
 
 def test_a_contract_repeated_after_a_bad_row_is_no_duplicate() -> None:
@@ -230,7 +276,14 @@ def test_rows_of_day() -> None:
         rows_of_day(quotes, "2024-01-04")
     with pytest.raises(InputError, match="must be a date such as"):
         rows_of_day(quotes, "yesterday-ish")
-    with pytest.raises(InputError, match="not NaT"):
-        rows_of_day(quotes, "NaT")
+    for wrong, message in (
+        (pd.NaT, "not NaT"),
+        ("2024", "must be a date such as"),
+        (19725, "must be a date such as"),
+        (pd.Timestamp("2024-01-02", tz="UTC"), "date bears a time zone"),
+    ):
+        with pytest.raises(InputError, match=message):
+            rows_of_day(quotes, wrong)
+    assert rows_of_day(quotes, 20240103)[1] == day
     with pytest.raises(InputError, match="no row with a date"):
         rows_of_day(table().head(0))

@@ -329,11 +329,21 @@ def test_bandwidth_search_that_cannot_reach() -> None:
         (TAU, MONEYNESS, {"method": "kernel", "bandwidth": 3}, "pair of numbers or 'search'"),
         (TAU, MONEYNESS, {"max_extrapolation": -1}, "max_extrapolation"),
         (TAU, MONEYNESS, {"max_tau_ratio": 0.5}, "max_tau_ratio"),
+        ("x", MONEYNESS, {}, "tau must be"),
+        (TAU, ["a", "b"], {}, "moneyness must be"),
+        (TAU, MONEYNESS, {"max_extrapolation": "x"}, "max_extrapolation must be a number"),
+        (TAU, MONEYNESS, {"max_tau_ratio": None}, "max_tau_ratio must be a number"),
+        (TAU, MONEYNESS, {"method": ["svi"]}, "unknown method"),
     ],
 )
 def test_bad_arguments(chain: Chain, tau: object, moneyness: object, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build_surface(chain, tau, moneyness, **options)
+
+
+def test_a_table_is_no_chain() -> None:
+    with pytest.raises(InputError, match=r"chain must be a volscen\.Chain, not DataFrame"):
+        build_surface(make_chain(), TAU, MONEYNESS)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", sorted(REGISTRY))

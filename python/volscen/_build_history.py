@@ -13,13 +13,22 @@ import pandas as pd
 import xarray as xr
 
 from volscen import black
+from volscen._chain_options import ChainOptions, whole_number
+from volscen._instruments import _positive
 from volscen._threads import resolve_num_threads, single_threaded_blas
-from volscen.chain import CHAIN_REASONS, Chain, ChainOptions
+from volscen.chain import CHAIN_REASONS, Chain
 from volscen.errors import InputError
 from volscen.history import make_history
 from volscen.quotes import OPTIONAL_COLUMNS, REASONS, REQUIRED_COLUMNS, judge_quotes
-from volscen.schema import check_grid
-from volscen.surface._build import EXTRAPOLATED, OBSERVED, Grid, OutOfReachError, check_limits, surface_on_grid
+from volscen.surface._build import (
+    EXTRAPOLATED,
+    OBSERVED,
+    Grid,
+    OutOfReachError,
+    check_limits,
+    read_grid,
+    surface_on_grid,
+)
 from volscen.surface._smoothers import check_options
 
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Why a day is dropped.
 DAY_REASONS: dict[str, str] = {
-    "unusable_chain": "no quote is left, or calls or puts only, or no spot",
+    "unusable_chain": "no quote is left, or calls or puts only, or no spot, or one that the forwards contradict",
     "beyond_expiries": "the grid reaches farther before the first or after the last expiry than max_tau_ratio",
     "beyond_strikes": "the grid reaches farther beyond the quoted strikes than max_extrapolation",
     "unfitted": "the smoother gives no positive volatility everywhere",
@@ -143,11 +152,12 @@ def build_history(
     >>> history.implied_vol.shape, report.status.tolist()
     ((2, 2, 3), ['kept', 'kept'])
     """
-    tau, moneyness = check_grid(tau, "tau"), check_grid(moneyness, "moneyness")
+    tau, moneyness = read_grid(tau, "tau"), read_grid(moneyness, "moneyness")
     check_limits(max_extrapolation, max_tau_ratio)
     settings = _settings(tau, moneyness, method, max_extrapolation, max_tau_ratio, options)
-    if num_workers is not None and num_workers < 1:
-        raise InputError(f"num_workers must be at least 1, not {num_workers!r}")
+    if num_workers is not None:
+        num_workers = whole_number("num_workers", num_workers)
+    periods_per_year = _positive("periods_per_year", periods_per_year)
     days, rows_without_date = _days(quotes)
     outcomes = _run(days, settings, num_workers, progress)
     report = pd.DataFrame([row for row, _ in outcomes]).set_index("date")

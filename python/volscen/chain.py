@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from volscen import black
+from volscen._chain_options import ChainOptions
 from volscen._parity import RATE_SOURCES, Parity, fit_parity
 from volscen.errors import InputError
 
@@ -40,43 +40,10 @@ CHAIN_REASONS: dict[str, str] = {
 #: does not get infinite weight.
 _SPREAD_FLOOR = 1e-4
 
-
-@dataclass(frozen=True)
-class ChainOptions:
-    """Filters and parity settings of a :class:`Chain`, which describes them."""
-
-    min_tau: float = 5 / 365
-    min_price: float = 0.0
-    max_spread: float | None = None
-    vol_bounds: tuple[float, float] = (0.01, 5.0)
-    min_strikes: int = 4
-    adjusted: Literal["drop", "keep"] = "drop"
-    rate: float | None = None
-    rate_bounds: tuple[float, float] = (-0.02, 0.15)
-    rate_tolerance: float = 0.001
-    parity_window: float = 0.2
-
-    def __post_init__(self) -> None:
-        for name in ("min_tau", "min_price"):
-            if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise InputError(f"{name} must be a non-negative number, not {getattr(self, name)!r}")
-        for name in ("rate_tolerance", "parity_window"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
-        for name in ("vol_bounds", "rate_bounds"):
-            low, high = getattr(self, name)
-            if not low < high:
-                raise InputError(f"{name} must be two increasing numbers, not {getattr(self, name)!r}")
-        if self.vol_bounds[0] < 0:
-            raise InputError("vol_bounds must not be negative")
-        if self.max_spread is not None and not self.max_spread > 0:
-            raise InputError(f"max_spread must be positive or None, not {self.max_spread!r}")
-        if self.min_strikes < 1:
-            raise InputError(f"min_strikes must be at least 1, not {self.min_strikes!r}")
-        if self.adjusted not in ("drop", "keep"):
-            raise InputError(f"adjusted must be 'drop' or 'keep', not {self.adjusted!r}")
-        if self.rate is not None and not np.isfinite(self.rate):
-            raise InputError(f"rate must be a finite number or None, not {self.rate!r}")
+#: A spot from the table may differ from the nearest forward, in logarithms, by prices taken at other times and by
+#: carry a year. Beyond both it is another unit or another underlying.
+_SPOT_SLACK = 0.1
+_CARRY_BOUND = 0.5
 
 
 class Chain:
@@ -114,7 +81,8 @@ class Chain:
     underlying : str or None
         From the table.
     spot : float
-        Median of the table's ``spot`` where it has that column, else the discounted forward of the nearest
+        Median of the table's ``spot`` where it has that column (refused where it is farther from the nearest
+        forward, in logarithms, than 0.1 plus 0.5 a year), else the discounted forward of the nearest
         expiry (the spot less dividends paid before that expiry).
     spot_source : {"quotes", "parity"}
         Which of the two.
@@ -235,7 +203,7 @@ class Chain:
             raise InputError(f"the chain of {date} has no usable quote: {day.one_sided()}{_why(self.dropped)}")
         self.forwards = day.forwards_table(parity)
         self.quotes = day.quotes_table()
-        self.spot, self.spot_source = _spot(clean, parity, date)
+        self.spot, self.spot_source = _spot(clean, parity, day.tau, date)
 
     def __repr__(self) -> str:
         name = f" {self.underlying}" if self.underlying else ""
@@ -255,10 +223,10 @@ class _Day:
         self.strike = clean["strike"].to_numpy()
         self.is_call: BoolArray = np.asarray(clean["option_type"].to_numpy() == "C", dtype=bool)
         self.price = clean["price"].to_numpy()
+        self.two_sided = "bid" in clean and "ask" in clean
         self.half_spread = (
-            (clean["ask"].to_numpy() - clean["bid"].to_numpy()) / 2 if "bid" in clean else np.zeros(len(clean))
+            (clean["ask"].to_numpy() - clean["bid"].to_numpy()) / 2 if self.two_sided else np.zeros(len(clean))
         )
-        self.two_sided = "bid" in clean
         self.kept: BoolArray = np.ones(len(clean), dtype=bool)
         self.counts = dict.fromkeys(CHAIN_REASONS, 0)
         day = clean["date"].to_numpy()[:1].astype("datetime64[D]")
@@ -410,15 +378,24 @@ def _one_underlying(clean: pd.DataFrame, date: np.datetime64) -> str | None:
     return str(names[0])
 
 
-def _spot(clean: pd.DataFrame, parity: Parity, date: np.datetime64) -> tuple[float, Literal["quotes", "parity"]]:
-    if "spot" in clean:
-        values = clean["spot"].to_numpy(dtype=np.float64)
-        values = values[np.isfinite(values) & (values > 0)]
-        if not values.size:
-            raise InputError(f"column spot holds no positive number on {date}; fill it in or leave the column out")
-        return float(np.median(values)), "quotes"
+def _spot(
+    clean: pd.DataFrame, parity: Parity, tau: FloatArray, date: np.datetime64
+) -> tuple[float, Literal["quotes", "parity"]]:
     nearest = int(np.flatnonzero(np.isfinite(parity.forward))[0])
-    return float(parity.forward[nearest] * parity.discount_factor[nearest]), "parity"
+    forward = float(parity.forward[nearest])
+    if "spot" not in clean:
+        return forward * float(parity.discount_factor[nearest]), "parity"
+    values = clean["spot"].to_numpy(dtype=np.float64)
+    values = values[np.isfinite(values) & (values > 0)]
+    if not values.size:
+        raise InputError(f"column spot holds no positive number on {date}; fill it in or leave the column out")
+    spot = float(np.median(values))
+    if abs(np.log(forward / spot)) > _SPOT_SLACK + _CARRY_BOUND * float(tau[nearest]):
+        raise InputError(
+            f"column spot is {spot:g} on {date}, where put-call parity gives a forward of {forward:g} to the nearest "
+            "expiry: no carry explains that; correct its unit or leave the column out"
+        )
+    return spot, "quotes"
 
 
 def _why(dropped: pd.Series[int]) -> str:

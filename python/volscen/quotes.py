@@ -6,12 +6,14 @@ it keeps is complete, positive and unique, and whatever it drops is counted unde
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from volscen._dates import to_day
 from volscen.errors import InputError
 
 __all__ = ["OPTIONAL_COLUMNS", "REASONS", "REQUIRED_COLUMNS", "check_quotes"]
@@ -35,8 +37,10 @@ REASONS: dict[str, str] = {
     "zero_price": "price is zero",
     "crossed": "bid is above ask",
     "expired": "expiry is on or before date",
-    "duplicate": "the same contract appears earlier in the table for the same date",
+    "duplicate": "another row of the same contract and date is kept",
 }
+
+_FULL_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)|\d{8}(T|$)")
 
 _OPTION_TYPES = {"C": "C", "CALL": "C", "P": "P", "PUT": "P"}
 
@@ -140,9 +144,30 @@ def judge_quotes(
             columns[name] = _numbers(quotes[name]) if name in ("spot", "volume") else quotes[name].array
     clean = pd.DataFrame(columns)[verdict < 0]
     keys = [name for name in ("underlying", "date", "expiry", "strike", "option_type", "adjusted") if name in clean]
-    repeated = clean.duplicated(keys).to_numpy()
+    repeated = _repeated(clean, keys, two_sided)
     verdict[np.flatnonzero(verdict < 0)[repeated]] = list(REASONS).index("duplicate")
     return clean[~repeated].sort_values(keys, kind="stable", ignore_index=True), verdict, date
+
+
+def _repeated(clean: pd.DataFrame, keys: list[str], two_sided: bool) -> npt.NDArray[np.bool_]:
+    """Rows beside the one that stays of each contract, chosen by value, so that the order of rows does not matter.
+
+    Of bids and asks the narrowest stays, of prices the (lower) median.
+    """
+    repeated = np.array(clean.duplicated(keys, keep=False))
+    if not repeated.any():
+        return repeated
+    rows = clean[repeated]
+    contract = rows.groupby(keys, dropna=False, observed=True, sort=False).ngroup().to_numpy()
+    values = [rows[name].to_numpy() for name in ("volume", "spot", "price") if name in rows]  # the last counts most
+    if two_sided:
+        values.append((rows["ask"] - rows["bid"]).to_numpy())
+    order = np.lexsort((*values, contract))
+    first = np.searchsorted(contract[order], np.unique(contract))
+    size = np.bincount(contract)
+    kept = order[first if two_sided else first + (size - 1) // 2]
+    repeated[np.flatnonzero(repeated)[kept]] = False
+    return repeated
 
 
 def count_reasons(verdict: npt.NDArray[np.int64]) -> pd.Series[int]:
@@ -178,12 +203,7 @@ def rows_of_day(quotes: pd.DataFrame, date: object = None) -> tuple[pd.DataFrame
                 else f"the chain is empty: quotes hold {what}"
             )
         return quotes, held[0]
-    try:
-        day = pd.Timestamp(date).to_datetime64().astype("datetime64[D]")  # type: ignore[arg-type]
-    except (ValueError, TypeError):
-        raise InputError(f"date must be a date such as '2020-03-16', not {date!r}") from None
-    if np.isnat(day):
-        raise InputError("date must be a date, not NaT")
+    day = to_day(date, "date")
     rows = quotes[days == day]
     if not len(rows):
         raise InputError(f"the chain of {day} is empty: quotes hold no row of that date")
@@ -238,7 +258,10 @@ def _dates(column: pd.Series[Any], name: str, *, one_time_a_day: bool) -> npt.ND
         stamps = column
     else:
         try:
-            stamps = pd.to_datetime(column.astype(object), errors="coerce", format="ISO8601")
+            codes, labels = pd.factorize(column.astype(object))  # absent values get the code -1
+            texts = [_full_date(label) for label in labels]
+            known_days = pd.to_datetime(pd.Series([*texts, None], dtype=object), errors="coerce", format="ISO8601")
+            stamps = known_days.iloc[codes]
         except (ValueError, TypeError) as error:
             if "time zone" in str(error) or "timezone" in str(error) or "tz-aware" in str(error):
                 raise _time_zone_error(name) from None
@@ -258,6 +281,15 @@ def _dates(column: pd.Series[Any], name: str, *, one_time_a_day: bool) -> npt.ND
             day = day_of[1:][day_of[1:] == day_of[:-1]][0]
             raise InputError(f"column {name} holds several times of day on {day}; keep one snapshot a day")
     return days
+
+
+def _full_date(label: Any) -> Any:
+    """Text of a date as pandas reads it; nothing where it is no full date, of which pandas would make one."""
+    if isinstance(label, int | np.integer | float) and not isinstance(label, bool):
+        label = f"{label:.0f}"
+    if isinstance(label, str):
+        return label.strip() if _FULL_DATE.match(label.strip()) else None
+    return label
 
 
 def _dates_from_numbers(values: npt.NDArray[np.float64], name: str) -> pd.Series[Any]:

@@ -141,7 +141,11 @@ def build_surface(
     """
     import xarray as xr
 
-    tau, moneyness = check_grid(tau, "tau"), check_grid(moneyness, "moneyness")
+    from volscen.chain import Chain
+
+    if not isinstance(chain, Chain):
+        raise InputError(f"chain must be a volscen.Chain, not {type(chain).__name__}; make one: Chain(quotes, date)")
+    tau, moneyness = read_grid(tau, "tau"), read_grid(moneyness, "moneyness")
     check_limits(max_extrapolation, max_tau_ratio)
     grid = surface_on_grid(chain, tau, moneyness, method, max_extrapolation, max_tau_ratio, options)
     ds = xr.Dataset(
@@ -174,8 +178,21 @@ def build_surface(
     return annotate(ds)
 
 
+def read_grid(values: npt.ArrayLike, name: str) -> FloatArray:
+    """Grid coordinate as an array; :func:`volscen.schema.check_grid` for what may be no numbers at all."""
+    try:
+        return check_grid(values, name)
+    except InputError:
+        raise
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a list of increasing numbers, not {values!r}") from None
+
+
 def check_limits(max_extrapolation: float, max_tau_ratio: float) -> None:
     """Refuse limits that mean nothing."""
+    for name, value in (("max_extrapolation", max_extrapolation), ("max_tau_ratio", max_tau_ratio)):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise InputError(f"{name} must be a number, not {value!r}")
     if not max_extrapolation >= 0:
         raise InputError(f"max_extrapolation must be a non-negative number, not {max_extrapolation!r}")
     if not max_tau_ratio >= 1:

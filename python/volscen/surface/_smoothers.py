@@ -52,7 +52,7 @@ def check_options(method: str, options: dict[str, Any], also: tuple[str, ...] = 
     InputError
         If the name or an option is unknown; ``also`` names further options to mention.
     """
-    if method not in REGISTRY:
+    if not isinstance(method, str) or method not in REGISTRY:
         raise InputError(f"unknown method {method!r}; the registered smoothers are {sorted(REGISTRY)}")
     module, function = REGISTRY[method]
     smoother: Smoother = getattr(import_module(module), function)

@@ -1,0 +1,66 @@
+"""Filters and parity settings of a chain, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from volscen._instruments import _number
+from volscen.errors import InputError
+
+__all__ = ["ChainOptions", "whole_number"]
+
+
+@dataclass(frozen=True)
+class ChainOptions:
+    """Filters and parity settings of a :class:`volscen.Chain`, which describes them."""
+
+    min_tau: float = 5 / 365
+    min_price: float = 0.0
+    max_spread: float | None = None
+    vol_bounds: tuple[float, float] = (0.01, 5.0)
+    min_strikes: int = 4
+    adjusted: Literal["drop", "keep"] = "drop"
+    rate: float | None = None
+    rate_bounds: tuple[float, float] = (-0.02, 0.15)
+    rate_tolerance: float = 0.001
+    parity_window: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("min_tau", "min_price", "rate_tolerance", "parity_window", "max_spread", "rate"):
+            value = getattr(self, name)
+            if value is None and name in ("max_spread", "rate"):
+                continue
+            object.__setattr__(self, name, _number(name, value))
+        for name in ("min_tau", "min_price"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be a non-negative number, not {getattr(self, name)!r}")
+        for name in ("rate_tolerance", "parity_window", "max_spread"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
+        for name in ("vol_bounds", "rate_bounds"):
+            object.__setattr__(self, name, _increasing_pair(name, getattr(self, name)))
+        if self.vol_bounds[0] < 0:
+            raise InputError("vol_bounds must not be negative")
+        object.__setattr__(self, "min_strikes", whole_number("min_strikes", self.min_strikes))
+        if self.adjusted not in ("drop", "keep"):
+            raise InputError(f"adjusted must be 'drop' or 'keep', not {self.adjusted!r}")
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an integer of at least 1."""
+    number = _number(name, value)
+    if number < 1 or number != int(number):
+        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return int(number)
+
+
+def _increasing_pair(name: str, value: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in (value if isinstance(value, Iterable) else ()))
+        if low < high:
+            return low, high
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{name} must be two increasing numbers, not {value!r}")
