@@ -193,6 +193,20 @@ def test_law_finds_the_scale_it_was_made_with_and_bounds_it():
     assert law.moments(np.zeros((1, 1)), far)[1][0, 0] <= largest.max() * (1 + 1e-12)
 
 
+def test_every_scale_has_its_own_inputs():
+    """log s_j = 0.5 x on the second of factor j's own inputs, and nothing on the other factor's."""
+    rng = np.random.default_rng(7)
+    own, nothing = rng.standard_normal((2000, 3, 2)), rng.standard_normal((2000, 1))
+    y = np.exp(0.5 * own[:, 1]) * rng.standard_normal((2000, 2))
+    law = Law.fit(nothing, nothing, own, y, (np.inf,))
+    # rows: constant, shared, then (first, second, third) of both factors
+    expected = np.zeros((6, 2))
+    expected[2, 0] = expected[3, 1] = 0.5
+    np.testing.assert_allclose(law.scale_coef[2:], expected, atol=0.07)
+    _, scale = law.moments(nothing, join(nothing, own))
+    assert np.corrcoef(np.log(scale[:, 1]), own[:, 1, 1])[0, 1] > 0.98
+
+
 def test_averaging_over_half_lives_averages_the_forecasts():
     rng = np.random.default_rng(5)
     x, shared, own = rng.standard_normal((300, 2)), rng.standard_normal((300, 2)), rng.standard_normal((300, 3, 2))
