@@ -394,6 +394,12 @@ def test_elapsed_calendar_days(as_of, periods_per_year, days):
     assert list(revalue(ds.isel(step=[2]), [Underlying()]).elapsed_days.values) == days[2:]
 
 
+@pytest.mark.parametrize("instruments", [Underlying(), None, "underlying", {Underlying(): 1.0}])
+def test_instruments_are_a_list(instruments):
+    with pytest.raises(InputError, match="instruments must be a list"):
+        revalue(make_scenarios(2), instruments)
+
+
 def test_intraday_steps_need_elapsed_days():
     ds = make_scenarios(2, periods_per_year=252 * 13)
     with pytest.raises(InputError, match="elapsed_days"):

@@ -180,6 +180,8 @@ def revalue(
     >>> volscen.portfolio.revalue(cube, [volscen.Underlying(), call]).value.dims
     ('scenario', 'step', 'instrument')
     """
+    if isinstance(instruments, str) or not isinstance(instruments, Sequence):
+        raise InputError("instruments must be a list of volscen.Option and volscen.Underlying")
     if not instruments:
         raise InputError("instruments is empty; give at least one")
     work = Revaluation(one_date(ds), instruments, elapsed_days=elapsed_days)

@@ -197,7 +197,7 @@ def _position(ds: xr.Dataset, step: int | None) -> int:
     labels = step_labels(ds)
     if step is None:
         return len(labels) - 1
-    if step not in labels:
+    if np.ndim(step) or step not in labels:
         raise InputError(f"step {step!r} is not one of the scenarios' steps {labels[0]} to {labels[-1]}")
     return labels.index(step)
 

@@ -48,6 +48,8 @@ _OPTIMAL = 1e-6
 def lasso(problem: HedgeProblem, alpha: Alpha) -> HedgeSolution:
     """Select instruments at a penalty given, by the paper's grid, or by cross-validation; then refit."""
     data = Standardised.of(problem)
+    if not (alpha is None or isinstance(alpha, str)):
+        alpha = _penalty(alpha)
     if alpha is None or alpha == "cv":
         if data.y.size < 2 * FOLDS:
             raise InputError(
