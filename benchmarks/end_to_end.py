@@ -4,7 +4,7 @@
 
 ``sse50etf``: history from real closing quotes, fitted to 2020, validated on 2021, tested on 2022.
 ``spx_factors``: fitted surfaces, trained to 2013, tested on 2016-18. Every generator is scored one day ahead,
-1,000 scenarios a day; historical simulation and PCA are updated as a desk would, VolGAN stays as trained.
+1,000 scenarios a day.
 The test days are scored once, with the settings below; nothing is chosen on them.
 """
 
@@ -30,7 +30,10 @@ from volscen.sources import read_spx_factors, read_table
 
 SSE_TAU = np.array([30, 60, 91, 122, 152]) / 365
 SSE_MONEYNESS = np.exp(np.linspace(-0.10, 0.10, 9))
-GENERATORS = ("bootstrap", "pca", "volgan")
+GENERATORS = ("bootstrap", "fhs", "pca", "har", "volgan")
+#: Days between two updates in the walk forward: what is cheap learns every day, PCA renews its residuals every
+#: month, VolGAN has nothing to update. Nothing is refitted.
+UPDATE_EVERY = {"bootstrap": 1, "fhs": 1, "pca": 21, "har": 1}
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def load_sse(data: Path, cache: Path | None) -> tuple[Market, pd.DataFrame]:
         data / "sse50etf" / "sse50etf_options_2015_2022.parquet",
         columns={"price": "close", "option_type": "type"},
     )
-    history, report = volscen.build_history(quotes, tau=SSE_TAU, moneyness=SSE_MONEYNESS)
+    history, report = volscen.build_history(quotes, tau=SSE_TAU, moneyness=SSE_MONEYNESS, calendar="XSHG")
     elapsed = time.perf_counter() - started
     kept = report["status"] == "kept"
     print(f"\nsse50etf history: {len(report):,} days, {kept.sum():,} kept, in {elapsed:.0f} s")
@@ -111,11 +114,9 @@ def score_all(market: Market, fitted: dict[str, Any], period: str, n_scenarios: 
     for name, model in fitted.items():
         if name == "volgan" and period == "validation":
             continue  # its epoch was chosen there
-        # Historical simulation is expanding: it learns every day. PCA renews its residual pool every month.
-        every = {"bootstrap": 1, "pca": 21}.get(name)
         days = score_generator(
             model, market.history, first=first, last=last, train_end=market.train_end, n_scenarios=n_scenarios,
-            update_every=every,
+            update_every=UPDATE_EVERY.get(name),
         )  # fmt: skip
         rows[name] = summarise(days)
     base = rows["bootstrap"]["energy_score_raw"]

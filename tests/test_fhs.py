@@ -106,16 +106,6 @@ def test_second_step_is_scaled_by_the_first(model, history):
     np.testing.assert_allclose(second, np.sqrt(v[:, 1:]) * model.residual_[day, 1:], rtol=1e-6, atol=1e-9)
 
 
-def test_one_step_from_windows_is_the_first_step_of_a_path(model, history):
-    state = at(history, 450)
-    log_return, implied_vol = model.sample(state, 20, 1, np.random.default_rng(2))
-    returns = np.broadcast_to(state.log_return, (20, 252))
-    surfaces = np.broadcast_to(state.log_iv.reshape(1, 253, -1), (20, 253, 80))
-    step_return, step_log_iv = model._step(returns, surfaces, np.random.default_rng(2))
-    np.testing.assert_allclose(step_return, log_return[:, 0], rtol=1e-12)
-    np.testing.assert_allclose(np.exp(step_log_iv), implied_vol[:, 0].reshape(20, -1), rtol=1e-12)
-
-
 def test_update_renews_the_pool_only(model, history):
     again = volscen.fit(history.isel(date=slice(0, 400)), "fhs", residual_days=100)
     coefficients, variance = again.coefficients_.copy(), again.variance_.copy()

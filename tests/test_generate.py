@@ -10,7 +10,7 @@ import xarray as xr
 import volscen
 from volscen import schema
 from volscen.errors import FitError, InputError
-from volscen.generators import BLOCK_SIZE, Generator
+from volscen.generators import BLOCK_SIZE, StepGenerator
 from volscen.sources.simulate import simulate_market
 
 
@@ -175,7 +175,7 @@ def test_default_fit_stops_at_the_first_as_of(history):
     assert str(history.date.values[500])[:10] in a.source
 
 
-class Recorder(Generator):
+class Recorder(StepGenerator):
     """Deterministic law that exposes the state of each step: r = 2 r_last, ln iv = ln iv_last + r_last."""
 
     name = "recorder"

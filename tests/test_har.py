@@ -283,11 +283,6 @@ def test_one_component_is_enough(history):
     assert np.isfinite(log_return).all()
 
 
-def test_windows_alone_are_refused(model):
-    with pytest.raises(TypeError, match="date"):
-        model._step(np.zeros((1, 352)), np.zeros((1, 353, 80)), np.random.default_rng(0))
-
-
 def test_file_with_parts_that_do_not_fit_together(model, tmp_path, monkeypatch):
     monkeypatch.setattr(model, "rest_", model.rest_[:, :-1])
     path = model.save(tmp_path / "m.safetensors")

@@ -13,9 +13,9 @@ from typing import Any
 import xarray as xr
 
 from volscen.errors import FileFormatError, InputError
-from volscen.generators._base import BLOCK_SIZE, MODEL_FORMAT, Generator
+from volscen.generators._base import BLOCK_SIZE, MODEL_FORMAT, Generator, StepGenerator
 
-__all__ = ["BLOCK_SIZE", "REGISTRY", "Generator", "fit", "generator_class", "load"]
+__all__ = ["BLOCK_SIZE", "REGISTRY", "Generator", "StepGenerator", "fit", "generator_class", "load"]
 
 #: Name of each generator -> module and class, imported on first use.
 REGISTRY: dict[str, tuple[str, str]] = {

@@ -1,8 +1,8 @@
 """The protocol every generator follows: fit, update, sample, save, load.
 
-A generator learns the law of one step, (return, next surface) given what is known, and :meth:`Generator.sample`
-feeds every step's outcome back as the state of the next. Concrete generators write one file: ``fit``,
-``update``, ``_step`` and the arrays they keep.
+A generator learns the law of (return, next surface) given what is known, and draws paths on which every step's
+outcome is the state of the next. Concrete generators write one file: ``fit``, ``update``, the arrays they keep,
+and ``sample``, or just ``_step`` where the last returns and surfaces are all that a step needs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from volscen._version import __version__
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.history import State
 
-__all__ = ["BLOCK_SIZE", "MODEL_FORMAT", "Generator"]
+__all__ = ["BLOCK_SIZE", "MODEL_FORMAT", "Generator", "StepGenerator"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -73,27 +73,6 @@ class Generator(ABC):
         """Adapt scales and residual pools to the recent days of a history without refitting; return self."""
 
     @abstractmethod
-    def _step(
-        self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        """Draw one step for n paths at once.
-
-        Parameters
-        ----------
-        log_return : ndarray, shape (n, n_returns)
-            Last returns of each path, oldest first.
-        log_iv : ndarray, shape (n, n_surfaces, tau * moneyness)
-            Last log surfaces of each path, oldest first.
-        rng : numpy.random.Generator
-            The only source of randomness.
-
-        Returns
-        -------
-        next_return : ndarray, shape (n,)
-        next_log_iv : ndarray, shape (n, tau * moneyness)
-        """
-
-    @abstractmethod
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Fitted arrays, enough to rebuild the generator together with :meth:`parameters`."""
 
@@ -114,6 +93,7 @@ class Generator(ABC):
         """Whether :meth:`fit` (or a load) has run."""
         return hasattr(self, "fingerprint_")
 
+    @abstractmethod
     def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw n paths of ``horizon`` steps from a state.
 
@@ -133,19 +113,6 @@ class Generator(ABC):
         log_return : ndarray, shape (n, horizon)
         implied_vol : ndarray, shape (n, horizon, tau, moneyness)
         """
-        n_cells = self.tau_.size * self.moneyness_.size
-        returns = np.broadcast_to(state.log_return[-self.n_returns :], (n, self.n_returns))
-        past = state.log_iv[-self.n_surfaces :].reshape(1, self.n_surfaces, n_cells)
-        surfaces = np.broadcast_to(past, (n, self.n_surfaces, n_cells))
-        log_return = np.empty((n, horizon))
-        log_iv = np.empty((n, horizon, n_cells))
-        for step in range(horizon):
-            log_return[:, step], log_iv[:, step] = self._step(returns, surfaces, rng)
-            if step + 1 < horizon:
-                returns = np.concatenate([returns[:, 1:], log_return[:, step, None]], axis=1)
-                surfaces = np.concatenate([surfaces[:, 1:], log_iv[:, step, None]], axis=1)
-        np.exp(log_iv, out=log_iv)
-        return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
 
     def _remember(self, history: xr.Dataset) -> None:
         """Record grid, period and fingerprint of the history fitted on."""
@@ -222,3 +189,47 @@ class Generator(ABC):
                 f"{path}: the model file is incomplete or inconsistent ({repr(error)[:300]})"
             ) from None
         return generator
+
+
+class StepGenerator(Generator):
+    """Generator whose law of one step needs the last returns and surfaces only.
+
+    :meth:`sample` feeds every step's outcome back as the state of the next; a concrete class writes ``_step``.
+    """
+
+    @abstractmethod
+    def _step(
+        self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Draw one step for n paths at once.
+
+        Parameters
+        ----------
+        log_return : ndarray, shape (n, n_returns)
+            Last returns of each path, oldest first.
+        log_iv : ndarray, shape (n, n_surfaces, tau * moneyness)
+            Last log surfaces of each path, oldest first.
+        rng : numpy.random.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        next_return : ndarray, shape (n,)
+        next_log_iv : ndarray, shape (n, tau * moneyness)
+        """
+
+    def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Draw n paths of ``horizon`` steps from a state; see :meth:`Generator.sample`."""
+        n_cells = self.tau_.size * self.moneyness_.size
+        returns = np.broadcast_to(state.log_return[-self.n_returns :], (n, self.n_returns))
+        past = state.log_iv[-self.n_surfaces :].reshape(1, self.n_surfaces, n_cells)
+        surfaces = np.broadcast_to(past, (n, self.n_surfaces, n_cells))
+        log_return = np.empty((n, horizon))
+        log_iv = np.empty((n, horizon, n_cells))
+        for step in range(horizon):
+            log_return[:, step], log_iv[:, step] = self._step(returns, surfaces, rng)
+            if step + 1 < horizon:
+                returns = np.concatenate([returns[:, 1:], log_return[:, step, None]], axis=1)
+                surfaces = np.concatenate([surfaces[:, 1:], log_iv[:, step, None]], axis=1)
+        np.exp(log_iv, out=log_iv)
+        return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)

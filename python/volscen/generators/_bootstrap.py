@@ -9,12 +9,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen.errors import InputError
-from volscen.generators._base import FloatArray, Generator
+from volscen.generators._base import FloatArray, StepGenerator
 
 __all__ = ["Bootstrap"]
 
 
-class Bootstrap(Generator):
+class Bootstrap(StepGenerator):
     """Historical simulation: past days' (return, log-vol increments) are drawn with replacement.
 
     The increments of the whole surface and the return of one day stay together, so that their dependence is

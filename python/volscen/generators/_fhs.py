@@ -149,14 +149,6 @@ class FilteredHistorical(Generator):
         day = rng.integers(self.residual_.shape[0], size=variance.shape[0])
         return np.asarray(np.sqrt(variance) * self.residual_[day])
 
-    def _step(
-        self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        """Draw one step; filters each path's window afresh, which :meth:`sample` avoids."""
-        past = np.concatenate([log_return[..., None], np.diff(log_iv, axis=1)], axis=2)
-        x = self._draw(np.stack([self._filter(path)[-1] for path in past]), rng)
-        return x[:, 0], log_iv[:, -1] + x[:, 1:]
-
     def is_outside(self, state: State) -> bool:
         """Whether a variance of the starting state was cut at 100 times, or 1/10,000 of, the sample's."""
         v = self._starting_variance(state)

@@ -208,11 +208,6 @@ class RobustHAR(Generator):
         np.exp(log_iv, out=log_iv)
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
 
-    def _step(
-        self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        raise TypeError("one step of 'har' depends on its date, which windows do not tell; draw with sample")
-
     def is_outside(self, state: State) -> bool:
         """Whether an input, the calendar's aside, lies beyond what was fitted on, and is clipped.
 

@@ -15,7 +15,7 @@ import xarray as xr
 from scipy.optimize import minimize
 
 from volscen.errors import FitError, InputError
-from volscen.generators._base import FloatArray, Generator
+from volscen.generators._base import FloatArray, StepGenerator
 from volscen.history import State
 
 __all__ = ["ScaledPCA"]
@@ -29,7 +29,7 @@ _STUDENT_NU = 5.0
 _VARIANCE_FLOOR = 1e-12
 
 
-class ScaledPCA(Generator):
+class ScaledPCA(StepGenerator):
     """PCA-VAR of log-vol increments and return, with state-dependent scale and bootstrapped residuals.
 
     Parameters

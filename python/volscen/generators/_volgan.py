@@ -19,7 +19,7 @@ import xarray as xr
 
 from volscen import schema
 from volscen.errors import FitError, InputError
-from volscen.generators._base import FloatArray, Generator
+from volscen.generators._base import FloatArray, StepGenerator
 from volscen.generators._volgan_data import WINDOW, condition, training_data
 from volscen.generators._volgan_network import checked, for_sampling, forward, unpack
 from volscen.history import State
@@ -54,7 +54,7 @@ _LAW = (
 )
 
 
-class VolGAN(Generator):
+class VolGAN(StepGenerator):
     """Conditional GAN for the next return and log-vol increments (Vuletic and Cont 2024).
 
     A generator network maps 32 normal numbers and the condition (the last two returns and 21-day realised
@@ -309,7 +309,7 @@ class VolGAN(Generator):
     def _step(
         self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
     ) -> tuple[FloatArray, FloatArray]:
-        """Draw one step for n paths at once; see :meth:`Generator._step`."""
+        """Draw one step for n paths at once; see :meth:`StepGenerator._step`."""
         last = log_iv[:, -1]
         noise = rng.standard_normal((len(last), self.noise_dim))
         known = condition(log_return, last, self.periods_per_year_)
