@@ -46,7 +46,7 @@ class Market:
     periods: dict[str, tuple[str, str]]  # validation and test, first and last realised date
 
 
-def load_sse(data: Path, cache: Path | None) -> tuple[Market, pd.DataFrame]:
+def load_sse(data: Path) -> tuple[Market, pd.DataFrame]:
     """Build the history from quotes and print what was kept, dropped and fitted."""
     started = time.perf_counter()
     quotes, dropped = read_table(
@@ -67,8 +67,6 @@ def load_sse(data: Path, cache: Path | None) -> tuple[Market, pd.DataFrame]:
         f"  fit error against quotes: median {rmse.median():.3f}, 95th percentile {rmse.quantile(0.95):.3f} vol points"
     )
     print(f"  surfaces free of static arbitrage (penalty < 1e-9): {np.mean(penalty < 1e-9):.1%}")
-    if cache is not None:
-        volscen.write(history, cache)
     market = Market(
         "sse50etf",
         history,
@@ -156,12 +154,10 @@ def main() -> None:
         arguments.models.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     for name in arguments.markets.split(","):
-        market, quotes = load_sse(data, None) if name == "sse50etf" else (load_spx(data), None)
+        market, quotes = load_sse(data) if name == "sse50etf" else (load_spx(data), None)
         fitted = fit_all(market, epochs, arguments.models)
         results[name] = {period: score_all(market, fitted, period, n_scenarios) for period in market.periods}
         first, last = market.periods["test"]
-        # Hedging starts from the models as trained, not as updated through the test days.
-        fitted = fit_all(market, epochs, arguments.models) if arguments.models else fitted
         if quotes is not None:
             results[name]["hedging"] = hedge_sse(market.history, quotes, fitted, first, last, n_scenarios)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -65,7 +67,10 @@ def test_all_weight_on_one_scenario():
 
 # ---------------------------------------------------------------------------------------- walking forward
 class Spy(Bootstrap):
-    """Historical simulation that notes what it was shown."""
+    """Historical simulation that notes what it was shown, in lists that its copies share."""
+
+    def __deepcopy__(self, memo):
+        return copy.copy(self)
 
     def update(self, history):
         self.updated_to.append(history.date.values[-1])
@@ -94,6 +99,18 @@ def test_each_day_is_forecast_from_the_day_before(walk):
     np.testing.assert_array_equal(days.date, history.date[100:])
     assert [s.as_of for s in model.states] == list(history.date.values[99:129].astype("datetime64[D]"))
     assert model.updated_to == [history.date.values[i] for i in (99, 109, 119)]
+
+
+def test_scoring_leaves_the_generator_as_fitted():
+    """An updated one would carry the days scored into whatever it is used for next."""
+    history = simulate_market("A", 130, seed=4)
+    model = volscen.fit(history.isel(date=slice(0, 100)), "bootstrap")
+    before, dates = model.arrays()["log_return"].copy(), history.date.values
+    score_generator(
+        model, history, first=dates[100], last=dates[-1], train_end=dates[100], n_scenarios=50, update_every=1
+    )
+    np.testing.assert_array_equal(model.arrays()["log_return"], before)
+    assert model.period_[1] == str(dates[99])[:10]
 
 
 def test_a_days_scores_by_hand(walk):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -171,11 +171,7 @@ def _rows(history: xr.Dataset, as_of: Any) -> tuple[list[int], bool]:
         return [history.sizes["date"] - 1], False
     if isinstance(as_of, (xr.Dataset, Mapping)):
         raise InputError("as_of must be a date or a sequence of dates, not a dataset")
-    if isinstance(as_of, xr.DataArray):
-        as_of = as_of.values
-    many = isinstance(as_of, (Sequence, np.ndarray)) and not isinstance(as_of, str) and np.ndim(as_of) > 0
-    if not many and hasattr(as_of, "__iter__") and not isinstance(as_of, str) and np.ndim(as_of) > 0:
-        as_of, many = list(as_of), True  # a pandas index
+    many = np.ndim(as_of) > 0  # a list, an array, a pandas index
     rows = [position(history, date) for date in (as_of if many else [as_of])]
     if not rows:
         raise InputError("as_of is an empty sequence; give at least one date")

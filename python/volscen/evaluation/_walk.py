@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,8 @@ def score_generator(
     beta : float, "auto" or "paper"
         Strength of the arbitrage weights.
     update_every : int, optional
-        Call ``generator.update`` with the days known, every so many days; the generator passed is changed.
-        Never updated when omitted.
+        Update a copy of the generator with the days known, every so many days; the one passed stays as it was
+        fitted. Never updated when omitted.
 
     Returns
     -------
@@ -87,6 +88,8 @@ def score_generator(
             f"generator {generator.name!r} was fitted up to {generator.period_[1]}, inside the period to score; "
             "fit it on dates before first"
         )
+    # Updated through the period it would carry later days into whatever it is used for next.
+    generator = copy.deepcopy(generator)
     annualise = np.sqrt(float(history.attrs["periods_per_year"]))
     log_iv = np.log(history["implied_vol"].values.astype(np.float64)).reshape(dates.size, -1)
     moves = np.column_stack([annualise * history["log_return"].values[1:], np.diff(log_iv, axis=0)])
