@@ -67,7 +67,9 @@ def test_each_part_answers_to_its_own_violation():
     assert p[3, 1] > 0.1
 
 
-@pytest.mark.parametrize(("nt", "nm"), [(8, 10), (1, 1), (1, 7), (5, 1), (2, 3), (3, 16), (13, 17), (4, 33)])
+@pytest.mark.parametrize(
+    ("nt", "nm"), [(8, 10), (1, 1), (1, 7), (5, 1), (2, 3), (1, 2), (3, 16), (13, 17), (4, 33), (64, 64)]
+)
 def test_matches_the_twin_on_any_grid(nt: int, nm: int):
     rng = np.random.default_rng(nt * 100 + nm)
     tau = np.cumsum(rng.uniform(0.02, 0.5, nt))
@@ -80,6 +82,21 @@ def test_matches_the_twin_on_any_grid(nt: int, nm: int):
     phi, gradient = arbitrage.penalty_gradient(vol, tau, moneyness)
     np.testing.assert_array_equal(phi, arbitrage.penalty(vol, tau, moneyness))
     assert gradient.shape == vol.shape
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float64, 2e-15), (np.float32, 4e-7)])
+def test_every_call_price_is_exact_to_rounding(dtype, bound):
+    # At tau 1 and 2 with one moneyness the first part is c(1) - c(2); with a vol that leaves no time value at
+    # tau = 2 that is the time value at tau = 1 alone, of one cell.
+    rng = np.random.default_rng(11)
+    for m in (0.05, 0.6, 0.999, 1.0, 1.001, 1.4, 8.0):
+        vol = np.full((60, 2, 1), 1e-30, dtype)
+        vol[:, 0, 0] = 10 ** rng.uniform(-2.5, 1, 60)
+        got = arbitrage.penalty(vol, [1.0, 2.0], [m], parts=True)[:, 0]
+        with mp.workdps(30):
+            exact = [exact_call(float(np.float64(m)), 1.0, float(v)) - max(1 - mp.mpf(m), 0) for v in vol[:, 0, 0]]
+            error = max(abs(float(mp.mpf(float(a)) - b)) for a, b in zip(got, exact, strict=True))
+        assert error < bound, (m, error)
 
 
 @pytest.mark.real

@@ -162,6 +162,8 @@ def test_every_kernel_is_documented():
         ("_core.svi_fit(a[None], a[None, :2], a[None], True, 1)", ValueError),
         ("_core.arbitrage_penalty_double(a[None, None], a, a, False, 1)", ValueError),
         ("_core.arbitrage_penalty_double(a, a, a, False, 1)", ValueError),
+        ("_core.arbitrage_pullback_double(a[None, None], a[:1], a, a[None], 1, 1)", TypeError),
+        ("_core.arbitrage_pullback_double(a[None, None], a[:1], a, a[None, :2], 1)", ValueError),
     ],
 )
 def test_the_module_itself_refuses_shapes_it_cannot_read(call, error):

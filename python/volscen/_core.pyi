@@ -73,3 +73,9 @@ def arbitrage_penalty_double(
 def arbitrage_penalty_float(
     implied_vol: _Float32, tau: _Float64, moneyness: _Float64, gradient: bool, num_threads: int
 ) -> tuple[_Float32, _Float32]: ...
+def arbitrage_pullback_double(
+    implied_vol: _Float64, tau: _Float64, moneyness: _Float64, weight: _Float64, num_threads: int
+) -> _Float64: ...
+def arbitrage_pullback_float(
+    implied_vol: _Float32, tau: _Float64, moneyness: _Float64, weight: _Float32, num_threads: int
+) -> _Float32: ...

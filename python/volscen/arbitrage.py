@@ -16,7 +16,7 @@ zero where there is none, and growing with the size of the violations.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +25,10 @@ from . import _core
 from ._array import float_array, increasing_positive, thread_count
 from .errors import InputError
 
-__all__ = ["penalty", "penalty_gradient"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["penalty", "penalty_gradient", "torch_penalty"]
 
 
 def _parts(
@@ -150,3 +153,52 @@ def penalty_gradient(
     """
     values, slopes = _parts(implied_vol, tau, moneyness, True, num_threads)
     return (values[..., 0] + values[..., 1] + values[..., 2])[()], slopes
+
+
+def torch_penalty(
+    implied_vol: Tensor,
+    tau: ArrayLike,
+    moneyness: ArrayLike,
+    *,
+    parts: bool = False,
+    num_threads: int | None = None,
+) -> Tensor:
+    """Penalty of each surface as a function that torch differentiates in the vols; the kernel does both passes.
+
+    Parameters
+    ----------
+    implied_vol
+        Vols as decimals, shape (..., tau, moneyness), positive and finite: a tensor in the memory of the CPU, of
+        dtype float32 or float64, in which the whole computation is done.
+    tau, moneyness, parts, num_threads
+        As for :func:`penalty`; the axes are constants, not differentiated.
+
+    Returns
+    -------
+    torch.Tensor
+        Penalty of shape (...,), or with ``parts`` of shape (..., 3): p1, p2, p3.
+
+    Raises
+    ------
+    InputError
+        As for :func:`penalty`, and when ``implied_vol`` is no such tensor. A tensor of another device is not
+        copied in silence: pass ``implied_vol.cpu()``, through which gradients flow back to that device.
+    RuntimeError
+        On differentiating twice: only first derivatives exist.
+
+    Notes
+    -----
+    The derivative is :func:`penalty_gradient`'s, zero where a term is exactly zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from volscen import arbitrage
+    >>> vol = torch.tensor([[0.2, 0.2, 0.3], [0.2, 0.2, 0.2]], dtype=torch.float64, requires_grad=True)
+    >>> arbitrage.torch_penalty(vol, [0.5, 1.0], [0.9, 1.0, 1.1]).backward()
+    >>> vol.grad.numpy().round(4).tolist()
+    [[0.0, 0.0, 0.266], [0.0, 0.0, -0.3716]]
+    """
+    from ._torch_penalty import penalty as differentiable
+
+    return differentiable(implied_vol, tau, moneyness, parts=parts, num_threads=num_threads)

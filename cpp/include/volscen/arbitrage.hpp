@@ -1,5 +1,5 @@
 // Static-arbitrage penalty of Cont and Vuletic (2023) of surfaces on a (tau, moneyness) grid, and its
-// gradient with respect to the implied vols.
+// gradient with respect to the implied vols: of the sum of its parts, or of any weighting of them.
 //
 // Calls are split into intrinsic value and time value: slopes of the intrinsic value are exact constants of
 // the grid, so that a surface free of arbitrage has a penalty of exactly zero also in wings where a call
@@ -73,6 +73,7 @@ struct PenaltyTask {
     const PenaltyGrid<T>* grid;
     std::size_t count;  // surfaces
     const T* vol;       // (count, rows, columns), contiguous
+    const T* weight;    // (count, 3), what each part counts in the gradient; null: 1 each
     T* parts;           // (count, 3)
     T* gradient;        // like vol, or null
     T* work;            // 4 * grid->padded numbers of scratch
@@ -157,11 +158,14 @@ VOLSCEN_INLINE void penalty_parts(const PenaltyGrid<T>& grid, const T* __restric
     parts[2] = p3[0];
 }
 
-// d(p1 + p2 + p3)/d vol; at a kink of the positive part its derivative is taken as zero.
+// d(w1 p1 + w2 p2 + w3 p3)/d vol; at a kink of the positive part its derivative is taken as zero.
 template <class T>
 VOLSCEN_INLINE void penalty_gradient(const PenaltyGrid<T>& grid, const T* __restrict value,
-                                     const T* __restrict slope, const T* __restrict vega, T* __restrict pull,
-                                     T* __restrict gradient) {
+                                     const T* __restrict slope, const T* __restrict vega, const T* weight,
+                                     T* __restrict pull, T* __restrict gradient) {
+    const T w1 = weight == nullptr ? T(1) : weight[0];
+    const T w2 = weight == nullptr ? T(1) : weight[1];
+    const T w3 = weight == nullptr ? T(1) : weight[2];
     const std::size_t columns = grid.columns;
     const T* __restrict calendar = grid.calendar.data() + grid.margin;
     const T* __restrict inverse_step = grid.inverse_step.data() + grid.margin;
@@ -170,16 +174,16 @@ VOLSCEN_INLINE void penalty_gradient(const PenaltyGrid<T>& grid, const T* __rest
     const T* __restrict interior = grid.interior.data() + grid.margin;
     // Derivative with respect to each slope, over the step it was divided by.
     for (std::size_t i = 0; i < grid.cells; ++i) {
-        const T rising = base[i] + slope[i] > T(0) ? T(1) : T(0);
+        const T rising = base[i] + slope[i] > T(0) ? w2 : T(0);
         const T here = kink[i] + interior[i] * (slope[i - 1] - slope[i]) > T(0) ? interior[i] : T(0);
         const T next =
             kink[i + 1] + interior[i + 1] * (slope[i] - slope[i + 1]) > T(0) ? interior[i + 1] : T(0);
-        pull[i] = (rising + (next - here)) * inverse_step[i];
+        pull[i] = (rising + w3 * (next - here)) * inverse_step[i];
     }
     for (std::size_t i = 0; i < grid.cells; ++i) {
         const T now = value[i] > value[i + columns] ? calendar[i] : T(0);
         const T before = value[i - columns] > value[i] ? calendar[i - columns] : T(0);
-        gradient[i] = ((now - before) + (pull[i - 1] - pull[i])) * vega[i];
+        gradient[i] = (w1 * (now - before) + (pull[i - 1] - pull[i])) * vega[i];
     }
 }
 
@@ -200,7 +204,8 @@ struct PenaltyBody {
             }
             penalty_parts(grid, value, slope, task->parts + 3 * n);
             if (task->gradient != nullptr) {
-                penalty_gradient(grid, value, slope, vega, pull, task->gradient + n * grid.cells);
+                const T* weight = task->weight == nullptr ? nullptr : task->weight + 3 * n;
+                penalty_gradient(grid, value, slope, vega, weight, pull, task->gradient + n * grid.cells);
             }
         }
     }
