@@ -327,3 +327,27 @@ def test_underlyings() -> None:
 def test_options_are_checked(options: dict, name: str) -> None:
     with pytest.raises(InputError, match=name):
         Chain(make_chain(), **options)
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"), [(1e4, "divide .* by about 9.9e\\+03"), (1e-4, "multiply .* by about 1e\\+04")]
+)
+def test_prices_in_another_unit_are_refused(factor: float, message: str) -> None:
+    quotes = make_chain(days=(30, 91), forward=(100.5, 101.0), rate=(0.03, 0.035))
+    with pytest.raises(InputError, match=f"prices and strikes are in different units; {message}"):
+        Chain(quotes.assign(price=factor * quotes["price"]))
+
+
+def test_swapped_calls_and_puts_are_refused() -> None:
+    quotes = make_chain()
+    with pytest.raises(InputError, match="calls and puts are swapped; exchange C and P"):
+        Chain(quotes.assign(option_type=quotes["option_type"].map({"C": "P", "P": "C"})))
+    with pytest.raises(InputError, match="is the same at every strike"):
+        Chain(quotes.assign(price=1.0))
+
+
+def test_noise_between_neighbours_is_no_wrong_unit() -> None:
+    quotes = make_chain(log_moneyness=np.linspace(-0.1, 0.1, 41), spread=1.0)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, len(quotes))  # as large as the strikes are apart
+    noisy = quotes.assign(bid=np.maximum(quotes["bid"] + noise, 0.01), ask=quotes["ask"] + noise + 0.6)
+    assert abs(Chain(noisy).forwards["forward"].iloc[0] / 100.5 - 1) < 0.01

@@ -287,3 +287,46 @@ def test_rows_of_day() -> None:
     assert rows_of_day(quotes, 20240103)[1] == day
     with pytest.raises(InputError, match="no row with a date"):
         rows_of_day(table().head(0))
+
+
+def timed(**columns: object) -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "date": ["2024-01-02"] * 4,
+            "expiry": ["2024-01-03", "2024-01-03", "2024-01-02", "2024-01-05"],
+            "strike": [100.0] * 4,
+            "option_type": ["C"] * 4,
+            "price": [1.0] * 4,
+            "quote_time": ["2024-01-02T20:45"] * 4,
+            "expiry_time": ["2024-01-03T14:30", "2024-01-03T16:00-05:00", "2024-01-02T21:00", "2024-01-05T21:00"],
+        }
+    )
+    return table.assign(**columns)
+
+
+def test_instants_tell_contracts_of_one_date_apart() -> None:
+    clean, dropped = check_quotes(timed())
+    assert dropped.sum() == 0
+    expected = ["2024-01-02T21:00", "2024-01-03T14:30", "2024-01-03T21:00", "2024-01-05T21:00"]
+    np.testing.assert_array_equal(clean["expiry_time"].to_numpy(), np.array(expected, dtype="datetime64[ns]"))
+    zoned = pd.to_datetime(timed()["quote_time"]).dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
+    pd.testing.assert_frame_equal(check_quotes(timed(quote_time=zoned))[0], clean)
+
+
+def test_instants_are_judged() -> None:
+    late = timed(quote_time="2024-01-03T14:30")
+    assert check_quotes(late)[1][lambda n: n > 0].to_dict() == {"expired": 2}
+    absent = timed(expiry_time=[None, "soon", "2024-01-12T21:00", "2024-01-05T21:00"])
+    assert check_quotes(absent)[1][lambda n: n > 0].to_dict() == {"unsound_time": 3}
+    with pytest.raises(InputError, match="hold expiry_time and no quote_time"):
+        check_quotes(timed().drop(columns="quote_time"))
+    with pytest.raises(InputError, match="column quote_time holds numbers; convert them"):
+        check_quotes(timed(quote_time=1704228300))
+
+
+def test_exercise_styles() -> None:
+    clean, _ = check_quotes(timed(exercise=["e", "European", "AMERICAN", "a"]))
+    assert sorted(clean["exercise"]) == ["American", "American", "European", "European"]
+    for wrong in (["e", "e", "e", "Bermudan"], ["e", "e", "e", None]):
+        with pytest.raises(InputError, match="column exercise must hold European or American in every row"):
+            check_quotes(timed(exercise=wrong))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RATE_SOURCES", "Parity", "fit_parity"]
+__all__ = ["RATE_SOURCES", "Parity", "fit_parity", "parity_slope"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -113,6 +113,21 @@ def fit_parity(
         residual_mad=_masked_median(residual, used) + nan,
         residual_max=np.where(used, residual, 0.0).max(axis=1, initial=0.0) + nan,
     )
+
+
+def parity_slope(strike: FloatArray, difference: FloatArray, weight: FloatArray) -> float:
+    """Typical change of C - P with the strike, which parity wants near -1: a check of units and of sides.
+
+    The median over all expiries of slopes between strikes half a range apart, where noise counts for less; NaN with
+    fewer than three. Arrays as for :func:`fit_parity`, with padding behind and strikes increasing.
+    """
+    slopes = [np.empty(0)]
+    for x, y, n in zip(strike, difference, np.count_nonzero(weight, axis=1).tolist(), strict=True):
+        if n >= 2:
+            far = slice(n // 2, n), slice(0, n - n // 2)
+            slopes.append((y[far[0]] - y[far[1]]) / (x[far[0]] - x[far[1]]))
+    every = np.concatenate(slopes)
+    return float(np.median(every)) if every.size >= 3 else np.nan
 
 
 def _near_money(strike: FloatArray, difference: FloatArray, weight: FloatArray, window: float) -> FloatArray:

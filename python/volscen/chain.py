@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from volscen import black
 from volscen._chain_options import ChainOptions
-from volscen._parity import RATE_SOURCES, Parity, fit_parity
+from volscen._parity import RATE_SOURCES, Parity, fit_parity, parity_slope
 from volscen.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ _SPREAD_FLOOR = 1e-4
 #: A spot from the table may differ from the nearest forward, in logarithms, by prices taken at other times and by
 #: carry a year. Beyond both it is another unit or another underlying.
 _SPOT_SLACK = 0.1
+
+#: By how large a factor call minus put may fail to fall by one per unit of strike before its unit is doubted.
+_SLOPE_SLACK = 4.0
+
+_YEAR = np.timedelta64(365, "D")
 _CARRY_BOUND = 0.5
 
 
@@ -87,7 +92,8 @@ class Chain:
     spot_source : {"quotes", "parity"}
         Which of the two.
     forwards : pandas.DataFrame
-        One row per expiry: ``expiry``, ``tau`` (years, ACT/365), ``forward``, ``forward_error`` (standard
+        One row per expiry: ``expiry`` (the instant in UTC where the table has ``quote_time`` and ``expiry_time``, to
+        which ``tau`` is then exact), ``tau`` (years, ACT/365), ``forward``, ``forward_error`` (standard
         error), ``discount_factor``, ``rate_source``, ``n_pairs``, ``residual_mad``, ``residual_max`` (of C -
         P, currency), ``n_used`` (quotes used).
     quotes : pandas.DataFrame
@@ -194,6 +200,11 @@ class Chain:
         day = _Day(clean, options)
         if not len(clean):
             raise InputError(f"the chain of {date} is empty: {_why(dropped)}")
+        if "quote_time" in clean and (n_times := clean["quote_time"].nunique()) > 1:
+            raise InputError(
+                f"quotes of {date} hold {n_times} snapshots; keep one a day, such as "
+                f"quotes[quotes['quote_time'] == {str(clean['quote_time'].max())!r}]"
+            )
         day.judge_rows()
         parity = day.fit_parity()
         counts = day.judge_prices(parity)
@@ -219,7 +230,9 @@ class _Day:
     def __init__(self, clean: pd.DataFrame, options: ChainOptions) -> None:
         self.options = options
         self.clean = clean
-        self.expiry, self.of_expiry = np.unique(clean["expiry"].to_numpy(), return_inverse=True)
+        timed = "expiry_time" in clean
+        instants = clean["expiry_time" if timed else "expiry"].to_numpy()
+        self.expiry, self.of_expiry = np.unique(instants, return_inverse=True)
         self.strike = clean["strike"].to_numpy()
         self.is_call: BoolArray = np.asarray(clean["option_type"].to_numpy() == "C", dtype=bool)
         self.price = clean["price"].to_numpy()
@@ -229,8 +242,12 @@ class _Day:
         )
         self.kept: BoolArray = np.ones(len(clean), dtype=bool)
         self.counts = dict.fromkeys(CHAIN_REASONS, 0)
-        day = clean["date"].to_numpy()[:1].astype("datetime64[D]")
-        self.tau = (self.expiry.astype("datetime64[D]") - day).astype(np.float64) / 365
+        if timed:
+            now = clean["quote_time"].to_numpy()[:1]
+            self.tau = (self.expiry - now) / _YEAR
+        else:
+            day = clean["date"].to_numpy()[:1].astype("datetime64[D]")
+            self.tau = (self.expiry.astype("datetime64[D]") - day).astype(np.float64) / 365
 
     def drop(self, reason: str, bad: BoolArray) -> None:
         """Count and drop the rows that are bad and not dropped yet."""
@@ -278,6 +295,7 @@ class _Day:
         if self.two_sided:
             noise = self.half_spread[call] ** 2 + self.half_spread[put] ** 2
             weight[row, column] = 1 / (noise + (_SPREAD_FLOOR * self.strike[call]) ** 2)
+        _check_units(parity_slope(strike, difference, weight))
         options = self.options
         return fit_parity(
             strike,
@@ -367,6 +385,23 @@ class _Day:
             vega = np.maximum(columns["vega"], np.finfo(float).tiny)
             columns["half_spread_vol"] = np.minimum(self.half_spread[use] / vega, self.options.vol_bounds[1])
         return pd.DataFrame(columns)
+
+
+def _check_units(slope: float) -> None:
+    """Refuse prices in another unit than strikes, and calls taken for puts: parity holds for neither."""
+    size = abs(slope)
+    if size == 0:
+        raise InputError("call minus put is the same at every strike: column price (bid, ask) holds no option prices")
+    if size > _SLOPE_SLACK or size < 1 / _SLOPE_SLACK:
+        raise InputError(
+            f"call minus put changes by {slope:.3g} per unit of strike where parity has -1: prices and strikes are in "
+            f"different units; {'divide' if size > 1 else 'multiply'} column price (bid, ask) by about "
+            f"{max(size, 1 / size):.2g}"
+        )
+    if slope > 0:
+        raise InputError(
+            "call minus put rises with the strike: calls and puts are swapped; exchange C and P in column option_type"
+        )
 
 
 def _one_underlying(clean: pd.DataFrame, date: np.datetime64) -> str | None:

@@ -22,7 +22,22 @@ __all__ = ["OPTIONAL_COLUMNS", "REASONS", "REQUIRED_COLUMNS", "check_quotes"]
 REQUIRED_COLUMNS = ("date", "expiry", "strike", "option_type")
 
 #: Understood where present; further columns are carried along untouched.
-OPTIONAL_COLUMNS = ("bid", "ask", "price", "underlying", "spot", "volume", "adjusted")
+OPTIONAL_COLUMNS = (
+    "bid",
+    "ask",
+    "price",
+    "underlying",
+    "spot",
+    "volume",
+    "adjusted",
+    "quote_time",
+    "expiry_time",
+    "age",
+    "exercise",
+)
+
+#: Instants; both or neither.
+_TIMES = ("quote_time", "expiry_time")
 
 #: Why a row is dropped, in the order in which rows are judged: the first that applies is the one counted.
 REASONS: dict[str, str] = {
@@ -36,13 +51,20 @@ REASONS: dict[str, str] = {
     "zero_bid": "bid is zero: nobody stands ready to buy",
     "zero_price": "price is zero",
     "crossed": "bid is above ask",
-    "expired": "expiry is on or before date",
+    "unsound_time": "quote_time or expiry_time is absent, unreadable, or beyond a day from date or expiry",
+    "expired": "expiry is on or before date; where instants are given, expiry_time is not after quote_time",
     "duplicate": "another row of the same contract and date is kept",
 }
 
 _FULL_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)|\d{8}(T|$)")
 
 _OPTION_TYPES = {"C": "C", "CALL": "C", "P": "P", "PUT": "P"}
+_EXERCISE_STYLES = {"E": "European", "EUROPEAN": "European", "A": "American", "AMERICAN": "American"}
+
+#: What tells one quote from another, in the order of sorting.
+_KEYS = ("underlying", "date", "quote_time", "expiry", "expiry_time", "strike", "option_type", "adjusted")
+
+_DAY = np.timedelta64(1, "D")
 
 
 def check_quotes(quotes: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series[int]]:
@@ -54,15 +76,18 @@ def check_quotes(quotes: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series[int]]:
         Columns ``date``, ``expiry``, ``strike`` (currency), ``option_type`` (call or put; ``C``, ``P``,
         ``call``, ``put`` in any case) and either ``bid`` and ``ask`` or ``price`` (currency per unit of the
         underlying). Optional: ``underlying``, ``spot``, ``volume``, ``adjusted`` (True for a contract altered
-        by a corporate action). Dates may be datetimes without a time zone, ISO 8601 text, or integers such as
-        20240131. Further columns are carried along. The table is not altered.
+        by a corporate action), ``age`` (seconds for which the quote has stood), ``exercise`` ("European" or
+        "American"), and together ``quote_time`` and ``expiry_time``: the instants of the quotes and of the payoff, in
+        UTC or with a time zone, to which times to expiry are then exact. Dates may be datetimes without a time zone,
+        ISO 8601 text, or integers such as 20240131. Further columns are carried along. The table is not altered.
 
     Returns
     -------
     clean : pandas.DataFrame
-        The rows kept, sorted by underlying, date, expiry, strike and option type. ``date`` and ``expiry`` are
-        datetime64 at midnight, ``option_type`` is ``"C"`` or ``"P"``, ``price`` is the middle of bid and ask
-        where these are given.
+        The rows kept, sorted by underlying, date, quote time, expiry, expiry time, strike and option type. ``date``
+        and ``expiry`` are datetime64 at midnight, ``quote_time`` and ``expiry_time`` datetime64 in UTC,
+        ``option_type`` is ``"C"`` or ``"P"``, ``exercise`` "European" or "American", ``price`` is the middle of bid
+        and ask where these are given.
     dropped : pandas.Series
         Number of rows dropped for each reason of :data:`REASONS`, zeros included;
         ``len(clean) + dropped.sum() == len(quotes)``.
@@ -70,7 +95,8 @@ def check_quotes(quotes: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series[int]]:
     Raises
     ------
     InputError
-        If a column is missing, a date column bears a time zone, or one day holds several times of day.
+        If a column is missing, a date column bears a time zone, one day holds several times of day, or only one
+        of ``quote_time`` and ``expiry_time`` is there.
 
     Examples
     --------
@@ -107,6 +133,7 @@ def judge_quotes(
     option_type = _option_types(quotes["option_type"])
     strike = _numbers(quotes["strike"])
     sides = {name: _numbers(quotes[name]) for name in (("bid", "ask") if two_sided else ("price",))}
+    times = {name: _instants(quotes[name]) for name in _TIMES if name in quotes}
 
     values = list(sides.values())
     price = (values[0] + values[1]) / 2 if two_sided else values[0]
@@ -122,7 +149,8 @@ def judge_quotes(
         "zero_bid": sides["bid"] == 0 if two_sided else nothing,
         "zero_price": price == 0,
         "crossed": sides["bid"] > sides["ask"] if two_sided else nothing,
-        "expired": expiry <= date,
+        "unsound_time": _far_apart(times, date, expiry) if times else nothing,
+        "expired": times["expiry_time"] <= times["quote_time"] if times else expiry <= date,
     }
     verdict = np.full(len(quotes), -1, dtype=np.int64)
     for position, reason in enumerate(REASONS):
@@ -136,14 +164,17 @@ def judge_quotes(
         "option_type": option_type,
         **sides,
         "price": price,
+        **times,
     }
     for name in quotes.columns:
         if name == "adjusted":
             columns[name] = _flags(quotes[name])
+        elif name == "exercise":
+            columns[name] = _exercise_styles(quotes[name])
         elif name not in columns:
-            columns[name] = _numbers(quotes[name]) if name in ("spot", "volume") else quotes[name].array
+            columns[name] = _numbers(quotes[name]) if name in ("spot", "volume", "age") else quotes[name].array
     clean = pd.DataFrame(columns)[verdict < 0]
-    keys = [name for name in ("underlying", "date", "expiry", "strike", "option_type", "adjusted") if name in clean]
+    keys = [name for name in _KEYS if name in clean]
     repeated = _repeated(clean, keys, two_sided)
     verdict[np.flatnonzero(verdict < 0)[repeated]] = list(REASONS).index("duplicate")
     return clean[~repeated].sort_values(keys, kind="stable", ignore_index=True), verdict, date
@@ -221,6 +252,10 @@ def _check_columns(quotes: pd.DataFrame) -> bool:
     if missing:
         found = ", ".join(map(str, quotes.columns)) or "none"
         raise InputError(f"quotes lack the column {', '.join(missing)}; rename yours, which are: {found}")
+    held = [name for name in _TIMES if name in quotes]
+    if len(held) == 1:
+        other = "quote_time" if held[0] == "expiry_time" else "expiry_time"
+        raise InputError(f"quotes hold {held[0]} and no {other}; times to expiry need both: add it, or drop {held[0]}")
     repeated = quotes.columns[quotes.columns.duplicated()]
     if len(repeated):
         raise InputError(f"quotes hold the column {repeated[0]!r} twice; drop one")
@@ -246,6 +281,41 @@ def _option_types(column: pd.Series[Any]) -> npt.NDArray[np.object_]:
     codes, labels = pd.factorize(column.astype(object))  # absent values get the code -1
     known = [_OPTION_TYPES.get(str(label).strip().upper(), "") for label in labels]
     return np.array([*known, ""], dtype=object)[codes]
+
+
+def _exercise_styles(column: pd.Series[Any]) -> npt.NDArray[np.object_]:
+    """``"European"`` or ``"American"``; a style that is neither cannot be treated rightly, so it is an error."""
+    codes, labels = pd.factorize(column.astype(object))  # absent values get the code -1
+    known = [_EXERCISE_STYLES.get(str(label).strip().upper(), "") for label in labels]
+    if "" in known or np.any(codes < 0):
+        example = labels[known.index("")] if "" in known else None
+        raise InputError(f"column exercise must hold European or American in every row, not {example!r}")
+    return np.array([*known, ""], dtype=object)[codes]
+
+
+def _instants(column: pd.Series[Any]) -> npt.NDArray[np.datetime64]:
+    """Instants in UTC as datetime64[ns], NaT where unreadable; those without a time zone are in UTC."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        raise InputError(f"column {column.name} holds numbers; convert them with pandas.to_datetime(..., unit=...)")
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        stamps = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    elif pd.api.types.is_datetime64_dtype(column.dtype):
+        stamps = column
+    else:
+        stamps = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601").dt.tz_localize(None)
+    return np.asarray(stamps.to_numpy().astype("datetime64[ns]"))
+
+
+def _far_apart(
+    times: dict[str, npt.NDArray[np.datetime64]],
+    date: npt.NDArray[np.datetime64],
+    expiry: npt.NDArray[np.datetime64],
+) -> npt.NDArray[np.bool_]:
+    """Whether an instant is absent or cannot be on its date anywhere on Earth."""
+    bad = np.zeros(len(date), dtype=bool)
+    for instant, day in ((times["quote_time"], date), (times["expiry_time"], expiry)):
+        bad |= np.isnat(instant) | (instant < day - _DAY) | (instant > day + 2 * _DAY)
+    return bad
 
 
 def _dates(column: pd.Series[Any], name: str, *, one_time_a_day: bool) -> npt.NDArray[np.datetime64]:
