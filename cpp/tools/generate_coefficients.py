@@ -75,6 +75,79 @@ def log_remainder(s2: mp.mpf) -> mp.mpf:
     return (2 * mp.atanh(s) - 2 * s) / s**3
 
 
+def mills_slope(a: mp.mpf) -> mp.mpf:
+    """1 - a R(a) with Mills' ratio R, a >= 0: Bachelier's time value over s phi(a)."""
+    return 1 - a * mp.sqrt(mp.pi / 2) * erfcx(a / mp.sqrt(2))
+
+
+def bachelier_log_ratio(a: mp.mpf) -> mp.mpf:
+    """ln(m/v) of Bachelier's time value v at the distance m = a s from the money."""
+    return a * a / 2 + mp.log(mp.sqrt(2 * mp.pi) * a / mills_slope(a))
+
+
+def bachelier_distance(log_ratio: mp.mpf) -> mp.mpf:
+    """a = m/s from ln(m/v), by bisection in ln(a)."""
+    low, high = log_ratio - 10 - abs(log_ratio), mp.log(2 + mp.sqrt(2 * abs(log_ratio)))
+    for _ in range(90):
+        middle = (low + high) / 2
+        if bachelier_log_ratio(mp.exp(middle)) < log_ratio:
+            low = middle
+        else:
+            high = middle
+    return mp.exp((low + high) / 2)
+
+
+def black_log_value(x: mp.mpf, s: mp.mpf) -> mp.mpf:
+    """ln of Black's time value over sqrt(F K) at x = ln(hi/lo) and total vol s."""
+    value = mp.exp(-x / 2) * mp.ncdf(s / 2 - x / s) - mp.exp(x / 2) * mp.ncdf(-s / 2 - x / s)
+    return mp.log(value)
+
+
+def rational(f: Function, nodes: list[mp.mpf], top: int, bottom: int) -> tuple[list[mp.mpf], list[mp.mpf]]:
+    """Interpolate f at the nodes by P/Q of the degrees given, Q(0) = 1."""
+    matrix, right = mp.matrix(len(nodes), len(nodes)), mp.matrix(len(nodes), 1)
+    for i, z in enumerate(nodes):
+        value, scale = f(z), 1 / (1 + z) ** top
+        for j in range(top + 1):
+            matrix[i, j] = scale * z**j
+        for j in range(bottom):
+            matrix[i, top + 1 + j] = -scale * value * z ** (j + 1)
+        right[i] = scale * value
+    c = mp.lu_solve(matrix, right)
+    return [c[j] for j in range(top + 1)], [mp.mpf(1)] + [c[top + 1 + j] for j in range(bottom)]
+
+
+def chebyshev(low: mp.mpf, high: mp.mpf, count: int) -> list[mp.mpf]:
+    """Chebyshev points of [low, high]."""
+    angles = [mp.pi * (2 * i + 1) / (2 * count) for i in range(count)]
+    return [(low + high) / 2 + (high - low) / 2 * mp.cos(angle) for angle in angles]
+
+
+def black_correction(pole: mp.mpf, top: mp.mpf, degrees: tuple[int, ...]) -> tuple[list[list[mp.mpf]], mp.mpf]:
+    """Least squares for C(z, w) in s = b (1 + w z C), b Bachelier's s, w = b^2, z = b/(b + pole x).
+
+    One list of coefficients in z for each power of w, and the largest relative error left.
+    """
+    terms = [(i, j) for i, degree in enumerate(degrees) for j in range(degree + 1)]
+    rows, right = [], []
+    for z in chebyshev(mp.mpf("0.005"), mp.mpf(1), 2 * max(degrees) + 3):
+        a = (1 / z - 1) / pole
+        log_ratio = bachelier_log_ratio(a) if a > 0 else None
+        for w in chebyshev(mp.mpf("0.02"), top**2, 2 * len(degrees) + 1):
+            b = mp.sqrt(w)
+            value = mp.log(a * b) - log_ratio if log_ratio is not None else mp.log(b / mp.sqrt(2 * mp.pi))
+            s = mp.findroot(lambda s, a=a, b=b, value=value: black_log_value(a * b, s) - value, (b, b * mp.mpf("1.02")))
+            rows.append([w * z * w**i * z**j for i, j in terms])
+            right.append(s / b - 1)
+    matrix, target = mp.matrix(rows), mp.matrix(right)
+    c = mp.lu_solve(matrix, target)
+    out, at = [], 0
+    for degree in degrees:
+        out.append([c[at + j] for j in range(degree + 1)])
+        at += degree + 1
+    return out, max(abs(r) for r in matrix * c - target)
+
+
 def worst(f: Function, g: Function, points: list[mp.mpf]) -> str:
     """Largest relative error of g against f on the points, for the comment in the header."""
     return mp.nstr(max(abs(g(x) / f(x) - 1) for x in points), 2)
@@ -98,6 +171,49 @@ def split(value: mp.mpf, bits: int) -> tuple[mp.mpf, mp.mpf]:
     return head, value - head
 
 
+def implied_vol_arrays(half_line: list[mp.mpf]) -> list[str]:
+    """What the inversion of prices needs."""
+    out = []
+    p, q = rational(mills_slope, [4 * (1 + t) / (1 - t) for t in chebyshev(mp.mpf(-1), mp.mpf(1), 23)], 10, 12)
+    if min(p + q) <= 0:
+        raise ValueError("a coefficient of 1 - a R(a) is not positive: sums would cancel")
+    error = worst(mills_slope, lambda z: mp.polyval(p[::-1], z) / mp.polyval(q[::-1], z), half_line)
+    note = f"1 - a R(a) = P(a)/Q(a) with Mills' ratio R, a >= 0, relative error {error}; no sum cancels."
+    out += [array("mills_slope_p", "double", p, note), array("mills_slope_q", "double", q, "Its Q.")]
+
+    def distances(ratios: list[mp.mpf]) -> dict[mp.mpf, mp.mpf]:
+        return {z: bachelier_distance(mp.log(z)) for z in ratios}
+
+    split_at = mp.mpf(12)
+    nodes = chebyshev(mp.mpf(0), split_at, 7)
+    known = distances(nodes)
+    p, q = rational(lambda z: known[z] / z, nodes, 3, 3)
+    out.append("// Bachelier's a = m/s from z = m/v, his time value v at the distance m: a = z P(z)/Q(z) to the split.")
+    out.append(f"inline constexpr double bachelier_seed_split = {mp.nstr(split_at, 5)};")
+    out += [array("bachelier_near_p", "double", p, "Its P."), array("bachelier_near_q", "double", q, "Its Q.")]
+    low, high = mp.sqrt(mp.log(split_at)), mp.sqrt(mp.mpf(1500))
+    nodes = [low + 4 * (1 + t) / (1 - t + 8 / (high - low)) for t in chebyshev(mp.mpf(-1), mp.mpf(1), 8)]
+    far = {z: bachelier_distance(z**2) for z in nodes}
+    p, q = rational(lambda z: far[z], nodes, 4, 3)
+    checks = [low + (high - low) * (mp.mpf(i) / 60) ** 2 for i in range(61)]
+    error = worst(lambda z: bachelier_distance(z**2), lambda z: mp.polyval(p[::-1], z) / mp.polyval(q[::-1], z), checks)
+    note = f"Beyond it a = P(z)/Q(z), z = sqrt(ln(m/v)), relative error {error}."
+    out += [array("bachelier_far_p", "double", p, note), array("bachelier_far_q", "double", q, "Its Q.")]
+    pole, top = mp.mpf("0.7"), mp.mpf("1.72")
+    c, left = black_correction(pole, top, (4, 3, 2))
+    out.append(
+        f"// Black's s from Bachelier's b: s = b (1 + w z C(z, w)), w = b^2, z = b/(b + pole x); error {mp.nstr(left, 2)}."
+    )
+    out.append(f"inline constexpr double black_seed_pole = {mp.nstr(pole, 5)};")
+    out.append(f"inline constexpr double black_seed_top = {mp.nstr(top, 5)};")
+    for i, row in enumerate(c):
+        out.append(array(f"black_seed_{i}", "double", row, f"C's factor of w^{i}, in powers of z."))
+    root = mp.sqrt(mp.mpf(1) / 2)
+    c = polynomial(lambda f: mp.log(1 + f) / f, root - 1, 2 * root - 1, 7)
+    out.append(array("rough_log", "double", c, "log(1 + f) = f P(f), to 1e-6, for starting values."))
+    return out
+
+
 def header() -> str:
     """Text of the header."""
     mp.mp.dps = 60
@@ -115,6 +231,7 @@ def header() -> str:
         error = worst(erfcx, lambda z, p=p, q=q: mp.polyval(p[::-1], z) / mp.polyval(q[::-1], z), half_line)
         note = f"erfcx(z) = P(z)/Q(z) on z >= 0, relative error {error}; all positive, so that no sum cancels."
         parts += [array(f"erfcx_p_{kind}", kind, p, note), array(f"erfcx_q_{kind}", kind, q, "Its Q.")]
+    parts += implied_vol_arrays(half_line)
     half_log2 = mp.log(2) / 2 * mp.mpf("1.0001")
     for kind, degree in (("double", 10), ("float", 5)):
         c = polynomial(exp_remainder, -half_log2, half_log2, degree)

@@ -56,6 +56,112 @@ inline constexpr float erfcx_q_float[] = {
     2.59338893e-2F,
 };
 
+// 1 - a R(a) = P(a)/Q(a) with Mills' ratio R, a >= 0, relative error 4.3e-17; no sum cancels.
+inline constexpr double mills_slope_p[] = {
+    9.9999999999999999e-1,
+    1.4515877402677854,
+    1.0625883102583559,
+    5.0668052724689683e-1,
+    1.7253096828792126e-1,
+    4.3608802767234521e-2,
+    8.2720937188202666e-3,
+    1.1644299514343663e-3,
+    1.1697655803612347e-4,
+    7.6460370441418463e-6,
+    2.5167773214434090e-7,
+};
+
+// Its Q.
+inline constexpr double mills_slope_q[] = {
+    1.0000000000000000,
+    2.7049018775832842,
+    3.4526800734847863,
+    2.7557284660464048,
+    1.5353568881897214,
+    6.3084151230615130e-1,
+    1.9665595990336394e-1,
+    4.7056216412475890e-2,
+    8.6215133263620538e-3,
+    1.1873680625681531e-3,
+    1.1773159123255104e-4,
+    7.6460370441418546e-6,
+    2.5167773214434090e-7,
+};
+
+// Bachelier's a = m/s from z = m/v, his time value v at the distance m: a = z P(z)/Q(z) to the split.
+inline constexpr double bachelier_seed_split = 12.0;
+// Its P.
+inline constexpr double bachelier_near_p[] = {
+    3.9883501019799464e-1,
+    2.2107400367352165e-1,
+    1.7092128482536608e-2,
+    4.0506175294380450e-5,
+};
+
+// Its Q.
+inline constexpr double bachelier_near_q[] = {
+    1.0000000000000000,
+    1.0515350267557718,
+    2.4586577335472392e-1,
+    1.0403738077575749e-2,
+};
+
+// Beyond it a = P(z)/Q(z), z = sqrt(ln(m/v)), relative error 1.8e-5.
+inline constexpr double bachelier_far_p[] = {
+    -4.5894458553232252e-1,
+    1.6939073277761952,
+    -1.3137216989590842,
+    4.3858916288950537e-1,
+    1.1953816809050287e-1,
+};
+
+// Its Q.
+inline constexpr double bachelier_far_q[] = {
+    1.0000000000000000,
+    -4.5005930353082872e-1,
+    3.1449538749261701e-1,
+    8.4495631723566726e-2,
+};
+
+// Black's s from Bachelier's b: s = b (1 + w z C(z, w)), w = b^2, z = b/(b + pole x); error 0.00021.
+inline constexpr double black_seed_pole = 0.7;
+inline constexpr double black_seed_top = 1.72;
+// C's factor of w^0, in powers of z.
+inline constexpr double black_seed_0[] = {
+    -2.0683966060575991e-3,
+    6.0515297353462209e-2,
+    2.3183364977871022e-1,
+    -4.4180386256660017e-1,
+    1.9421324546943403e-1,
+};
+
+// C's factor of w^1, in powers of z.
+inline constexpr double black_seed_1[] = {
+    3.6800074789605349e-3,
+    -2.2897095419384817e-2,
+    5.3896187593493983e-2,
+    -3.2431965955431833e-2,
+};
+
+// C's factor of w^2, in powers of z.
+inline constexpr double black_seed_2[] = {
+    -7.9514170391617803e-4,
+    3.0547432055442620e-3,
+    -1.2879360958738405e-3,
+};
+
+// log(1 + f) = f P(f), to 1e-6, for starting values.
+inline constexpr double rough_log[] = {
+    9.9999996811805992e-1,
+    -5.0000375056289727e-1,
+    3.3334606023452299e-1,
+    -2.4968906958952668e-1,
+    1.9913347882373827e-1,
+    -1.7278206066426675e-1,
+    1.6126247905987103e-1,
+    -9.8953507369065140e-2,
+};
+
 // exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2.
 inline constexpr double exp_double[] = {
     5.0000000000000000e-1,

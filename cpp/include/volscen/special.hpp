@@ -125,12 +125,11 @@ VOLSCEN_INLINE double logarithm(double x) {
 // log(hi/lo) for hi >= lo > 0, to about one unit in the last place also where they are close: log1p of
 // (hi - lo)/lo, whose rounding is carried along. Quotients that would overflow are scaled by 2^-1200.
 VOLSCEN_INLINE double log_ratio_of(double hi, double lo) {
-    const double r = (hi - lo) / lo;
+    const bool fits = hi * 1e-300 < lo;
+    const double r = (fits ? hi - lo : hi * 0x1p-600) / (fits ? lo : lo * 0x1p600);
     const double u = 1.0 + r;
     const double carry = r < 1.0 ? r - (u - 1.0) : 1.0 - (u - r);
-    const bool fits = r < 1e300;
-    const double scaled = (hi * 0x1p-600) / (lo * 0x1p600);
-    return log_with_carry(fits ? u : scaled, fits ? carry : 0.0, fits ? 0.0 : -1200.0);
+    return log_with_carry(fits ? u : r, fits ? carry : 0.0, fits ? 0.0 : -1200.0);
 }
 
 // exp(z^2) erfc(z) for z >= 0 (Faddeeva's function on the imaginary axis).

@@ -1,0 +1,100 @@
+// First approximations of an implied vol, to about 2e-4, and the first correction of them, to full accuracy.
+//
+// Bachelier's option of time value v, at a distance m from the money, is v = s phi(a) y(a) with a = m/s and
+// y(a) = 1 - a R(a), R being Mills' ratio: a is a function of m/v alone. Black's time value over
+// sqrt(F K), at x = ln(hi/lo), is s phi(a) exp(-s^2/8) times y(a) and small terms in s^2 (Taylor's series of
+// Mills' ratio about x/s), so that Bachelier's s needs a factor 1 + s^2 C only.
+#pragma once
+
+#include <cstddef>
+
+#include "volscen/exact.hpp"
+
+namespace volscen {
+
+// ln(2^600), the scale of tiny numbers.
+constexpr double log_scale = 600.0 * (coefficients::ln2_head_double + coefficients::ln2_tail_double);
+
+// Logarithm of a positive normal number to about 1e-5.
+VOLSCEN_INLINE double rough_logarithm(double x) {
+    constexpr std::uint64_t root_half = 0x3fe6a09e667f3bcdULL;  // sqrt(1/2)
+    constexpr std::uint64_t one = 0x3ff0000000000000ULL;
+    const std::uint64_t bits = bit_cast<std::uint64_t>(x);
+    const std::uint64_t biased = (bits + (one - root_half)) >> 52;
+    const double f = bit_cast<double>(bits - ((biased - 1023) << 52)) - 1.0;
+    const double k = (bit_cast<double>(biased | 0x4330000000000000ULL) - 4503599627370496.0) - 1023.0;
+    return k * coefficients::ln2_head_double + f * horner(f, coefficients::rough_log);
+}
+
+// Bachelier's s from the distance m >= 0 and the time value v 2^-shift; 1e-5. `swell` multiplies m/v.
+VOLSCEN_INLINE double bachelier_seed(double m, double v, double swell, double shift) {
+    const double quotient = m * swell / v;
+    const bool scaled = shift > 0.0;
+    const double grown = scaled ? quotient * 0x1p600 : quotient;
+    const double ratio = shift > 600.0 ? grown * 0x1p600 : grown;
+    const bool near = ratio < coefficients::bachelier_seed_split;
+    const double z = near ? ratio : coefficients::bachelier_seed_split;
+    // Where the quotient is too small for the far branch its result is not used.
+    const double safe = near ? coefficients::bachelier_seed_split : quotient;
+    const double log_ratio = rough_logarithm(safe) + (scaled ? shift * (log_scale / 600.0) : 0.0);
+    const double root = __builtin_sqrt(log_ratio);
+    const double near_p = horner(z, coefficients::bachelier_near_p);
+    const double near_q = horner(z, coefficients::bachelier_near_q);
+    const double far_p = horner(root, coefficients::bachelier_far_p);
+    const double far_q = horner(root, coefficients::bachelier_far_q);
+    // m/a, written so that m = 0 needs no exception.
+    const double top = near ? v * near_q : m * far_q;
+    const double bottom = near ? swell * near_p : far_p;
+    const double s = top / bottom;
+    const bool tiny = near & scaled;
+    const double shrunk = tiny ? s * 0x1p-600 : s;
+    return tiny & (shift > 600.0) ? shrunk * 0x1p-600 : shrunk;
+}
+
+// Black's s from Bachelier's, for the latter up to coefficients::black_seed_top.
+VOLSCEN_INLINE double black_seed(double x, double s) {
+    const double z = s / (s + coefficients::black_seed_pole * x);
+    const double w = s * s;
+    const double c = horner(z, coefficients::black_seed_0) +
+                     w * (horner(z, coefficients::black_seed_1) + w * horner(z, coefficients::black_seed_2));
+    return s + s * (w * (z * c));
+}
+
+// y(a) = 1 - a R(a), a >= 0.
+VOLSCEN_INLINE double mills_slope(double a) {
+    return horner(a, coefficients::mills_slope_p) / horner(a, coefficients::mills_slope_q);
+}
+
+// ln(target/value) for numbers that are close.
+VOLSCEN_INLINE double log_of_near(double target, double value) {
+    const double z = (target - value) / (target + value);
+    const double w = z * z;
+    return 2.0 * z *
+           (1.0 + w * (1.0 / 3.0 + w * (1.0 / 5.0 + w * (1.0 / 7.0 + w * (1.0 / 9.0 + w * (1.0 / 11.0))))));
+}
+
+// The relative change of s that changes the logarithm of a value by `distance`, to fifth order: Taylor's
+// series of the inverse function. `flow` is value/(s value'); c, c2, c3 are s^k value^(k+1)/value'.
+VOLSCEN_INLINE double inverse_step(double distance, double flow, double c, double c2, double c3) {
+    const double k2 = c * flow - 1.0;
+    const double k3 = (c2 * flow - 3.0 * c) * flow + 2.0;
+    const double k4 = ((c3 * flow - (4.0 * c2 + 3.0 * c * c)) * flow + 12.0 * c) * flow - 6.0;
+    const double b1 = -0.5 * k2;
+    const double b2 = 0.5 * k2 * k2 - (1.0 / 6.0) * k3;
+    const double b3 = k2 * ((5.0 / 12.0) * k3 - 0.625 * k2 * k2) - (1.0 / 24.0) * k4;
+    return distance * flow * (1.0 + distance * (b1 + distance * (b2 + distance * b3)));
+}
+
+// s (1 + change)/sqrt(tau), s of 26 bits; squares keep all but two roundings out.
+VOLSCEN_INLINE double vol_of_total(double s, double change, double tau) {
+    const bool small = s < 1e-100, brief = tau < 1e-100, lasting = tau > 1e100;
+    const double big = small ? s * 0x1p600 : s;
+    const double square = big * big;
+    const double long_tau = brief ? tau * 0x1p600 : tau;
+    const double fair_tau = lasting ? tau * 0x1p-600 : long_tau;
+    const double vol = __builtin_sqrt((square + square * (change * (2.0 + change))) / fair_tau);
+    const double small_vol = small ? vol * 0x1p-600 : vol;
+    return small_vol * (brief ? 0x1p300 : (lasting ? 0x1p-300 : 1.0));
+}
+
+}  // namespace volscen
