@@ -521,18 +521,25 @@ def test_what_expires_on_the_way_settles_where_it_expired():
     assert float(out.ratio[0]) == pytest.approx(np.cov(paid, spot)[0, 1] / np.var(spot, ddof=1), rel=1e-9)
 
 
-def test_large_portfolios_are_valued_in_parts(monkeypatch):
-    ds = make_scenarios(100, seed=3)
+def test_a_book_is_the_sum_of_its_lines_on_any_number_of_threads():
+    ds = make_scenarios(100, steps=2, seed=3)
     rng = np.random.default_rng(0)
     book = Portfolio(
-        [
+        [(Underlying(), 3.0), (Option("call", strike=101, tau=1 / 365), -2.0)]  # the call settles at the first step
+        + [
             (Option("put", moneyness=m, tau=0.3), q)
-            for m, q in zip(rng.uniform(0.8, 1.2, 40), rng.normal(size=40), strict=True)
+            for m, q in zip(rng.uniform(0.8, 1.2, 300), rng.normal(size=300), strict=True)
         ]
     )
-    whole = hedge(ds, book, [Underlying(), ATM])
-    monkeypatch.setattr("volscen.hedging._LINES", 7)
-    np.testing.assert_allclose(hedge(ds, book, [Underlying(), ATM]).ratio, whole.ratio, rtol=1e-12)
+    y, x = changes(ds, book, [Underlying(), ATM])
+    fit = LinearRegression().fit(x, y)
+    for threads in (1, 2):
+        out = hedge(ds, book, [Underlying(), ATM], num_threads=threads)
+        np.testing.assert_allclose(out.ratio, fit.coef_, rtol=1e-8)
+    far = Option("call", moneyness=2.0, tau=2.0)
+    linear = hedge(ds, book, [Underlying(), far], extrapolation="linear")
+    y, x = changes(ds, book, [Underlying(), far], extrapolation="linear")
+    np.testing.assert_allclose(linear.ratio, LinearRegression().fit(x, y).coef_, rtol=1e-8)
 
 
 def test_result_survives_netcdf(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volscen.errors import InputError
-from volscen.surface._interpolate import bracket, interpolate_vol, is_off_grid, slice_at, vol_on_slice
+from volscen.surface._interpolate import interpolate_vol, is_off_grid
 
 TAU = np.array([30, 91, 182, 365]) / 365
 MONEYNESS = np.array([0.8, 0.9, 1.0, 1.1, 1.3])
@@ -95,21 +95,20 @@ def test_shapes_and_one_point_grids():
     np.testing.assert_array_equal(interpolate_vol([[0.3]], [0.5], [1.0], [0.1, 2.0], [0.5, 2.0]), [0.3, 0.3])
 
 
-def test_input_is_not_changed():
-    surface = surfaces(2)
-    before = surface.copy()
-    slices = slice_at(surface, TAU, 0.2)
-    slices += 1
-    slice_at(surface, TAU, float(TAU[0]))[:] = 0
-    vol_on_slice(surface[:, 0], np.log(MONEYNESS), np.zeros((2, 3)))
-    np.testing.assert_array_equal(surface, before)
-
-
-def test_bracket():
-    assert bracket(TAU, 0.01) == (0, 0, 0.0)
-    assert bracket(TAU, TAU[-1]) == (3, 3, 0.0)
-    left, right, share = bracket(TAU, (TAU[1] + TAU[2]) / 2)
-    assert (left, right, share) == (1, 2, pytest.approx(0.5))
+def test_strides_threads_and_types():
+    cube = surfaces(4000).reshape(2000, 2, TAU.size, MONEYNESS.size)
+    view = cube[:, 1]
+    query = np.random.default_rng(1).uniform(0.5, 1.5, (2000, 7))
+    t = np.linspace(0.01, 1.5, 7)
+    whole = interpolate_vol(view.copy(), TAU, MONEYNESS, t, query)
+    np.testing.assert_array_equal(interpolate_vol(view, TAU, MONEYNESS, t, query), whole)
+    np.testing.assert_array_equal(interpolate_vol(view, TAU, MONEYNESS, t, query, num_threads=3), whole)
+    single = view.astype(np.float32)
+    np.testing.assert_array_equal(
+        interpolate_vol(single, TAU, MONEYNESS, t, query),
+        interpolate_vol(single.astype(float), TAU, MONEYNESS, t, query),
+    )
+    assert interpolate_vol(view[:0], TAU, MONEYNESS, t, 1.0).shape == (0, 7)
 
 
 def test_off_grid_is_flagged():
@@ -128,6 +127,10 @@ def test_off_grid_is_flagged():
         ({"moneyness_query": np.ones((5, 2))}, "do not fit"),
         ({"implied_vol": np.ones((5, 4))}, "tau, moneyness"),
         ({"tau": TAU[::-1]}, "increasing"),
+        ({"implied_vol": np.where(np.eye(4, 5) > 0, np.nan, 0.2)}, r"4 are not, the first at \[0, 0\] \(nan\)"),
+        ({"implied_vol": -surfaces(1)}, "positive finite"),
+        ({"extrapolation": "spline"}, "extrapolation must be one of flat_vol"),
+        ({"num_threads": -1}, "num_threads"),
     ],
 )
 def test_bad_input(change, message):

@@ -17,6 +17,7 @@ from volscen import Option, Portfolio, Underlying
 from volscen._revalue import VOL_FLOOR
 from volscen.errors import InputError
 from volscen.portfolio import RevaluationWarning, instruments_from_table, resolve, revalue
+from volscen.surface import interpolate_vol
 
 
 def black_price(forward, strike, tau, vol, is_call=True, discount=1.0):
@@ -464,7 +465,7 @@ def test_volatility_floor_is_counted_and_warned_about():
     np.testing.assert_allclose(out.value[:, 0, 1], expected, rtol=1e-10)
 
 
-def test_blocks_and_order_do_not_matter(monkeypatch):
+def test_threads_and_company_do_not_matter():
     ds = make_scenarios(300, steps=2, seed=8, rate=0.02)
     rng = np.random.default_rng(0)
     instruments = [Underlying()] + [
@@ -478,8 +479,40 @@ def test_blocks_and_order_do_not_matter(monkeypatch):
     whole = revalue(ds, instruments).value.values
     for i, instrument in enumerate(instruments[::7]):
         np.testing.assert_array_equal(revalue(ds, [instrument]).value.values[..., 0], whole[..., 7 * i])
-    monkeypatch.setattr("volscen._revalue._BLOCK", 1)
-    np.testing.assert_array_equal(revalue(ds, instruments).value.values, whole)
+    for threads in (1, 3):
+        np.testing.assert_array_equal(revalue(ds, instruments, num_threads=threads).value.values, whole)
+    with pytest.raises(InputError, match="num_threads"):
+        revalue(ds, instruments, num_threads=0)
+
+
+@pytest.mark.parametrize("rule", ["flat_vol", "flat_total_variance", "linear"])
+def test_extrapolation_is_chosen_at_the_start_and_on_the_scenarios(rule):
+    surface0 = skewed_surface()
+    ds = make_scenarios(2, implied_vol=np.broadcast_to(surface0, (2, 1, 4, 7)), log_return=np.zeros((2, 1)))
+    options = [
+        Option("put", moneyness=0.5, tau=0.5),
+        Option("call", moneyness=1.0, tau=2.0),
+        Option("put", delta=-0.001, tau=1.4),
+    ]
+    out = revalue(ds, options, elapsed_days=0, extrapolation=rule)
+    vol = interpolate_vol(surface0, TAU, MONEYNESS, [0.5, 2.0], [0.5, 1.0], extrapolation=rule)
+    np.testing.assert_allclose(out.contract_vol[:2], vol, rtol=1e-14)
+    np.testing.assert_allclose(out.value[:, 0], np.broadcast_to(out.value0, (2, 3)), rtol=1e-12)
+    found = resolve(options[2], ds, extrapolation=rule)
+    assert found.implied_vol == float(out.contract_vol[2])
+    s = found.implied_vol * np.sqrt(1.4)
+    assert norm.cdf(np.log(found.strike / 100) / s - s / 2) == pytest.approx(0.001, abs=1e-9)
+    assert out.extrapolated.all()
+    with pytest.raises(InputError, match="extrapolation"):
+        revalue(ds, options, extrapolation="none")
+
+
+def test_a_delta_that_no_strike_has():
+    steep = np.broadcast_to(np.linspace(0.2, 6.0, 7), (4, 7))
+    ds = make_scenarios(2, surface0=steep, implied_vol=np.broadcast_to(steep, (2, 1, 4, 7)))
+    with pytest.raises(InputError, match="no strike has the delta"):
+        resolve(Option("call", delta=0.01, tau=1.0), ds, extrapolation="linear")
+    assert resolve(Option("call", delta=0.01, tau=1.0), ds).strike > 100
 
 
 def test_single_precision_and_lazy_cubes():

@@ -7,7 +7,8 @@
 PYBIND11_MODULE(_core, m) {
     namespace py = pybind11;
     m.doc() =
-        "Numerical kernels of volscen; use them through volscen.black, volscen.svi and volscen.arbitrage.";
+        "Numerical kernels of volscen; use them through volscen.black, volscen.svi, volscen.arbitrage and "
+        "volscen.revaluation.";
     try {
         volscen::simd_level();
     } catch (const std::invalid_argument& error) {
@@ -20,4 +21,5 @@ PYBIND11_MODULE(_core, m) {
     volscen::bind_implied_vol(m);
     volscen::bind_svi(m);
     volscen::bind_arbitrage(m);
+    volscen::bind_revalue(m);
 }

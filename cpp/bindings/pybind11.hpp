@@ -15,6 +15,7 @@ void bind_black(py::module_& m);
 void bind_implied_vol(py::module_& m);
 void bind_svi(py::module_& m);
 void bind_arbitrage(py::module_& m);
+void bind_revalue(py::module_& m);
 
 // Threads are counted by the Python wrapper; a wrong count here is a programming error.
 inline void check_threads(int num_threads) {

@@ -2,6 +2,7 @@ from . import arbitrage as arbitrage
 from . import black as black
 from . import datasets as datasets
 from . import errors as errors
+from . import revaluation as revaluation
 from . import risk as risk
 from . import sources as sources
 from . import svi as svi

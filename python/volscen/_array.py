@@ -10,7 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import InputError
 
-__all__ = ["bool_array", "broadcast", "float_array", "increasing_positive", "thread_count"]
+__all__ = [
+    "bool_array",
+    "broadcast",
+    "extrapolation_code",
+    "float_array",
+    "increasing_positive",
+    "surfaces_array",
+    "thread_count",
+]
+
+#: Rules outside a surface's grid, by the number the compiled module knows them by.
+_EXTRAPOLATIONS = {"flat_vol": 0, "flat_total_variance": 1, "linear": 2}
 
 
 def float_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
@@ -93,3 +104,40 @@ def increasing_positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
     if not (np.isfinite(axis).all() and axis[0] > 0 and (np.diff(axis) > 0).all()):
         raise InputError(f"{name} must be finite, positive and strictly increasing; sort it and drop duplicates")
     return axis
+
+
+def extrapolation_code(extrapolation: str) -> int:
+    """Return the compiled module's number of a rule for surfaces outside their grid.
+
+    Raises
+    ------
+    InputError
+        When it names no rule.
+    """
+    if not isinstance(extrapolation, str) or extrapolation not in _EXTRAPOLATIONS:
+        raise InputError(f"extrapolation must be one of {', '.join(_EXTRAPOLATIONS)}, not {extrapolation!r}")
+    return _EXTRAPOLATIONS[extrapolation]
+
+
+def surfaces_array(name: str, value: ArrayLike, grid: tuple[int, int]) -> NDArray[np.float32] | NDArray[np.float64]:
+    """Return surfaces of shape (..., tau, moneyness) as they are in float32 or float64, else as float64.
+
+    Raises
+    ------
+    InputError
+        When they do not lie on the grid, or hold anything but positive finite numbers; the first is named.
+    """
+    array = np.asarray(value)
+    if array.dtype not in (np.float32, np.float64):
+        array = float_array(name, array)
+    if array.shape[-2:] != grid:
+        raise InputError(f"{name} must end in axes (tau, moneyness) = {grid}, not {array.shape}")
+    # The extremes of an array with NaN are NaN, which compare false.
+    if array.size and not (array.min() > 0 and array.max() < np.inf):
+        wrong = np.argwhere(~((array > 0) & (array < np.inf)))
+        first = tuple(int(i) for i in wrong[0])
+        raise InputError(
+            f"{name} must hold positive finite numbers: {len(wrong)} are not, the first at {list(first)} "
+            f"({array[first]}); drop or repair those surfaces"
+        )
+    return array

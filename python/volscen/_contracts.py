@@ -25,6 +25,9 @@ FloatArray = npt.NDArray[np.float64]
 
 DAYS_PER_YEAR = 365.0
 
+#: Log-moneyness that no option has; beyond it the search for a strike by delta asks no surface.
+_FARTHEST = 300.0
+
 
 @dataclass(frozen=True)
 class StartingState:
@@ -84,7 +87,7 @@ class Contracts:
     off_grid: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, instruments: Sequence[Instrument], start: StartingState) -> Self:
+    def of(cls, instruments: Sequence[Instrument], start: StartingState, *, extrapolation: str = "flat_vol") -> Self:
         """Fix every instrument against a starting state."""
         for instrument in instruments:
             if not isinstance(instrument, Option | Underlying):
@@ -92,25 +95,32 @@ class Contracts:
         n = len(instruments)
         is_option = np.array([isinstance(i, Option) for i in instruments])
         is_call = np.zeros(n, dtype=bool)
-        tau, strike, vol, delta = (np.full(n, np.nan) for _ in range(4))
+        tau, strike, moneyness, vol, delta = (np.full(n, np.nan) for _ in range(5))
         for i, instrument in enumerate(instruments):
             if isinstance(instrument, Option):
                 is_call[i] = instrument.is_call
                 tau[i] = _years(instrument, start)
                 vol[i] = np.nan if instrument.implied_vol is None else instrument.implied_vol
                 delta[i] = np.nan if instrument.delta is None else abs(instrument.delta)
-                strike[i] = _given_strike(instrument, start, tau[i])
+                strike[i] = _given_strike(instrument, start)
+                moneyness[i] = np.nan if instrument.moneyness is None else instrument.moneyness
         forward = np.full(n, np.nan)
         forward[is_option] = start.spot * start.carry(tau[is_option])
+        strike = np.where(np.isnan(moneyness), strike, moneyness * forward)
         by_delta = np.flatnonzero(~np.isnan(delta))
         strike[by_delta] = forward[by_delta] * _delta_moneyness(
-            delta[by_delta], is_call[by_delta], tau[by_delta], vol[by_delta], start
+            delta[by_delta], is_call[by_delta], tau[by_delta], vol[by_delta], start, extrapolation
         )
         moneyness = strike / forward
         options = np.flatnonzero(is_option)
         surface = np.full(n, np.nan)
         surface[options] = interpolate_vol(
-            start.implied_vol, start.tau, start.moneyness, tau[options], moneyness[options]
+            start.implied_vol,
+            start.tau,
+            start.moneyness,
+            tau[options],
+            moneyness[options],
+            extrapolation=extrapolation,
         )
         vol = np.where(np.isnan(vol), surface, vol)
         return cls(
@@ -126,7 +136,7 @@ class Contracts:
         )
 
 
-def resolve(instrument: Instrument, ds: xr.Dataset) -> Instrument:
+def resolve(instrument: Instrument, ds: xr.Dataset, *, extrapolation: str = "flat_vol") -> Instrument:
     """Fix an option's strike, time to expiry and volatility against the starting state of a scenario dataset.
 
     Parameters
@@ -135,6 +145,8 @@ def resolve(instrument: Instrument, ds: xr.Dataset) -> Instrument:
         As the user names it.
     ds : xarray.Dataset
         Scenarios of one date.
+    extrapolation : {"flat_vol", "flat_total_variance", "linear"}
+        What holds outside the surface's grid, as for :func:`volscen.surface.interpolate_vol`.
 
     Returns
     -------
@@ -154,7 +166,7 @@ def resolve(instrument: Instrument, ds: xr.Dataset) -> Instrument:
     >>> option.strike < float(cube.spot0)
     True
     """
-    contract = Contracts.of([instrument], StartingState.of(one_date(ds, load=False)))
+    contract = Contracts.of([instrument], StartingState.of(one_date(ds, load=False)), extrapolation=extrapolation)
     if isinstance(instrument, Underlying):
         return instrument
     return replace(
@@ -210,34 +222,61 @@ def _years(option: Option, start: StartingState) -> float:
     return days / DAYS_PER_YEAR
 
 
-def _given_strike(option: Option, start: StartingState, tau: float) -> float:
+def _given_strike(option: Option, start: StartingState) -> float:
     if option.strike is not None:
         return option.strike
     if option.strike_over_spot is not None:
         return option.strike_over_spot * start.spot
-    if option.moneyness is not None:
-        return option.moneyness * start.spot * float(start.carry(np.asarray(tau)))
-    return np.nan  # by delta: solved for all at once
+    return np.nan  # by moneyness or delta: found for all at once
 
 
 def _delta_moneyness(
-    delta: FloatArray, is_call: npt.NDArray[np.bool_], tau: FloatArray, vol: FloatArray, start: StartingState
+    delta: FloatArray,
+    is_call: npt.NDArray[np.bool_],
+    tau: FloatArray,
+    vol: FloatArray,
+    start: StartingState,
+    extrapolation: str,
 ) -> FloatArray:
     """K/F at which the forward delta is ``delta`` in size, on the starting surface or at a volatility given.
 
-    d1 = -k/s + s/2 with s = sigma sqrt(tau), so a root of d1(k) = x satisfies k = s^2/2 - x s; over the range
-    of volatilities of the surface that bounds k on both sides, and bisection needs nothing else.
+    d1 = -k/s + s/2 with s = sigma sqrt(tau), so a root of d1(k) = x satisfies k = s^2/2 - x s. The largest
+    volatility of the grid bounds k on both sides, unless the surface is extrapolated to higher ones: the bounds then
+    move out until they hold. Bisection needs nothing else.
     """
     if delta.size == 0:
         return delta
     x = np.where(is_call, ndtri(delta), -ndtri(delta))
+
+    def excess(k: FloatArray) -> FloatArray:
+        surface = interpolate_vol(
+            start.implied_vol,
+            start.tau,
+            start.moneyness,
+            tau,
+            np.exp(np.clip(k, -_FARTHEST, _FARTHEST)),
+            extrapolation=extrapolation,
+        )
+        s = np.where(np.isnan(vol), surface, vol) * np.sqrt(tau)
+        return np.asarray(s * s / 2 - x * s - k)
+
     high_vol = np.where(np.isnan(vol), start.implied_vol.max(), vol)
     s = high_vol * np.sqrt(tau)
     low, high = -np.abs(x) * s, s * s / 2 + np.abs(x) * s
+    below, above = excess(low) < 0, excess(high) > 0
+    while below.any() or above.any():
+        width = high - low + 0.01
+        low, high = np.where(below, low - width, low), np.where(above, high + width, high)
+        below, above = excess(low) < 0, excess(high) > 0
     for _ in range(60):
         k = (low + high) / 2
-        surface = interpolate_vol(start.implied_vol, start.tau, start.moneyness, tau, np.exp(k))
-        s = np.where(np.isnan(vol), surface, vol) * np.sqrt(tau)
-        too_low = s * s / 2 - x * s > k
+        too_low = excess(k) > 0
         low, high = np.where(too_low, k, low), np.where(too_low, high, k)
-    return np.asarray(np.exp((low + high) / 2))
+    k = (low + high) / 2
+    beyond = np.isnan(vol) & (np.abs(k) > _FARTHEST)
+    if beyond.any():
+        raise InputError(
+            f"no strike has the delta {delta[beyond][0]:.4g}: extrapolated, the surface rises too steeply; give the "
+            "strike, or extrapolation='flat_vol'"
+        )
+    return np.asarray(np.exp(k))

@@ -79,3 +79,29 @@ def arbitrage_pullback_double(
 def arbitrage_pullback_float(
     implied_vol: _Float32, tau: _Float64, moneyness: _Float64, weight: _Float32, num_threads: int
 ) -> _Float32: ...
+def revalue(
+    implied_vol: _Float32 | _Float64,
+    tau: _Float64,
+    moneyness: _Float64,
+    spot: _Float64,
+    strike: _Float64,
+    remaining: _Float64,
+    is_call: _Bool,
+    carry: _Float64,
+    discount_factor: _Float64,
+    vol_offset: _Float64,
+    quantity: _Float64,
+    vol_floor: float,
+    extrapolation: int,
+    out: tuple[_Float64, ...],
+    num_threads: int,
+) -> NDArray[np.int64]: ...
+def interpolate_vol(
+    implied_vol: _Float32 | _Float64,
+    tau: _Float64,
+    moneyness: _Float64,
+    tau_query: _Float64,
+    moneyness_query: _Float64,
+    extrapolation: int,
+    num_threads: int,
+) -> _Float64: ...

@@ -8,27 +8,26 @@ surface where the contract then lies.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen import black
+from volscen import _core, black
+from volscen._array import extrapolation_code
 from volscen._contracts import DAYS_PER_YEAR, Contracts, StartingState, one_date
 from volscen._instruments import Instrument
+from volscen._threads import resolve_num_threads
 from volscen.errors import InputError
-from volscen.surface._interpolate import is_off_grid, slice_at, vol_on_slice
+from volscen.surface._interpolate import EDGE_RTOL, is_off_grid
 
-__all__ = ["VOL_FLOOR", "Revaluation", "RevaluationWarning", "StepValues", "revalue"]
+__all__ = ["VOL_FLOOR", "Revaluation", "RevaluationWarning", "revalue"]
 
 FloatArray = npt.NDArray[np.float64]
 
 #: Lowest volatility a contract is valued at; scenarios that would fall below are counted and warned about.
 VOL_FLOOR = 1e-3
-
-#: Scenarios times instruments valued at once: what fits the cache, not the memory, sets it.
-_BLOCK = 1 << 17
 
 #: Remaining years below which an option counts as expired (under a second: rounding of day counts).
 _EXPIRED = 1e-8
@@ -39,17 +38,27 @@ class RevaluationWarning(UserWarning):
 
 
 class Revaluation:
-    """Values of instruments at the start and, block by block, on the scenarios of a dataset."""
+    """Values of instruments at the start and on the scenarios of a dataset, one step after the other."""
 
     def __init__(
-        self, ds: xr.Dataset, instruments: Sequence[Instrument], *, elapsed_days: npt.ArrayLike | None = None
+        self,
+        ds: xr.Dataset,
+        instruments: Sequence[Instrument],
+        *,
+        elapsed_days: npt.ArrayLike | None = None,
+        extrapolation: str = "flat_vol",
+        num_threads: int | None = None,
     ) -> None:
         self.start = StartingState.of(ds)
-        self.contracts = Contracts.of(instruments, self.start)
+        self.contracts = Contracts.of(instruments, self.start, extrapolation=extrapolation)
         self.spot = ds["spot"].transpose("scenario", "step").values.astype(np.float64)
         self.weight = ds["weight"].values.astype(np.float64)
         self.elapsed = elapsed_days_of(ds, self.start.as_of, elapsed_days)
-        self._surfaces = ds["implied_vol"].transpose("step", "scenario", "tau", "moneyness")
+        surfaces = ds["implied_vol"].transpose("scenario", "step", "tau", "moneyness").values
+        single = surfaces.dtype == np.float32
+        self._surfaces = surfaces if single else surfaces.astype(np.float64, copy=False)
+        self._extrapolation = extrapolation_code(extrapolation)
+        self._threads = resolve_num_threads(num_threads)
 
     def at_start(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Value, spot delta and vega of one unit of each instrument at ``as_of``, each of shape (n,)."""
@@ -63,72 +72,91 @@ class Revaluation:
         vega[o] = black.vega(*arguments, discount_factor=discount)
         return value, delta, vega
 
-    def on_step(self, step: int) -> StepValues:
-        """Prepare the valuation of all scenarios of one step (position, not label)."""
-        return StepValues(self, step, self._surfaces.isel(step=step).values)
+    def values(self, step: int, out: FloatArray | None = None) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Value of one unit of each instrument on each scenario of a step (position, not label), shape (N, n).
 
+        Also, per instrument, the number of scenarios kept at the volatility floor. ``out`` is written to where
+        given; its instruments must be contiguous.
+        """
+        out = np.empty((self.spot.shape[0], self.contracts.tau.size)) if out is None else out
+        floored = self._evaluate(step, out, np.empty(0))
+        for column, payoff in self._settled_before(step):
+            out[:, column] = payoff
+        return out, floored
 
-class StepValues:
-    """Values on the scenarios of one step, computed for any subset of the instruments."""
+    def total(self, step: int, quantity: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Value of quantities of the instruments on each scenario of a step, shape (N,), and floored as above."""
+        out = np.empty(self.spot.shape[0])
+        settled = list(self._settled_before(step))
+        live = quantity.copy()
+        live[[column for column, _ in settled]] = 0
+        floored = self._evaluate(step, out, live)
+        for column, payoff in settled:
+            out += quantity[column] * payoff
+        return out, floored
 
-    def __init__(self, owner: Revaluation, step: int, surfaces: npt.NDArray[np.floating]) -> None:
-        self._owner, self._step, self._surfaces = owner, step, surfaces
-        self._log_spot = np.log(owner.spot[:, step])
-        self.remaining = owner.contracts.tau - owner.elapsed[step] / DAYS_PER_YEAR
-        n = owner.contracts.tau.size
-        #: Per instrument valued so far: scenarios at the volatility floor; weight of those off the grid.
-        self.floored = np.zeros(n, dtype=np.int64)
-        self.off_grid_weight = np.zeros(n)
-
-    def values(self, columns: npt.NDArray[np.intp]) -> FloatArray:
-        """Value of one unit of each instrument in ``columns``, shape (scenario, len(columns))."""
-        c = self._owner.contracts
-        out = np.empty((self._log_spot.size, columns.size))
-        settled = c.is_option[columns] & (self.remaining[columns] <= _EXPIRED)
-        for position in np.flatnonzero(~c.is_option[columns]):
-            out[:, position] = self._owner.spot[:, self._step]
-        for position in np.flatnonzero(settled):
-            out[:, position] = self._settlement(columns[position])
-        live = np.flatnonzero(c.is_option[columns] & ~settled)
-        width = max(1, _BLOCK // self._log_spot.size)
-        remaining = self.remaining[columns]
-        for tau in np.unique(remaining[live]):
-            slices = slice_at(self._surfaces, self._owner.start.tau, float(tau))
-            same = live[remaining[live] == tau]
-            for first in range(0, same.size, width):
-                part = same[first : first + width]
-                out[:, part] = self._live_values(columns[part], float(tau), slices)
+    def off_grid_weight(self, step: int) -> FloatArray:
+        """Weight of the scenarios of a step in which each live option lies off the surface's grid, shape (n,)."""
+        start, c = self.start, self.contracts
+        remaining = self._remaining(step)
+        live = remaining > 0
+        # Moneyness falls with the spot: off the grid are the spots below one bound and above another.
+        order = np.argsort(self.spot[:, step])
+        spot, weight = self.spot[order, step], self.weight[order]
+        below, above = (np.concatenate([[0.0], np.cumsum(w)]) for w in (weight, weight[::-1]))
+        scale = c.strike[live] / start.carry(remaining[live])
+        low = np.searchsorted(spot, scale / start.moneyness[-1] * (1 - EDGE_RTOL), side="left")
+        high = np.searchsorted(spot, scale / start.moneyness[0] * (1 + EDGE_RTOL), side="right")
+        outside = below[low] + above[spot.size - high]
+        off_tau = is_off_grid(start.tau, start.moneyness, remaining[live], start.moneyness[0])
+        out = np.zeros(c.tau.size)
+        out[live] = np.where(off_tau, below[-1], outside)
         return out
 
-    def _live_values(self, columns: npt.NDArray[np.intp], tau: float, slices: FloatArray) -> FloatArray:
-        start, c = self._owner.start, self._owner.contracts
-        log_carry = float(np.log(start.carry(np.asarray(tau))))
-        log_moneyness = np.log(c.strike[columns]) - log_carry - self._log_spot[:, None]
-        edges = np.log(start.moneyness)
-        vol = vol_on_slice(slices, edges, log_moneyness)
-        vol += c.basis[columns]
-        low = vol < VOL_FLOOR
-        if low.any():
-            self.floored[columns] = low.sum(axis=0)
-            np.maximum(vol, VOL_FLOOR, out=vol)
-        outside = (log_moneyness < edges[0]) | (log_moneyness > edges[-1])
-        outside |= is_off_grid(start.tau, start.moneyness, tau, start.moneyness[0])
-        self.off_grid_weight[columns] = self._owner.weight @ outside
-        forward = self._owner.spot[:, self._step] * np.exp(log_carry)
-        discount = start.discount_factor(np.asarray(tau))
-        return np.asarray(black.price(forward[:, None], c.strike[columns], tau, vol, c.is_call[columns], discount))
+    def _remaining(self, step: int) -> FloatArray:
+        """Years left to each option; zero for one that has expired, and for the underlying."""
+        remaining = self.contracts.tau - self.elapsed[step] / DAYS_PER_YEAR
+        return np.where(remaining > _EXPIRED, remaining, 0.0)
 
-    def _settlement(self, column: np.intp) -> FloatArray:
-        # At the first step on or after the expiry, and kept as cash without interest from there.
-        owner = self._owner
-        c = owner.contracts
-        step = int(np.argmax(owner.elapsed / DAYS_PER_YEAR >= c.tau[column] - _EXPIRED))
-        payoff = owner.spot[:, step] - c.strike[column]
-        return np.asarray(np.maximum(payoff if c.is_call[column] else -payoff, 0.0))
+    def _evaluate(self, step: int, out: FloatArray, quantity: FloatArray) -> npt.NDArray[np.int64]:
+        c = self.contracts
+        remaining = self._remaining(step)
+        # The underlying is a call struck at nothing that pays at once.
+        return _core.revalue(
+            self._surfaces[:, step],
+            self.start.tau,
+            self.start.moneyness,
+            self.spot[:, step],
+            np.where(c.is_option, c.strike, 0.0),
+            remaining,
+            c.is_call | ~c.is_option,
+            self.start.carry(remaining),
+            self.start.discount_factor(remaining),
+            c.basis,
+            quantity,
+            VOL_FLOOR,
+            self._extrapolation,
+            (out,),
+            self._threads,
+        )
+
+    def _settled_before(self, step: int) -> Iterator[tuple[int, FloatArray]]:
+        # Settled at the first step on or after the expiry, and kept as cash without interest from there.
+        c = self.contracts
+        for column in np.flatnonzero(c.is_option & (self._remaining(step) == 0)):
+            settled = int(np.argmax(self.elapsed / DAYS_PER_YEAR >= c.tau[column] - _EXPIRED))
+            if settled < step:
+                payoff = self.spot[:, settled] - c.strike[column]
+                yield int(column), np.asarray(np.maximum(payoff if c.is_call[column] else -payoff, 0.0))
 
 
 def revalue(
-    ds: xr.Dataset, instruments: Sequence[Instrument], *, elapsed_days: npt.ArrayLike | None = None
+    ds: xr.Dataset,
+    instruments: Sequence[Instrument],
+    *,
+    elapsed_days: npt.ArrayLike | None = None,
+    extrapolation: str = "flat_vol",
+    num_threads: int | None = None,
 ) -> xr.Dataset:
     """Value one unit of each instrument at the start and on every scenario and step.
 
@@ -141,6 +169,10 @@ def revalue(
     elapsed_days : float or array_like, shape (step,), optional
         Calendar days from ``as_of`` to each step. Default: weekdays are counted from ``as_of`` (exchange
         holidays are not known), so that a Friday's next step lies 3 days ahead.
+    extrapolation : {"flat_vol", "flat_total_variance", "linear"}
+        What holds outside the surface's grid, as for :func:`volscen.surface.interpolate_vol`.
+    num_threads : int, optional
+        Threads to use, all available by default. The result is the same for any number.
 
     Returns
     -------
@@ -161,16 +193,18 @@ def revalue(
     Raises
     ------
     InputError
-        If ``ds`` holds several dates, an option has expired at ``as_of``, or ``elapsed_days`` does not fit.
+        If ``ds`` holds several dates, an option has expired at ``as_of``, ``elapsed_days`` does not fit, or
+        ``extrapolation`` names no rule.
 
     Notes
     -----
     With t the remaining time and S the scenario's spot: forward F = S * F0(t)/S0 and discount factor D(t),
     both log-linear in t through 1 at t = 0, with a constant average rate after the last maturity. Volatility
     is the contract's own at the start plus the change of the surface between where the contract lay and where
-    it now lies, sigma0 + [surface(t, K/F) - surface0(t0, K/F0)], by the rule of ``interpolate_vol``. The
-    price is Black (1976). An option that expires within the horizon settles at its intrinsic value at the
-    spot of the first step on or after the expiry and stays at that value.
+    it now lies, sigma0 + [surface(t, K/F) - surface0(t0, K/F0)], by the rule of
+    :func:`volscen.surface.interpolate_vol`. The price is Black (1976), by the kernel of
+    :func:`volscen.revaluation.price`. An option that expires within the horizon settles at its intrinsic value
+    at the spot of the first step on or after the expiry and stays at that value.
 
     Examples
     --------
@@ -184,18 +218,17 @@ def revalue(
         raise InputError("instruments must be a list of volscen.Option and volscen.Underlying")
     if not instruments:
         raise InputError("instruments is empty; give at least one")
-    work = Revaluation(one_date(ds), instruments, elapsed_days=elapsed_days)
+    work = Revaluation(
+        one_date(ds), instruments, elapsed_days=elapsed_days, extrapolation=extrapolation, num_threads=num_threads
+    )
     c = work.contracts
     n_scenarios, n_steps = work.spot.shape
     n = c.tau.size
     value = np.empty((n_scenarios, n_steps, n))
     extrapolated_weight, floored = np.empty((n_steps, n)), np.empty((n_steps, n), dtype=np.int64)
-    columns = np.arange(n)
     for step in range(n_steps):
-        values = work.on_step(step)
-        value[:, step] = values.values(columns)
-        extrapolated_weight[step] = values.off_grid_weight
-        floored[step] = values.floored
+        _, floored[step] = work.values(step, value[:, step])
+        extrapolated_weight[step] = work.off_grid_weight(step)
     warn_floored(c, floored.sum(axis=0))
     value0, delta, vega = work.at_start()
     out = xr.Dataset(

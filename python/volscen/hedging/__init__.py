@@ -15,7 +15,7 @@ import xarray as xr
 from volscen import risk, schema
 from volscen._contracts import one_date
 from volscen._instruments import Instrument
-from volscen._revalue import Revaluation, StepValues, contract_coordinates, step_labels, warn_floored
+from volscen._revalue import Revaluation, contract_coordinates, step_labels, warn_floored
 from volscen.errors import InputError
 from volscen.hedging._base import HedgeProblem, HedgeSolution, HedgeWarning, Method
 from volscen.portfolio import Portfolio, as_portfolio
@@ -34,9 +34,6 @@ REGISTRY: dict[str, tuple[str, str]] = {
 
 #: A portfolio whose changes have a standard deviation below this share of the spot price does not move.
 _NO_MOVE = 1e-12
-
-#: Portfolio lines valued at once.
-_LINES = 256
 
 
 def method_function(name: str) -> Method:
@@ -64,6 +61,8 @@ def hedge(
     alpha: float | str | None = None,
     step: int | None = None,
     elapsed_days: npt.ArrayLike | None = None,
+    extrapolation: str = "flat_vol",
+    num_threads: int | None = None,
 ) -> xr.Dataset:
     """Units of each instrument to hold against a portfolio.
 
@@ -88,6 +87,10 @@ def hedge(
         Label of the step over which values change; the last by default.
     elapsed_days : float or array_like, shape (step,), optional
         Calendar days from ``as_of`` to each step, as for :func:`volscen.portfolio.revalue`.
+    extrapolation : {"flat_vol", "flat_total_variance", "linear"}
+        What holds outside the surface's grid, as for :func:`volscen.surface.interpolate_vol`.
+    num_threads : int, optional
+        Threads that value the instruments, all available by default. No number changes a value.
 
     Returns
     -------
@@ -141,8 +144,10 @@ def hedge(
     book = as_portfolio(portfolio)
     ds = one_date(ds)
     position = _position(ds, step)
-    own = Revaluation(ds, book.instruments, elapsed_days=elapsed_days)
-    other = Revaluation(ds, instruments, elapsed_days=elapsed_days)
+    own, other = (
+        Revaluation(ds, held, elapsed_days=elapsed_days, extrapolation=extrapolation, num_threads=num_threads)
+        for held in (book.instruments, instruments)
+    )
     quantity = np.asarray(book.quantities)
     value0, delta, vega = other.at_start()
     book_value0, book_delta, book_vega = (float(quantity @ unit) for unit in own.at_start())
@@ -203,25 +208,16 @@ def _position(ds: xr.Dataset, step: int | None) -> int:
 
 
 def _total(work: Revaluation, step: int, quantity: FloatArray) -> FloatArray:
-    values = work.on_step(step)
-    total = np.zeros(work.weight.size)
-    for first in range(0, quantity.size, _LINES):
-        lines = np.arange(first, min(first + _LINES, quantity.size))
-        total += values.values(lines) @ quantity[lines]
-    _warn(work, values)
+    total, floored = work.total(step, quantity)
+    warn_floored(work.contracts, floored, stacklevel=4)
     return total
 
 
 def _all(work: Revaluation, step: int) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Values of the instruments, and which of them lie off the surface's grid at the start or on the step."""
-    values = work.on_step(step)
-    out = values.values(np.arange(work.contracts.tau.size))
-    _warn(work, values)
-    return out, work.contracts.off_grid | (values.off_grid_weight > 0)
-
-
-def _warn(work: Revaluation, values: StepValues) -> None:
-    warn_floored(work.contracts, values.floored, stacklevel=5)
+    values, floored = work.values(step)
+    warn_floored(work.contracts, floored, stacklevel=4)
+    return values, work.contracts.off_grid | (work.off_grid_weight(step) > 0)
 
 
 def _variance(problem: HedgeProblem) -> float:
