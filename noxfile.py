@@ -1,4 +1,4 @@
-"""Sessions for developers: ``nox -s tests lint types mintest bench``."""
+"""Sessions for developers: ``nox -s tests lint types mintest bench``; of the kernels, ``sanitize clang aarch64``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,35 @@ def mintest(session: nox.Session) -> None:
 
 
 @nox.session
+def vectorised(session: nox.Session) -> None:
+    """Check that the compiler vectorised the loops marked as hot."""
+    session.run("python", "cpp/tools/check_vectorised.py", *session.posargs)
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """Run kernel tests and ten million random inputs a kernel path under AddressSanitizer and UBSan."""
+    session.install("-c", "constraints.txt", ".[test]")
+    session.run("python", "cpp/tools/check_build.py", "sanitize", *(session.posargs or ["--inputs", "1e7"]))
+
+
+@nox.session
+def clang(session: nox.Session) -> None:
+    """Run kernel tests on a build by Clang, and compare its bits with the installed build."""
+    session.install("-c", "constraints.txt", ".[test]")
+    session.run("python", "cpp/tools/check_build.py", "clang", *session.posargs)
+
+
+@nox.session
+def aarch64(session: nox.Session) -> None:
+    """Compile the kernels for 64-bit ARM."""
+    session.install("ziglang")
+    session.run("python", "cpp/tools/check_build.py", "aarch64")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
+    """Time the kernels beside their peers, and the whole way; arguments go to the benchmark of the kernels."""
     session.install("-c", "constraints.txt", ".[bench]")
-    for script in ("kernels.py", "generate.py"):
-        session.run("python", f"benchmarks/{script}", *session.posargs)
+    session.run("python", "benchmarks/kernels.py", *session.posargs)
+    session.run("python", "benchmarks/generate.py")

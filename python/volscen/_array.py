@@ -25,7 +25,7 @@ _EXTRAPOLATIONS = {"flat_vol": 0, "flat_total_variance": 1, "linear": 2}
 
 
 def float_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    """Return value as a float64 array; no copy where it is one already.
+    """Return value as a float64 array in aligned memory; no copy where it is one already.
 
     Raises
     ------
@@ -38,7 +38,9 @@ def float_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
         raise InputError(f"{name} must be an array of real numbers: {error}") from None
     if array.dtype.kind not in "fiu":
         raise InputError(f"{name} must be real numbers, not {array.dtype}; convert it to float first")
-    return array.astype(np.float64, copy=False)
+    result = array.astype(np.float64, copy=False)
+    # Kernels read numbers in place, which C++ allows at their alignment only.
+    return result if result.flags.aligned else result.copy()
 
 
 def bool_array(name: str, value: ArrayLike) -> NDArray[np.bool_]:

@@ -94,6 +94,7 @@ VOLSCEN_INLINE void time_values(const PenaltyGrid<T>& grid, const T* __restrict 
     const T* __restrict lo = grid.lo.data() + grid.margin;
     constexpr T root_half = static_cast<T>(coefficients::sqrt_half);
     constexpr T top = std::numeric_limits<T>::max();
+    // hot loop
     for (std::size_t i = 0; i < grid.cells; ++i) {
         const T sigma = vol[i];
         const T s = sigma * root_tau[i];
@@ -134,6 +135,7 @@ VOLSCEN_INLINE void penalty_parts(const PenaltyGrid<T>& grid, const T* __restric
         }
     }
     for (std::size_t begin = 0; begin < grid.cells; begin += lanes) {
+        // hot loop
         for (std::size_t l = 0; l < lanes; ++l) {
             const std::size_t i = begin + l;
             p1[l] += positive_part(calendar[i] * (value[i] - value[i + columns]));
@@ -172,18 +174,21 @@ VOLSCEN_INLINE void penalty_gradient(const PenaltyGrid<T>& grid, const T* __rest
     const T* __restrict base = grid.slope.data() + grid.margin;
     const T* __restrict kink = grid.kink.data() + grid.margin;
     const T* __restrict interior = grid.interior.data() + grid.margin;
-    // Derivative with respect to each slope, over the step it was divided by.
+    // Derivative with respect to each slope, over the step it was divided by. Factors of 0 and 1, as loads
+    // under a condition would stop vectorisation where there are no masked ones.
+    // hot loop
     for (std::size_t i = 0; i < grid.cells; ++i) {
         const T rising = base[i] + slope[i] > T(0) ? w2 : T(0);
-        const T here = kink[i] + interior[i] * (slope[i - 1] - slope[i]) > T(0) ? interior[i] : T(0);
-        const T next =
-            kink[i + 1] + interior[i + 1] * (slope[i] - slope[i + 1]) > T(0) ? interior[i + 1] : T(0);
-        pull[i] = (rising + w3 * (next - here)) * inverse_step[i];
+        const T here = kink[i] + interior[i] * (slope[i - 1] - slope[i]) > T(0) ? T(1) : T(0);
+        const T next = kink[i + 1] + interior[i + 1] * (slope[i] - slope[i + 1]) > T(0) ? T(1) : T(0);
+        pull[i] = (rising + w3 * (next * interior[i + 1] - here * interior[i])) * inverse_step[i];
     }
+    // hot loop
     for (std::size_t i = 0; i < grid.cells; ++i) {
-        const T now = value[i] > value[i + columns] ? calendar[i] : T(0);
-        const T before = value[i - columns] > value[i] ? calendar[i - columns] : T(0);
-        gradient[i] = (w1 * (now - before) + (pull[i - 1] - pull[i])) * vega[i];
+        const T now = value[i] > value[i + columns] ? T(1) : T(0);
+        const T before = value[i - columns] > value[i] ? T(1) : T(0);
+        const T along_tau = now * calendar[i] - before * calendar[i - columns];
+        gradient[i] = (w1 * along_tau + (pull[i - 1] - pull[i])) * vega[i];
     }
 }
 

@@ -117,6 +117,7 @@ struct BlackBody {
     static VOLSCEN_INLINE void run(std::size_t n, const double* forward, const double* strike,
                                    const double* tau, const double* vol, const double* call,
                                    const double* discount, double* out) {
+        // hot loop
         for (std::size_t i = 0; i < n; ++i) {
             const BlackOption o{forward[i], strike[i],   tau[i],       __builtin_sqrt(tau[i]),
                                 vol[i],     discount[i], call[i] > 0.5};
