@@ -22,6 +22,9 @@ RATE_SOURCES = ("none", "parity", "pooled", "bounded", "given")
 #: Fewest pairs that a window around the forward is widened to, where the expiry has as many.
 MIN_WINDOW_PAIRS = 6
 
+#: Pairs of an expiry that tell whether prices and strikes share a unit.
+_UNIT_PAIRS = 12
+
 #: Tukey's constant: 95% efficiency under normal noise, weight zero beyond 4.685 standard deviations.
 BISQUARE = 4.685
 _MAD_TO_SD = 1.4826
@@ -118,14 +121,15 @@ def fit_parity(
 def parity_slope(strike: FloatArray, difference: FloatArray, weight: FloatArray) -> float:
     """Typical change of C - P with the strike, which parity wants near -1: a check of units and of sides.
 
-    The median over all expiries of slopes between strikes half a range apart, where noise counts for less; NaN with
-    fewer than three. Arrays as for :func:`fit_parity`, with padding behind and strikes increasing.
+    The median of the slopes between all pairs among the dozen of each expiry where C - P is smallest, whose options
+    trade most; NaN with fewer than three slopes. Arrays as for :func:`fit_parity`, with padding behind.
     """
     slopes = [np.empty(0)]
     for x, y, n in zip(strike, difference, np.count_nonzero(weight, axis=1).tolist(), strict=True):
         if n >= 2:
-            far = slice(n // 2, n), slice(0, n - n // 2)
-            slopes.append((y[far[0]] - y[far[1]]) / (x[far[0]] - x[far[1]]))
+            near = np.argsort(np.abs(y[:n]), kind="stable")[:_UNIT_PAIRS]
+            i, j = (near[side] for side in np.triu_indices(len(near), 1))
+            slopes.append((y[i] - y[j]) / (x[i] - x[j]))
     every = np.concatenate(slopes)
     return float(np.median(every)) if every.size >= 3 else np.nan
 

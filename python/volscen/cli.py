@@ -100,13 +100,20 @@ def generate(
 @history_app.command(
     "build",
     epilog="Examples:  volscen history build quotes.parquet --days 30,60,91 --moneyness 0.9,0.95,1,1.05,1.1 "
-    "--columns price=close,option_type=type --out history.nc   |   volscen history build factors.csv "
-    "--source spx-factors --out history.nc",
+    "--columns price=close,option_type=type --out history.nc   |   volscen history build opra/ --source databento "
+    "--read times=15:45 --read roots=SPXW --days 30,60,91 --moneyness 0.9,0.95,1,1.05 --out history.nc   |   "
+    "volscen history build factors.csv --source spx-factors --out history.nc",
 )
 def history_build(
-    quotes: Annotated[Path, typer.Argument(help="Table of quotes (CSV or Parquet), or a file of daily factors.")],
+    quotes: Annotated[Path, typer.Argument(help="File (or, for databento, folder) of quotes, or of daily factors.")],
     out: Annotated[Path, typer.Option(help="NetCDF file to write.")],
-    source: Annotated[str, typer.Option(help="What the file is: 'table' or 'spx-factors'.")] = "table",
+    source: Annotated[
+        str,
+        typer.Option(
+            help="What the file is: table (CSV, Parquet), databento, optionmetrics, lean, deribit, spx-factors."
+        ),
+    ] = "table",
+    read: Annotated[list[str] | None, typer.Option(help="Option of the reader, name=value; may be repeated.")] = None,
     days: Annotated[str | None, typer.Option(help="Maturities in calendar days, separated by commas.")] = None,
     moneyness: Annotated[str | None, typer.Option(help="K/F, separated by commas.")] = None,
     columns: Annotated[
@@ -120,7 +127,8 @@ def history_build(
     import volscen
     from volscen._files import check_writable
     from volscen.schema import check_grid
-    from volscen.sources import read_spx_factors, read_table
+    from volscen.sources import read_spx_factors
+    from volscen.sources._readers import READERS, read_quotes
 
     _check_out(out)
     if report is not None:
@@ -132,24 +140,57 @@ def history_build(
         grid["moneyness"] = check_grid(_numbers(moneyness, "--moneyness"), "--moneyness")
     days_report: Any = None
     if source == "spx-factors":
-        if report is not None:
-            raise InputError("--report goes with quotes only; leave it out for --source spx-factors")
+        for given, name in ((report, "--report"), (read, "--read"), (columns, "--columns")):
+            if given is not None:
+                raise InputError(f"{name} goes with quotes only; leave it out for --source spx-factors")
         history = read_spx_factors(quotes, **grid)
-    elif source == "table":
+    elif source in READERS:
         if len(grid) != 2:
             raise InputError("--days and --moneyness are needed: they are the grid of the history")
-        table, dropped = read_table(quotes, columns=_pairs(columns, "--columns"))
+        options = dict(_option(text, "--read") for text in read or [])
+        if columns is not None:
+            options["columns"] = _pairs(columns, "--columns")
+        table, dropped = read_quotes(quotes, source, **options)
         history, days_report = volscen.build_history(table, method=method, num_workers=num_workers, **grid)
         _print_counts("quotes dropped on reading", dropped[dropped > 0].to_dict())
         reasons = days_report.loc[days_report["status"] == "dropped", "reason"].value_counts().to_dict()
         _print_counts("days dropped", reasons)
     else:
-        raise InputError(f"--source must be 'table' or 'spx-factors', not {source!r}")
+        raise InputError(f"--source must be one of {', '.join(READERS)}, spx-factors, not {source!r}")
     volscen.write(history, out)
     if report is not None:
         _write_table(days_report, report)
     dates = history["date"].values.astype("datetime64[D]")
     typer.echo(f"wrote {out}: {dates.size} days from {dates[0]} to {dates[-1]}")
+
+
+@app.command(
+    epilog="Example:  volscen download SPX.OPT SPXW.OPT --start 2024-01-19 --schema cbbo-1m --schema definition "
+    "--folder opra. The key is taken from the environment variable DATABENTO_API_KEY."
+)
+def download(
+    symbols: Annotated[list[str], typer.Argument(help="Parent symbols, such as SPY.OPT.")],
+    start: Annotated[str, typer.Option(help="First day.")],
+    end: Annotated[str | None, typer.Option(help="Last day, included. Default: the first.")] = None,
+    schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="cbbo-1m, cbbo-1s, cmbp-1, tcbbo, definition, statistics; may be repeated. Default: cbbo-1m."
+        ),
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Folder to write to.")] = Path(),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to pay.")] = False,
+) -> None:
+    """Show what option data costs at Databento, ask, and download it."""
+    from volscen.sources import download_databento
+
+    files = download_databento(
+        symbols, start=start, end=end, schemas=schema or "cbbo-1m", folder=folder, confirm=True if yes else None
+    )
+    for file in files:
+        typer.echo(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
+    if not files:
+        typer.echo("nothing was downloaded")
 
 
 @app.command(epilog="Example:  volscen fit history.nc --generator pca --until 2020-12-31 --out model.safetensors")
@@ -257,13 +298,13 @@ def _pairs(text: str | None, name: str) -> dict[str, str] | None:
     return {ours: theirs for ours, theirs in pairs}
 
 
-def _option(text: str) -> tuple[str, Any]:
-    """Generator option from name=value; the value is JSON where it parses, else text."""
+def _option(text: str, flag: str = "--option") -> tuple[str, Any]:
+    """Name and value from name=value; the value is JSON where it parses, else text."""
     import json
 
     name, separator, value = text.partition("=")
     if not separator:
-        raise InputError(f"--option must look like name=value, not {text!r}")
+        raise InputError(f"{flag} must look like name=value, not {text!r}")
     try:
         return name, json.loads(value)
     except ValueError:

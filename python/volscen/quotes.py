@@ -318,6 +318,11 @@ def _far_apart(
     return bad
 
 
+def read_days(column: pd.Series[Any], name: str) -> npt.NDArray[np.datetime64]:
+    """Days of a column as datetime64[D], NaT where unreadable; in the forms that :func:`check_quotes` takes."""
+    return _dates(column, name, one_time_a_day=False)
+
+
 def _dates(column: pd.Series[Any], name: str, *, one_time_a_day: bool) -> npt.NDArray[np.datetime64]:
     """Days as datetime64[D], NaT where unreadable."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):

@@ -4,5 +4,9 @@ from .databento import RootRule as RootRule
 from .databento import download_databento as download_databento
 from .databento import read_databento as read_databento
 from .databento import read_opra_contracts as read_opra_contracts
+from .deribit import read_deribit as read_deribit
+from .lean import read_lean as read_lean
+from .optionmetrics import read_optionmetrics as read_optionmetrics
+from .optionmetrics import read_optionmetrics_surface as read_optionmetrics_surface
 from .spx_factors import read_spx_factors as read_spx_factors
 from .table import read_table as read_table

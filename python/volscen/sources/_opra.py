@@ -14,6 +14,7 @@ from volscen.errors import InputError
 __all__ = [
     "ROOT_RULES",
     "RootRule",
+    "closing_instants",
     "closing_times",
     "last_trading_days",
     "osi_parts",
@@ -196,6 +197,11 @@ def settlement_instants(expiry: Days, at_open: npt.NDArray[np.bool_]) -> npt.NDA
     """Instants in UTC (datetime64[ns]) at which the payoff of contracts is fixed."""
     after = np.where(at_open, _OPEN * _MINUTE, closing_times(expiry))
     return to_utc(expiry.astype("datetime64[m]") + after)
+
+
+def closing_instants(days: Days) -> npt.NDArray[np.datetime64]:
+    """Instants in UTC (datetime64[ns]) of the close of days."""
+    return settlement_instants(days, np.zeros(len(days), dtype=bool))
 
 
 def to_utc(wall: npt.NDArray[np.datetime64]) -> npt.NDArray[np.datetime64]:

@@ -15,7 +15,10 @@ __all__ = ["read_table"]
 
 
 def read_table(
-    source: str | Path | pd.DataFrame, *, columns: Mapping[str, str] | None = None
+    source: str | Path | pd.DataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    scale: Mapping[str, float] | None = None,
 ) -> tuple[pd.DataFrame, pd.Series[int]]:
     """Read a table of option quotes and bring it into the tidy form.
 
@@ -23,11 +26,13 @@ def read_table(
     ----------
     source : path or pandas.DataFrame
         A ``.csv`` (also compressed: ``.csv.gz``, ``.csv.zip``, ``.csv.bz2``, ``.csv.xz``), ``.parquet`` or
-        ``.pq`` file, a pandas DataFrame, or any frame with a ``to_pandas`` method, such as polars'.
+        ``.pq`` file, a pandas DataFrame, a polars DataFrame or LazyFrame, or any frame with a ``to_pandas`` method.
     columns : mapping of str to str, optional
         Name in the tidy table -> name in the source, for those that differ:
         ``{"option_type": "cp_flag", "price": "close"}``. Columns not named keep their names; a column of the
         source that already bears a tidy name given to another one is left out.
+    scale : mapping of str to float, optional
+        Factor by tidy name, where the source has another unit: ``{"strike": 1e-3, "price": 1e-4}``.
 
     Returns
     -------
@@ -54,24 +59,24 @@ def read_table(
     >>> len(quotes), int(dropped["zero_price"])
     (1, 1)
     """
-    from volscen.quotes import check_quotes
+    from volscen.sources._finish import finish
 
-    frame, name = _load(source)
+    frame, name = load_frame(source)
     try:
-        quotes, dropped = check_quotes(_rename(frame, columns or {}))
+        table = _scale(_rename(frame, columns or {}), scale or {})
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    if not len(quotes):
-        why = ", ".join(f"{reason} {count}" for reason, count in dropped[dropped > 0].items())
-        raise InputError(f"{name}: no usable row among {len(frame)} ({why or 'the table is empty'})")
-    return quotes, dropped
+    return finish(table, {}, name)
 
 
-def _load(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def load_frame(source: Any) -> tuple[pd.DataFrame, str]:
+    """Frame of a file, or of whatever turns into one, and what errors call it."""
     import pandas as pd
 
     if isinstance(source, pd.DataFrame):
         return source, "the data frame"
+    if hasattr(source, "collect"):  # polars' LazyFrame
+        source = source.collect()
     if hasattr(source, "to_pandas"):
         return source.to_pandas(), "the data frame"
     if not isinstance(source, str | Path):
@@ -87,7 +92,27 @@ def _load(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
         raise FileFormatError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError) as error:  # what pandas, pyarrow and the decompressors raise
         raise FileFormatError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from None
-    raise FileFormatError(f"{path}: unknown kind of table; give a .csv, .csv.gz, .parquet or .pq file")
+    other = {".dbn": "read_databento", ".zip": "read_lean", ".json": "read_deribit"}
+    hint = next((f"; for this one there is {reader}" for suffix, reader in other.items() if suffix in kinds), "")
+    raise FileFormatError(f"{path}: unknown kind of table; give a .csv, .csv.gz, .parquet or .pq file{hint}")
+
+
+#: Columns that have a unit.
+_WITH_UNIT = ("strike", "bid", "ask", "price", "spot")
+
+
+def _scale(table: pd.DataFrame, scale: Mapping[str, float]) -> pd.DataFrame:
+    import pandas as pd
+
+    for name, factor in scale.items():
+        if name not in _WITH_UNIT:
+            raise InputError(f"scale names {name!r}; it may name {', '.join(_WITH_UNIT)}")
+        if name not in table:
+            raise InputError(f"scale names {name}, which the table lacks")
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
+            raise InputError(f"scale of {name} must be a positive number, not {factor!r}")
+        table[name] = pd.to_numeric(table[name], errors="coerce") * factor
+    return table
 
 
 def _rename(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
