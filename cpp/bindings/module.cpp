@@ -20,6 +20,7 @@ PYBIND11_MODULE(_core, m) {
     volscen::bind_black(m);
     volscen::bind_implied_vol(m);
     volscen::bind_svi(m);
+    volscen::bind_ssvi(m);
     volscen::bind_arbitrage(m);
     volscen::bind_revalue(m);
 }

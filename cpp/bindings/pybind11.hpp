@@ -14,6 +14,7 @@ using ContiguousFloat = py::array_t<float, py::array::c_style>;
 void bind_black(py::module_& m);
 void bind_implied_vol(py::module_& m);
 void bind_svi(py::module_& m);
+void bind_ssvi(py::module_& m);
 void bind_arbitrage(py::module_& m);
 void bind_revalue(py::module_& m);
 

@@ -5,6 +5,7 @@ from . import errors as errors
 from . import revaluation as revaluation
 from . import risk as risk
 from . import sources as sources
+from . import ssvi as ssvi
 from . import svi as svi
 from ._build_history import build_history as build_history
 from ._io import read as read

@@ -67,6 +67,13 @@ def svi_fit(
     butterfly: bool,
     num_threads: int,
 ) -> tuple[_Float64, _Float64, NDArray[np.int8]]: ...
+def ssvi_fit(
+    log_moneyness: _Float64,
+    total_variance: _Float64,
+    weight: _Float64,
+    shared: bool,
+    num_threads: int,
+) -> tuple[_Float64, _Float64, NDArray[np.int8], _Float64]: ...
 def arbitrage_penalty_double(
     implied_vol: _Float64, tau: _Float64, moneyness: _Float64, gradient: bool, num_threads: int
 ) -> tuple[_Float64, _Float64]: ...
