@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 DIGEST = """
 import hashlib
 import numpy as np
-from volscen import _core, arbitrage, black, svi
+from volscen import _core, arbitrage, black, ssvi, svi
 
 def digest(*arrays):
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
@@ -44,6 +44,9 @@ k = np.sort(rng.normal(0, 0.2, (300, 19)), axis=1)
 w = 0.04 * (1 + rng.uniform(0, 3, (300, 1)) * k**2 + 0.1 * k) * np.exp(rng.normal(0, 0.05, k.shape))
 fit = svi.fit(k, w)
 print("svi", digest(fit.parameters, fit.rmse, fit.status))
+for model in ("essvi", "ssvi"):
+    fit = ssvi.fit(k.reshape(30, 10, 19), w.reshape(30, 10, 19), model=model)
+    print(model, digest(fit.parameters, fit.rmse, fit.status, fit.power_law))
 print(_core.simd_level())
 """
 
@@ -66,7 +69,7 @@ def test_every_instruction_set_gives_the_same_bits():
         assert done.returncode == 0, done.stderr
         *lines, used = done.stdout.splitlines()
         assert used == level
-        assert len(lines) == 11
+        assert len(lines) == 13
         outputs.append(lines)
     for other in outputs[1:]:
         assert other == outputs[0]
@@ -160,6 +163,8 @@ def test_every_kernel_is_documented():
         ("_core.implied_vol(a, a, a[:1], a, b, a, 1)", ValueError),
         ("_core.svi_fit(a, a, a, True, 1)", ValueError),
         ("_core.svi_fit(a[None], a[None, :2], a[None], True, 1)", ValueError),
+        ("_core.ssvi_fit(a[None], a[None], a[None], True, 1)", ValueError),
+        ("_core.ssvi_fit(a[None, None], a[None, None], a[None, None, :2], True, 1)", ValueError),
         ("_core.arbitrage_penalty_double(a[None, None], a, a, False, 1)", ValueError),
         ("_core.arbitrage_penalty_double(a, a, a, False, 1)", ValueError),
         ("_core.arbitrage_pullback_double(a[None, None], a[:1], a, a[None], 1, 1)", TypeError),

@@ -318,7 +318,7 @@ def test_bandwidth_search_that_cannot_reach() -> None:
         (TAU, [0.9, np.nan], {}, "moneyness must hold positive finite"),
         ([0.1, 0.1], MONEYNESS, {}, "tau must be strictly increasing"),
         ([], MONEYNESS, {}, "tau must be a non-empty"),
-        (TAU, MONEYNESS, {"method": "spline"}, r"unknown method 'spline'; the registered smoothers are \['kernel'"),
+        (TAU, MONEYNESS, {"method": "spline"}, r"unknown method 'spline'; the registered smoothers are \['essvi'"),
         (TAU, MONEYNESS, {"bandwidth": (1, 1)}, "unknown option 'bandwidth'; method 'svi' knows"),
         (TAU, MONEYNESS, {"method": "kernel", "robust": True}, "unknown option 'robust'; method 'kernel' knows"),
         (TAU, MONEYNESS, {"weights": "size"}, "weights must be 'auto'"),

@@ -119,7 +119,7 @@ def history_build(
     columns: Annotated[
         str | None, typer.Option(help="Where the names differ: ours=theirs, separated by commas.")
     ] = None,
-    method: Annotated[str, typer.Option(help="Smoother: 'svi' or 'kernel'.")] = "svi",
+    method: Annotated[str, typer.Option(help="Smoother: 'svi', 'essvi', 'ssvi' or 'kernel'.")] = "svi",
     num_workers: Annotated[int | None, typer.Option(help="Processes. Default: all available.")] = None,
     report: Annotated[Path | None, typer.Option(help="CSV file for the report, one row per date.")] = None,
 ) -> None:

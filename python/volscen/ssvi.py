@@ -122,11 +122,12 @@ def fit(
       Gatheral and Jacquier (2014, theorem 4.2). It allows a psi up to 2.2 times theirs.
 
     The least squares are found by a primal-dual interior-point method (Gauss-Newton, analytic derivatives) whose
-    points all obey these conditions, from the best of 16 starts of one rho and one psi/sqrt(theta).
+    points all obey these conditions, from the best of 20 starts of one rho and one psi/sqrt(theta).
 
-    A slice with fewer than three distinct strikes has the status ``REDUCED``: what its quotes leave open is drawn
-    to the mean of p/sqrt(theta) and of q/sqrt(theta), p, q = psi (1 +- rho), over the slices that are not reduced, or to a
-    flat slice where all are. In SSVI one slice of three strikes determines the smile of all.
+    A slice with fewer than three distinct strikes has the status ``REDUCED``: where its quotes leave it open, its
+    psi (1 +- rho) / sqrt(theta) are drawn to their means over the slices that are not reduced, or to a flat slice
+    where all are. In SSVI one slice of three strikes determines the smile of all, and gamma is drawn to 1/2 as
+    weakly; without one the smile is drawn to the start.
 
     Examples
     --------

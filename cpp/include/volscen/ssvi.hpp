@@ -31,12 +31,12 @@ struct SsviMemory {
         slices.resize(5 * maturities);
         vectors.resize(4 * variables);
         matrices.resize(2 * 6 * variables);
-        values.resize(9 * maturities + 4);
+        values.resize(9 * maturities + 5);
         views.resize(maturities);
         original.resize(maturities);
         indices.resize(2 * variables);
         reduced.resize(maturities);
-        rows.resize(9 * maturities + 4);
+        rows.resize(9 * maturities + 5);
     }
 };
 
@@ -120,8 +120,18 @@ struct SsviStart {
 VOLSCEN_INLINE SsviStart ssvi_start(const SsviData& data, double* psi) {
     SsviStart best = {0.0, 0.2};
     double lowest = std::numeric_limits<double>::infinity();
+    // A smile that doubles theta at the farthest strike, for quotes many standard deviations from the money.
+    double gentle = 0.2;
+    for (std::size_t i = 0; i < data.slices; ++i) {
+        double farthest = 0.0;
+        for (std::size_t j = 0; j < data.quotes[i].n; ++j) {
+            farthest = std::fmax(farthest, std::fabs(data.quotes[i].k[j]));
+        }
+        gentle =
+            std::fmin(gentle, __builtin_sqrt(data.theta[i] * (1.0 + data.theta[i])) / (farthest + 1e-300));
+    }
     for (const double rho : {-0.7, -0.35, 0.0, 0.35}) {
-        for (const double scale : {0.2, 0.5, 1.0, 1.6}) {
+        for (const double scale : {gentle, 0.2, 0.5, 1.0, 1.6}) {
             double sum = 0.0;
             for (std::size_t i = 0; i < data.slices; ++i) {
                 const double theta = data.theta[i], at = scale * __builtin_sqrt(theta / (1.0 + theta));
@@ -161,8 +171,8 @@ VOLSCEN_INLINE SsviWork ssvi_workspace(Model& model, SsviMemory& memory) {
             first, start, memory.rows.data(), memory.values.data()};
 }
 
-// Draws undetermined slices to the mean smile of the others; false where there are no others.
-VOLSCEN_INLINE bool ssvi_aims(const SsviData& data, const double* x, double* aim_p, double* aim_q) {
+// Draws undetermined slices to the mean smile of the others, or to none.
+VOLSCEN_INLINE void ssvi_aims(const SsviData& data, const double* x, double* aim_p, double* aim_q) {
     double p = 0.0, q = 0.0, count = 0.0;
     for (std::size_t i = 0; i < data.slices; ++i) {
         if (!data.reduced[i]) {
@@ -177,7 +187,6 @@ VOLSCEN_INLINE bool ssvi_aims(const SsviData& data, const double* x, double* aim
         aim_p[i] = unit * p;
         aim_q[i] = unit * q;
     }
-    return count > 0.0;
 }
 
 VOLSCEN_INLINE void ssvi_fit_one(const SsviTask& task, std::size_t surface) {
@@ -257,7 +266,7 @@ VOLSCEN_INLINE void ssvi_fit_one(const SsviTask& task, std::size_t surface) {
     bool done;
     double* x;
     if (task.shared) {
-        SsviModel model(data);
+        SsviModel model(data, start.rho, std::log(start.scale));
         const SsviWork work = ssvi_workspace(model, memory);
         x = work.x;
         for (std::size_t i = 0; i < slices; ++i) {
@@ -269,18 +278,12 @@ VOLSCEN_INLINE void ssvi_fit_one(const SsviTask& task, std::size_t surface) {
         done = ssvi_minimise(model, work);
         law[0] = std::exp(x[slices + 1]);
         law[1] = x[slices + 2];
-        bool determined = false;
         for (std::size_t i = 0; i < slices; ++i) {
-            determined = determined || !memory.reduced[i];
-        }
-        for (std::size_t i = slices; i-- > 0;) {
-            const SsviSlice s = model.point(x, i).slice;
-            // Slices of one rho are what the model has: kept as x, not as p and q.
             double* out = parameters + 3 * memory.original[i];
-            out[0] = s.theta;
+            out[0] = x[i];
             out[1] = x[slices];
             out[2] = model.point(x, i).psi;
-            memory.reduced[i] = determined ? 0 : 1;
+            memory.reduced[i] = model.determined ? 0 : 1;
         }
     } else {
         EssviModel model(data);
@@ -300,9 +303,10 @@ VOLSCEN_INLINE void ssvi_fit_one(const SsviTask& task, std::size_t surface) {
             }
         }
         done = ssvi_minimise(model, work);
-        if (any) {
+        // Each time with the theta of the time before.
+        for (int pass = 0; any && pass < 5; ++pass) {
             ssvi_aims(data, x, aim_p, aim_q);
-            done = ssvi_minimise(model, work) && done;
+            done = ssvi_minimise(model, work);
         }
         for (std::size_t i = 0; i < slices; ++i) {
             double* out = parameters + 3 * memory.original[i];

@@ -112,7 +112,7 @@ VOLSCEN_INLINE bool ssvi_minimise(const Model& model, const SsviWork& work) {
     double damping = 1e-4;
     double objective = model.linearise(work.x, work.g, hessian);
     model.rows(work.x, row);
-    double mu = std::fmax(0.1 * objective * inverse_m, 1e-24);
+    double mu = std::fmax(0.1 * objective * inverse_m, 1e-26);
     for (std::size_t j = 0; j < m; ++j) {
         row[j].z = mu / row[j].value;
         value[j] = row[j].value;
@@ -220,20 +220,24 @@ VOLSCEN_INLINE bool ssvi_minimise(const Model& model, const SsviWork& work) {
         objective = model.linearise(work.x, work.g, hessian);
         model.rows(work.x, row);
         barrier = trial_barrier;
-        damping = std::fmax((length > 0.9 ? 0.1 : 0.5) * damping, 1e-12);
+        if (length > 0.3) {
+            damping = std::fmax((length > 0.9 ? 0.1 : 0.5) * damping, 1e-12);
+        } else if (length < 0.1) {  // the model is wrong so far out: a curved valley or edge
+            damping = std::fmax(5.0 * damping, 1e-9);
+        }
         const double gap = mu * static_cast<double>(m);
         const bool settled = -slope < 1e-6 * objective + 0.1 * gap;
-        if (objective < 1e-26 ||
+        if (objective < 1e-20 ||
             (gap < 1e-5 * objective && settled && before - objective < 1e-6 * objective)) {
             return true;
         }
         if (settled || length > 0.9) {
-            mu = std::fmax(0.1 * mu, std::fmin(1e-24, mu));
+            mu = std::fmax(0.1 * mu, std::fmin(1e-26, mu));
         } else if (length > 0.3) {
-            mu = std::fmax(0.5 * mu, std::fmin(1e-24, mu));
+            mu = std::fmax(0.5 * mu, std::fmin(1e-26, mu));
         }
     }
-    return false;
+    return objective < 1e-12;
 }
 
 }  // namespace volscen

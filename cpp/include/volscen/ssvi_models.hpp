@@ -17,6 +17,7 @@ constexpr double ssvi_margin = 1e-9;
 constexpr double ssvi_theta_margin = 1e-7;  // of SSVI, whose p and q grow more slowly than theta
 constexpr double ssvi_gamma_low = 0.01;
 constexpr double ssvi_gamma_high = 0.99;
+constexpr double ssvi_log_eta_low = -16.0;  // flat for all that quotes can tell
 
 // What both models read: the slices with their quotes, and the start.
 struct SsviData {
@@ -184,8 +185,18 @@ struct SsviModel {
     SsviData data;
     std::size_t n, m, size;
 
-    explicit SsviModel(const SsviData& d)
-        : data(d), n(d.slices + 3), m(rows_of_slice * d.slices + 4), size(0) {}
+    bool determined;           // a slice has three strikes
+    double start[2], pull[3];  // rho and ln eta; weights of what draws rho, ln eta and gamma
+
+    SsviModel(const SsviData& d, double rho, double log_eta)
+        : data(d), n(d.slices + 3), m(rows_of_slice * d.slices + 5), size(0), start{rho, log_eta} {
+        determined = false;
+        for (std::size_t i = 0; i < d.slices; ++i) {
+            determined = determined || !d.reduced[i];
+        }
+        pull[0] = pull[1] = determined ? 0.0 : 100.0 * ssvi_ridge;
+        pull[2] = determined ? 0.1 * ssvi_ridge : 100.0 * ssvi_ridge;
+    }
 
     VOLSCEN_INLINE static std::size_t first_of(std::size_t slices, std::size_t i) {
         return i == 0 || i >= slices ? 0 : i - 1;
@@ -206,25 +217,17 @@ struct SsviModel {
         return out;
     }
 
-    // Draws to gamma = 1/2 and, where no slice determines its smile, to a flat one.
+    // Draws to gamma = 1/2 and, where no slice determines its smile, to the start.
     VOLSCEN_INLINE double ridge(const double* x, double* g, const SsviSkyline* h) const {
         const std::size_t r = data.slices;
-        const double bend = x[r + 2] - 0.5;
-        double sum = 0.5 * 1e-2 * ssvi_ridge * bend * bend;
-        bool determined = false;
-        for (std::size_t i = 0; i < data.slices; ++i) {
-            determined = determined || !data.reduced[i];
-        }
-        const double pull = determined ? 0.0 : ssvi_ridge;
-        const double eta = x[r + 1] + 7.0;
-        sum += 0.5 * pull * (x[r] * x[r] + eta * eta);
-        if (g != nullptr) {
-            g[r] += pull * x[r];
-            g[r + 1] += pull * eta;
-            g[r + 2] += 1e-2 * ssvi_ridge * bend;
-            h->row(r)[r] += pull;
-            h->row(r + 1)[r + 1] += pull;
-            h->row(r + 2)[r + 2] += 1e-2 * ssvi_ridge;
+        const double off[3] = {x[r] - start[0], x[r + 1] - start[1], x[r + 2] - 0.5};
+        double sum = 0.0;
+        for (std::size_t i = 0; i < 3; ++i) {
+            sum += 0.5 * pull[i] * off[i] * off[i];
+            if (g != nullptr) {
+                g[r + i] += pull[i] * off[i];
+                h->row(r + i)[r + i] += pull[i];
+            }
         }
         return sum;
     }
@@ -281,6 +284,7 @@ struct SsviModel {
         *value++ = limit + rho;
         *value++ = gamma - ssvi_gamma_low;
         *value++ = ssvi_gamma_high - gamma;
+        *value++ = x[data.slices + 1] - ssvi_log_eta_low;
         for (std::size_t i = 0; i < data.slices; ++i) {
             *value++ = order(x, i);
             if (!(x[i] > 0.0)) {  // refused by the line above
@@ -311,6 +315,8 @@ struct SsviModel {
         to.add(r + 2, 1.0).end();
         to.begin(ssvi_gamma_high - gamma);
         to.add(r + 2, -1.0).end();
+        to.begin(x[r + 1] - ssvi_log_eta_low);
+        to.add(r + 1, 1.0).end();
         for (std::size_t i = 0; i < data.slices; ++i) {
             const double unit = 1.0 / data.theta[i];
             to.begin(order(x, i));

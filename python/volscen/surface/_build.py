@@ -84,11 +84,13 @@ def build_surface(
         Times to expiry in years, strictly increasing.
     moneyness : array_like, shape (I,)
         K/F, strictly increasing.
-    method : {"svi", "kernel"}
+    method : {"svi", "essvi", "ssvi", "kernel"}
         ``"svi"``: one raw-SVI slice per expiry without butterfly arbitrage; total variance linear in tau at
         fixed K/F and never decreasing, as slices that cross are refitted with further quotes where both can
         agree, and what crossing is left is lifted to the earlier slice; flat volatility in tau before the first
         and after the last expiry.
+        ``"essvi"``, ``"ssvi"``: one surface through all expiries by :func:`volscen.ssvi.fit`, free of static
+        arbitrage at every time, between and beyond the expiries as :func:`volscen.ssvi.at` says.
         ``"kernel"``: vega-weighted Nadaraya-Watson smoothing in moneyness and tau.
     max_extrapolation : float
         How far beyond the quoted strikes a grid point may lie, in standard deviations (at-the-money vol times
@@ -98,7 +100,8 @@ def build_surface(
         1.
     **options
         Of ``"svi"``: ``weights`` ("auto", "vega", "spread", "uniform"), ``robust`` (True), ``butterfly``
-        (True). Of ``"kernel"``: ``bandwidth``, a pair of variances or "search" (default (0.002, 0.046)).
+        (True). Of ``"essvi"`` and ``"ssvi"``: ``weights``, ``robust``. Of ``"kernel"``: ``bandwidth``, a pair
+        of variances or "search" (default (0.002, 0.046)).
 
     Returns
     -------

@@ -39,7 +39,9 @@ class Smoother(Protocol):
 
 #: Name of each smoother -> module and function, imported on first use.
 REGISTRY: dict[str, tuple[str, str]] = {
+    "essvi": ("volscen.surface._ssvi", "fit_essvi"),
     "kernel": ("volscen.surface._kernel", "fit_kernel"),
+    "ssvi": ("volscen.surface._ssvi", "fit_ssvi"),
     "svi": ("volscen.surface._svi", "fit_svi"),
 }
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from volscen import svi
 from volscen.errors import InputError
 from volscen.surface._isotonic import isotonic
+from volscen.surface._rows import ROBUST_PASSES, Rows, huber
 
 if TYPE_CHECKING:
     from volscen.chain import Chain
@@ -22,14 +23,6 @@ FloatArray = npt.NDArray[np.float64]
 #: Least growth of total variance per year (a forward volatility of 0.1%). Strictly positive, so that slices
 #: lifted onto one another do not fall below one another by rounding.
 MIN_FORWARD_VARIANCE = 1e-6
-
-#: Vol error added in quadrature to the half-spread where quotes are weighted by spread: SVI itself is no
-#: closer.
-_SPREAD_FLOOR = 5e-4
-
-#: Huber's constant: 95% efficiency under normal noise.
-_HUBER = 1.345
-_ROBUST_PASSES = 2
 
 #: Strikes at which slices are compared, and how often those that cross are refitted.
 _POINTS = 33
@@ -118,22 +111,13 @@ def fit_svi(
     InputError
         If an option is unknown.
     """
-    quotes = chain.quotes
-    times, row = np.unique(quotes["tau"].to_numpy(), return_inverse=True)
-    width = np.bincount(row)
-    column = np.arange(len(row)) - np.repeat(np.cumsum(width) - width, width)
-    shape = (len(times), int(width.max()))
-    k, vol, weight = np.zeros(shape), np.ones(shape), np.zeros(shape)
-    k[row, column] = quotes["log_moneyness"].to_numpy()
-    vol[row, column] = quotes["implied_vol"].to_numpy()
-    weight[row, column] = _vol_weights(chain, weights)
-    w = vol**2 * times[:, None]
-    # An error dsigma in vol is an error 2 sigma tau dsigma in total variance, which is what SVI fits.
-    per_variance = 1 / (2 * vol * times[:, None]) ** 2
+    rows = Rows.of(chain, weights)
+    times, k, vol, weight, w = rows.tau, rows.k, rows.vol, rows.weight, rows.total_variance
+    per_variance = rows.per_variance
     fit = svi.fit(k, w, weight * per_variance, butterfly=butterfly)
-    factor = np.ones(shape)
-    for _ in range(_ROBUST_PASSES if robust else 0):
-        factor = _huber(svi.implied_vol(fit.parameters, k, times) - vol, weight)
+    factor = np.ones(k.shape)
+    for _ in range(ROBUST_PASSES if robust else 0):
+        factor = huber(svi.implied_vol(fit.parameters, k, times) - vol, weight)
         if np.all(factor == 1):
             break
         fit = svi.fit(k, w, weight * factor * per_variance, butterfly=butterfly)
@@ -189,31 +173,3 @@ def _uncross(slices: _Slices, parameters: FloatArray, grid: FloatArray, butterfl
         )
         parameters[rows] = fit.parameters
     return parameters, _UNCROSSING_PASSES
-
-
-def _vol_weights(chain: Chain, weights: str) -> FloatArray:
-    quotes = chain.quotes
-    spread = "half_spread_vol" in quotes
-    if weights == "spread" and not spread:
-        raise InputError("weights='spread' needs quotes with bid and ask; these have prices only")
-    if weights == "spread" or (weights == "auto" and spread):
-        return np.asarray(1 / (quotes["half_spread_vol"].to_numpy() ** 2 + _SPREAD_FLOOR**2))
-    if weights in ("auto", "vega"):
-        unit = quotes["discount_factor"] * quotes["forward"] * np.sqrt(quotes["tau"])
-        return np.asarray(np.maximum(quotes["vega"] / unit, 1e-12), dtype=np.float64)
-    if weights == "uniform":
-        return np.ones(len(quotes))
-    raise InputError(f"weights must be 'auto', 'vega', 'spread' or 'uniform', not {weights!r}")
-
-
-def _huber(residual: FloatArray, weight: FloatArray) -> FloatArray:
-    """Huber's factor per quote: 1 within 1.345 standard deviations, falling as 1/abs(residual) beyond."""
-    used = weight > 0
-    n = used.sum(axis=1)
-    total = weight.sum(axis=1, keepdims=True)
-    standard = np.abs(residual) * np.sqrt(weight * n[:, None] / np.where(total > 0, total, 1.0))
-    ordered = np.sort(np.where(used, standard, np.inf), axis=1)
-    rows = np.arange(len(n))
-    median = (ordered[rows, (n - 1) // 2] + ordered[rows, np.minimum(n // 2, residual.shape[1] - 1)]) / 2
-    scale = np.maximum(1.4826 * median, 1e-8)[:, None]  # a perfect fit leaves rounding errors only
-    return np.where(used, np.minimum(1.0, _HUBER * scale / np.maximum(standard, 1e-300)), 1.0)
