@@ -53,10 +53,10 @@ VOLSCEN_INLINE SviSlice svi_constrained(const SviSearch& s, const SviQuotes& quo
     SviSlice start[most] = {broken};
     double error[most] = {};
     std::size_t count = 1;
-    for (std::size_t j = 0; search_grid && j < svi_grid_sigma; ++j) {
+    for (std::size_t j = 0; search_grid && j < svi_lanes; ++j) {
         for (std::size_t i = 0; i < svi_grid_m; ++i) {
             const SviSlice trial =
-                svi_slice_at(s, frame, svi_grid_m_at(i), std::exp(svi_grid_log_sigma_at(j)));
+                svi_slice_at(s, frame, svi_grid_m_at(i), svi_grid_sigma[j]);
             const double here = svi_squared_error(quotes, trial);
             if ((count == most && here >= error[most - 1]) || !butterfly_free(trial, floor)) {
                 continue;
@@ -146,25 +146,31 @@ VOLSCEN_INLINE void svi_fit_one(const double* k, const double* w, const double* 
     const double middle = 0.5 * (sorted[0] + sorted[used - 1]);
     const double half_width = distinct > 1 ? 0.5 * (sorted[used - 1] - sorted[0]) : 1.0;
     const std::size_t lanes_used = (used + svi_lanes - 1) / svi_lanes * svi_lanes;
-    SviSearch search = {lanes_used, x, centred, use_weight, y, q, 0.0};
+    SviSearch search = {used, lanes_used, x, centred, use_weight, y, q, 0.0, 0.0, 0.0, 0.0};
     for (std::size_t i = 0; i < lanes_used; ++i) {
         const bool real = i < used;
         use_weight[i] = real ? use_weight[i] : 0.0;
         x[i] = real ? (use_k[i] - middle) / half_width : 0.0;
         centred[i] = real ? use_w[i] - level : 0.0;
         search.variance += use_weight[i] * centred[i] * centred[i];
+        search.mean_x += use_weight[i] * x[i];
+    }
+    for (std::size_t i = 0; i < used; ++i) {
+        const double from = x[i] - search.mean_x;
+        search.sxx += use_weight[i] * from * from;
+        search.sxw += use_weight[i] * from * centred[i];
     }
     const SviQuotes quotes = {used, use_k, use_w, use_weight};
-    SviCandidate found[svi_starts] = {};
+    SviCandidate found = {};
     if (distinct >= 5) {
-        svi_candidates(search, found);
+        found = svi_cold(search);
     } else if (distinct == 4) {
-        found[0] = svi_polish(search, {0.0, 0.0, 0.0}, false);
+        found = svi_polish(search, {0.0, 0.0, 0.0}, false);
     }
     const SviFrame frame = {level, middle, half_width};
     SviSlice best = {level, 0.0, 0.0, middle, half_width};
     if (distinct >= 3) {
-        best = svi_slice_at(search, frame, found[0].m, std::exp(found[0].log_sigma));
+        best = svi_slice_at(search, frame, found.m, std::exp(found.log_sigma));
         if (butterfly && !butterfly_free(best, svi_floor * smallest)) {
             best = svi_constrained(search, quotes, frame, best, svi_floor * smallest, distinct >= 5);
         }

@@ -1,12 +1,14 @@
 // Unconstrained search for a raw-SVI slice: variable projection in (m, ln sigma).
 //
 // For given (m, sigma) the slice is linear in (a, d, c) = (a, b rho sigma, b sigma), solved exactly on the
-// cone |d| <= c (Zeliade Systems 2009, "Quasi-explicit calibration of Gatheral's SVI model"); (m, ln sigma)
-// come from Levenberg-Marquardt steps started at the local minima of a grid.
+// cone |d| <= c (Zeliade Systems 2009, "Quasi-explicit calibration of Gatheral's SVI model"). A coarse search
+// takes eight widths sigma at once, one a lane: each finds its best m on a grid and makes a few
+// Levenberg-Marquardt steps. The lanes that lead are polished, strikes in lanes, in better-kept digits.
 #pragma once
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
 
 #include "volscen/dispatch.hpp"
 
@@ -16,14 +18,24 @@ constexpr std::size_t svi_lanes = 8;
 
 // One slice in the units of the search: x = (k - middle)/half_width and w less its weighted mean.
 struct SviSearch {
-    std::size_t n;  // a multiple of svi_lanes
+    std::size_t used;  // quotes
+    std::size_t n;     // the same, rounded up to svi_lanes; padding has weight 0
     const double* __restrict x;
     const double* __restrict w;
     const double* __restrict weight;
     double* __restrict y;
     double* __restrict q;
-    double variance;  // weighted mean of w^2
+    double variance;     // weighted mean of w^2
+    double mean_x;       // weighted
+    double sxx, sxw;     // weighted covariances
 };
+
+// Box of the search in half-widths of the strikes.
+constexpr double svi_m_limit = 4.0;
+constexpr double svi_log_sigma_low = -4.605170185988091;  // ln 0.01
+constexpr double svi_log_sigma_high = 2.995732273553991;  // ln 20
+constexpr double svi_sigma_low = 0.01;
+constexpr double svi_sigma_high = 20.0;
 
 struct SviLinear {
     double d, c, mean_y, mean_q, error;
@@ -34,6 +46,9 @@ struct SviLinear {
 VOLSCEN_INLINE double lane_sum(const double (&lane)[svi_lanes]) {
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
+
+VOLSCEN_INLINE double at_least(double low, double x) { return x < low ? low : x; }
+VOLSCEN_INLINE double at_most(double high, double x) { return x > high ? high : x; }
 
 // The best (d, c) for given m and sigma, and its squared error. q = sqrt(y^2 + 1) - 1 keeps its digits
 // where sigma is large and the slice nearly a parabola.
@@ -104,11 +119,6 @@ VOLSCEN_INLINE SviLinear svi_linear(const SviSearch& s, double m, double sigma) 
 struct SviCandidate {
     double m, log_sigma, error;
 };
-
-// Box of the search in half-widths of the strikes.
-constexpr double svi_m_limit = 4.0;
-constexpr double svi_log_sigma_low = -4.6;  // 0.01
-constexpr double svi_log_sigma_high = 3.0;  // 20
 
 // Levenberg-Marquardt in (m, ln sigma) with the linear parameters projected out (Kaufman 1975).
 VOLSCEN_INLINE SviCandidate svi_polish(const SviSearch& s, SviCandidate start, bool free_sigma) {
@@ -204,53 +214,201 @@ VOLSCEN_INLINE SviCandidate svi_polish(const SviSearch& s, SviCandidate start, b
     return start;
 }
 
+// Eight points (m, sigma) and what the search knows of each: the best linear part p x + b z with z =
+// sqrt((x - m)^2 + sigma^2), its squared error, and gradient and curvature of that error with the linear part
+// projected out (Kaufman 1975).
+struct SviLanes {
+    double m[svi_lanes], sigma[svi_lanes], error[svi_lanes];
+    double gm[svi_lanes], gt[svi_lanes], hmm[svi_lanes], hmt[svi_lanes], htt[svi_lanes];
+};
+
+template <bool want_slopes>
+VOLSCEN_INLINE void svi_evaluate(const SviSearch& s, SviLanes& at) {
+    constexpr std::size_t L = svi_lanes;
+    double z0[L], u0[L], v0[L], square[L];
+    double sz[L] = {}, szx[L] = {}, szw[L] = {}, szz[L] = {};
+    double su[L] = {}, sux[L] = {}, suw[L] = {}, suz[L] = {}, suu[L] = {};
+    double sv[L] = {}, svx[L] = {}, svw[L] = {}, svz[L] = {}, svv[L] = {}, suv[L] = {};
+    for (std::size_t l = 0; l < L; ++l) {
+        // Sums of differences from the values at x = 0 keep their digits where sigma is large.
+        square[l] = at.sigma[l] * at.sigma[l];
+        z0[l] = __builtin_sqrt(at.m[l] * at.m[l] + square[l]);
+        v0[l] = 1.0 / z0[l];
+        u0[l] = -at.m[l] * v0[l];
+    }
+    for (std::size_t i = 0; i < s.used; ++i) {
+        const double x = s.x[i], weight = s.weight[i];
+        const double wx = weight * (x - s.mean_x), ww = weight * s.w[i];
+        for (std::size_t l = 0; l < L; ++l) {
+            const double y = x - at.m[l];
+            const double root = __builtin_sqrt(y * y + square[l]);
+            const double z = root - z0[l];
+            const double wz = weight * z;
+            sz[l] += wz;
+            szx[l] += wx * z;
+            szw[l] += ww * z;
+            szz[l] += wz * z;
+            if (want_slopes) {
+                const double inverse = 1.0 / root;
+                const double u = y * inverse - u0[l], v = inverse - v0[l];
+                const double wu = weight * u, wv = weight * v;
+                su[l] += wu;
+                sux[l] += wx * u;
+                suw[l] += ww * u;
+                suz[l] += wz * u;
+                suu[l] += wu * u;
+                sv[l] += wv;
+                svx[l] += wx * v;
+                svw[l] += ww * v;
+                svz[l] += wz * v;
+                svv[l] += wv * v;
+                suv[l] += wu * v;
+            }
+        }
+    }
+    for (std::size_t l = 0; l < L; ++l) {
+        const double zz = szz[l] - sz[l] * sz[l];
+        const double det = s.sxx * zz - szx[l] * szx[l];
+        const double over = 1.0 / det;
+        const double p_in = (s.sxw * zz - szw[l] * szx[l]) * over;
+        const double b_in = (szw[l] * s.sxx - s.sxw * szx[l]) * over;
+        const bool inside = (det > 1e-13 * s.sxx * zz) & (b_in >= __builtin_fabs(p_in));
+        // The two edges of the cone, p = b and p = -b.
+        const double top_up = szw[l] + s.sxw, top_down = szw[l] - s.sxw;
+        const double bottom_up = zz + 2.0 * szx[l] + s.sxx, bottom_down = zz - 2.0 * szx[l] + s.sxx;
+        const double b_up = (top_up > 0.0) & (bottom_up > 0.0) ? top_up / bottom_up : 0.0;
+        const double b_down = (top_down > 0.0) & (bottom_down > 0.0) ? top_down / bottom_down : 0.0;
+        const double gain_up = b_up * top_up, gain_down = b_down * top_down;
+        const bool up = gain_up > gain_down;
+        const double sign = up ? 1.0 : -1.0;
+        const double b = inside ? b_in : up ? b_up : b_down;
+        const double p = inside ? p_in : sign * b;
+        const double gain = inside ? p_in * s.sxw + b_in * szw[l] : up ? gain_up : gain_down;
+        const double error = s.variance - gain;
+        at.error[l] = error > 0.0 ? error : 0.0;
+        if (want_slopes) {
+            // The derivatives are -b u by m and b sigma^2 v by ln(sigma), here less their means.
+            const double scale = b * square[l];
+            const double ux = sux[l], uz = suz[l] - su[l] * sz[l], uu = suu[l] - su[l] * su[l];
+            const double vx = svx[l], vz = svz[l] - sv[l] * sz[l], vv = svv[l] - sv[l] * sv[l];
+            const double uv = suv[l] - su[l] * sv[l];
+            const double edge = sign > 0.0 ? bottom_up : bottom_down;
+            const double over_edge = edge > 0.0 ? 1.0 / edge : 0.0;
+            const double eu = uz + sign * ux, ev = vz + sign * vx;
+            const double uu_in = (ux * ux * zz - 2.0 * ux * uz * szx[l] + uz * uz * s.sxx) * over;
+            const double uv_in = (ux * vx * zz - (ux * vz + uz * vx) * szx[l] + uz * vz * s.sxx) * over;
+            const double vv_in = (vx * vx * zz - 2.0 * vx * vz * szx[l] + vz * vz * s.sxx) * over;
+            at.gm[l] = -b * (p * ux + b * uz - suw[l]);
+            at.gt[l] = scale * (p * vx + b * vz - svw[l]);
+            at.hmm[l] = b * b * (uu - (inside ? uu_in : eu * eu * over_edge));
+            at.hmt[l] = -b * scale * (uv - (inside ? uv_in : eu * ev * over_edge));
+            at.htt[l] = scale * scale * (vv - (inside ? vv_in : ev * ev * over_edge));
+        }
+    }
+}
+
 constexpr std::size_t svi_grid_m = 9;
-constexpr std::size_t svi_grid_sigma = 8;
-constexpr std::size_t svi_starts = 4;
 
 VOLSCEN_INLINE double svi_grid_m_at(std::size_t i) {
     return -2.0 + 4.0 / static_cast<double>(svi_grid_m - 1) * static_cast<double>(i);
 }
 
-VOLSCEN_INLINE double svi_grid_log_sigma_at(std::size_t j) {
-    return -3.6 + 5.4 / static_cast<double>(svi_grid_sigma - 1) * static_cast<double>(j);
+// Widths of the lanes in half-widths of the strikes: from 0.027 to 6.
+constexpr double svi_grid_sigma[svi_lanes] = {0.027, 0.059, 0.128, 0.276, 0.597, 1.29, 2.8, 6.0};
+
+constexpr int svi_coarse_steps = 6;
+
+// The lanes after the coarse search.
+VOLSCEN_INLINE SviLanes svi_coarse(const SviSearch& s) {
+    SviLanes now, trial;
+    for (std::size_t l = 0; l < svi_lanes; ++l) {
+        trial.sigma[l] = svi_grid_sigma[l];
+        now.sigma[l] = svi_grid_sigma[l];
+        now.error[l] = std::numeric_limits<double>::infinity();
+        now.m[l] = 0.0;
+    }
+    for (std::size_t i = 0; i < svi_grid_m; ++i) {
+        for (std::size_t l = 0; l < svi_lanes; ++l) {
+            trial.m[l] = svi_grid_m_at(i);
+        }
+        svi_evaluate<false>(s, trial);
+        for (std::size_t l = 0; l < svi_lanes; ++l) {
+            const bool better = trial.error[l] < now.error[l];
+            now.error[l] = better ? trial.error[l] : now.error[l];
+            now.m[l] = better ? trial.m[l] : now.m[l];
+        }
+    }
+    double damping[svi_lanes];
+    for (std::size_t l = 0; l < svi_lanes; ++l) {
+        damping[l] = 1e-2;
+    }
+    svi_evaluate<true>(s, now);
+    for (int step = 0; step < svi_coarse_steps; ++step) {
+        for (std::size_t l = 0; l < svi_lanes; ++l) {
+            const double hmm = at_least(0.0, now.hmm[l]), htt = at_least(0.0, now.htt[l]);
+            const double amm = hmm * (1.0 + damping[l]) + 1e-14 * s.variance;
+            const double att = htt * (1.0 + damping[l]) + 1e-14 * s.variance;
+            const double square = now.hmt[l] * now.hmt[l], product = amm * att;
+            const double cross = square < product ? now.hmt[l] : 0.0;
+            const double over = 1.0 / (product - cross * cross);
+            const double dm = -(now.gm[l] * att - now.gt[l] * cross) * over;
+            const double dt = -(now.gt[l] * amm - now.gm[l] * cross) * over;
+            const double long_m = __builtin_fabs(dm), long_t = __builtin_fabs(dt);
+            const double longer = long_m > long_t ? long_m : long_t;
+            const double cut = longer > 1.0 ? 1.0 / longer : 1.0;
+            // (2 + t)/(2 - t) is near exp(t).
+            const double t = dt * cut, sigma = now.sigma[l] * ((2.0 + t) / (2.0 - t));
+            trial.m[l] = at_most(svi_m_limit, at_least(-svi_m_limit, now.m[l] + dm * cut));
+            trial.sigma[l] = at_most(svi_sigma_high, at_least(svi_sigma_low, sigma));
+        }
+        svi_evaluate<true>(s, trial);
+        for (std::size_t l = 0; l < svi_lanes; ++l) {
+            const bool better = trial.error[l] < now.error[l];
+            damping[l] = better ? 0.15 * damping[l] : 8.0 * damping[l];
+            now.m[l] = better ? trial.m[l] : now.m[l];
+            now.sigma[l] = better ? trial.sigma[l] : now.sigma[l];
+            now.error[l] = better ? trial.error[l] : now.error[l];
+            now.gm[l] = better ? trial.gm[l] : now.gm[l];
+            now.gt[l] = better ? trial.gt[l] : now.gt[l];
+            now.hmm[l] = better ? trial.hmm[l] : now.hmm[l];
+            now.hmt[l] = better ? trial.hmt[l] : now.hmt[l];
+            now.htt[l] = better ? trial.htt[l] : now.htt[l];
+        }
+    }
+    return now;
 }
 
-// The best few local minima of the error on a grid of (m, ln sigma), each polished; best first.
-VOLSCEN_INLINE void svi_candidates(const SviSearch& s, SviCandidate (&found)[svi_starts]) {
-    double error[svi_grid_sigma][svi_grid_m];
-    for (std::size_t j = 0; j < svi_grid_sigma; ++j) {
-        const double sigma = std::exp(svi_grid_log_sigma_at(j));
-        for (std::size_t i = 0; i < svi_grid_m; ++i) {
-            error[j][i] = svi_linear(s, svi_grid_m_at(i), sigma).error;
-        }
-    }
-    std::size_t count = 0;
-    for (std::size_t j = 0; j < svi_grid_sigma; ++j) {
-        for (std::size_t i = 0; i < svi_grid_m; ++i) {
-            const double here = error[j][i];
-            const bool lowest =
-                (i == 0 || here <= error[j][i - 1]) && (i + 1 == svi_grid_m || here <= error[j][i + 1]) &&
-                (j == 0 || here <= error[j - 1][i]) && (j + 1 == svi_grid_sigma || here <= error[j + 1][i]);
-            if (!lowest || (count == svi_starts && here >= found[count - 1].error)) {
-                continue;
+constexpr std::size_t svi_polished = 2;
+
+// The best slice found from anywhere. Lanes are polished in order of their errors, each only where it lies
+// apart from those polished before it and could still win.
+VOLSCEN_INLINE SviCandidate svi_cold(const SviSearch& s) {
+    const SviLanes lanes = svi_coarse(s);
+    bool done[svi_lanes] = {};
+    SviCandidate best = {0.0, 0.0, std::numeric_limits<double>::infinity()};
+    for (std::size_t c = 0; c < svi_polished; ++c) {
+        std::size_t lead = svi_lanes;
+        for (std::size_t l = 0; l < svi_lanes; ++l) {
+            if (!done[l] && (lead == svi_lanes || lanes.error[l] < lanes.error[lead])) {
+                lead = l;
             }
-            count += count < svi_starts ? 1 : 0;
-            std::size_t place = count - 1;
-            for (; place > 0 && found[place - 1].error > here; --place) {
-                found[place] = found[place - 1];
-            }
-            found[place] = {svi_grid_m_at(i), svi_grid_log_sigma_at(j), here};
+        }
+        if (lead == svi_lanes || (c > 0 && lanes.error[lead] > 1.5 * best.error)) {
+            break;
+        }
+        const SviCandidate polished =
+            svi_polish(s, {lanes.m[lead], std::log(lanes.sigma[lead]), lanes.error[lead]}, true);
+        if (polished.error < best.error) {
+            best = polished;
+        }
+        for (std::size_t l = 0; l < svi_lanes; ++l) {
+            const double ratio = lanes.sigma[l] / lanes.sigma[lead];
+            const double far = 0.3 * at_least(lanes.sigma[l], lanes.sigma[lead]);
+            const bool near = std::fabs(lanes.m[l] - lanes.m[lead]) < far && ratio > 0.7 && ratio < 1.4;
+            done[l] = done[l] || near;
         }
     }
-    for (std::size_t c = 0; c < count; ++c) {
-        const SviCandidate polished = svi_polish(s, found[c], true);
-        std::size_t place = c;
-        for (; place > 0 && found[place - 1].error > polished.error; --place) {
-            found[place] = found[place - 1];
-        }
-        found[place] = polished;
-    }
+    return best;
 }
 
 }  // namespace volscen
