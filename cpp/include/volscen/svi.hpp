@@ -9,14 +9,14 @@
 #include <cstdint>
 #include <limits>
 
-#include "volscen/svi_butterfly.hpp"
+#include "volscen/svi_constrained.hpp"
 #include "volscen/svi_search.hpp"
 
 namespace volscen {
 
 enum class SviStatus : std::int8_t { ok = 0, reduced = 1, no_data = 2 };
 
-constexpr std::size_t svi_scratch = 8;  // arrays of the padded length that a fit needs
+constexpr std::size_t svi_scratch = 13;  // arrays of the padded length that a fit needs
 
 struct SviTask {
     std::size_t count;     // slices
@@ -43,38 +43,53 @@ VOLSCEN_INLINE SviSlice svi_slice_at(const SviSearch& s, const SviFrame& frame, 
             frame.middle + frame.half_width * m, frame.half_width * sigma};
 }
 
-// The best slice under Durrleman's condition where the least-squares slice breaks it: refitted from that
-// slice, and from the best slices of the grid that obey it.
+constexpr int svi_first_steps = 5;
+constexpr int svi_last_steps = 30;
+constexpr std::size_t svi_finalists = 2;
+
+// The best slice under Durrleman's condition where the least-squares slice breaks it. Fits start there and
+// from the best slice of each width on the grid; those that lead after a few steps are finished.
 VOLSCEN_INLINE SviSlice svi_constrained(const SviSearch& s, const SviQuotes& quotes, const SviFrame& frame,
                                         const SviSlice& broken, double floor, bool search_grid) {
-    const double low = frame.half_width * std::exp(svi_log_sigma_low);
-    const double high = frame.half_width * std::exp(svi_log_sigma_high);
-    constexpr std::size_t most = 3;
-    SviSlice start[most] = {broken};
-    double error[most] = {};
+    SviSlice start[svi_lanes + 1] = {broken};
     std::size_t count = 1;
-    for (std::size_t j = 0; search_grid && j < svi_lanes; ++j) {
-        for (std::size_t i = 0; i < svi_grid_m; ++i) {
-            const SviSlice trial =
-                svi_slice_at(s, frame, svi_grid_m_at(i), svi_grid_sigma[j]);
-            const double here = svi_squared_error(quotes, trial);
-            if ((count == most && here >= error[most - 1]) || !butterfly_free(trial, floor)) {
-                continue;
-            }
-            count += count < most ? 1 : 0;
-            std::size_t place = count - 1;
-            for (; place > 1 && error[place - 1] > here; --place) {
-                start[place] = start[place - 1];
-                error[place] = error[place - 1];
-            }
-            start[place] = trial;
-            error[place] = here;
+    if (search_grid) {
+        const SviLanes lanes = svi_coarse(s, 0);
+        for (std::size_t l = 0; l < svi_lanes; ++l) {
+            start[count++] = svi_slice_at(s, frame, lanes.m[l], lanes.sigma[l]);
         }
+    }
+    const double unit =
+        std::sqrt(at_least(1e-12 * frame.level * frame.level, svi_squared_error(quotes, broken)));
+    const SviProblem problem = {unit,
+                                1.01 * floor,
+                                frame.level,
+                                2e-5,
+                                frame.half_width * svi_sigma_low,
+                                frame.half_width * svi_sigma_high,
+                                frame.middle - frame.half_width * svi_m_limit,
+                                frame.middle + frame.half_width * svi_m_limit};
+    SviRun run[svi_lanes + 1];
+    for (std::size_t c = 0; c < count; ++c) {
+        svi_begin(run[c], quotes, start[c], problem);
+        svi_advance(run[c], quotes, problem, svi_first_steps);
     }
     SviSlice best = {frame.level, 0.0, 0.0, frame.middle, frame.half_width};
     double lowest = svi_squared_error(quotes, best);
-    for (std::size_t c = 0; c < count; ++c) {
-        const SviSlice fitted = butterfly_repaired(quotes, start[c], frame.level, floor, low, high);
+    bool finished[svi_lanes + 1] = {};
+    for (std::size_t f = 0; f < svi_finalists && f < count; ++f) {
+        std::size_t lead = count;
+        for (std::size_t c = 0; c < count; ++c) {
+            if (!finished[c] && (lead == count || svi_merit(run[c]) < svi_merit(run[lead]))) {
+                lead = c;
+            }
+        }
+        finished[lead] = true;
+        svi_advance(run[lead], quotes, problem, svi_last_steps);
+        SviSlice fitted = run[lead].found ? run[lead].best : run[lead].now.p;
+        if (!butterfly_free(fitted, floor)) {
+            fitted = svi_pulled(fitted, frame.level, floor);
+        }
         const double here = svi_squared_error(quotes, fitted);
         if (here < lowest) {
             lowest = here;
@@ -150,6 +165,8 @@ VOLSCEN_INLINE void svi_fit_one(const double* k, const double* w, const double* 
     for (std::size_t i = 0; i < lanes_used; ++i) {
         const bool real = i < used;
         use_weight[i] = real ? use_weight[i] : 0.0;
+        use_k[i] = real ? use_k[i] : middle;
+        use_w[i] = real ? use_w[i] : level;
         x[i] = real ? (use_k[i] - middle) / half_width : 0.0;
         centred[i] = real ? use_w[i] - level : 0.0;
         search.variance += use_weight[i] * centred[i] * centred[i];
@@ -160,7 +177,13 @@ VOLSCEN_INLINE void svi_fit_one(const double* k, const double* w, const double* 
         search.sxx += use_weight[i] * from * from;
         search.sxw += use_weight[i] * from * centred[i];
     }
-    const SviQuotes quotes = {used, use_k, use_w, use_weight};
+    double* column = sorted + padded;
+    const SviQuotes quotes = {
+        lanes_used,
+        use_k,
+        use_w,
+        use_weight,
+        {column, column + padded, column + 2 * padded, column + 3 * padded, column + 4 * padded}};
     SviCandidate found = {};
     if (distinct >= 5) {
         found = svi_cold(search);

@@ -25,9 +25,9 @@ struct SviSearch {
     const double* __restrict weight;
     double* __restrict y;
     double* __restrict q;
-    double variance;     // weighted mean of w^2
-    double mean_x;       // weighted
-    double sxx, sxw;     // weighted covariances
+    double variance;  // weighted mean of w^2
+    double mean_x;    // weighted
+    double sxx, sxw;  // weighted covariances
 };
 
 // Box of the search in half-widths of the strikes.
@@ -319,7 +319,7 @@ constexpr double svi_grid_sigma[svi_lanes] = {0.027, 0.059, 0.128, 0.276, 0.597,
 constexpr int svi_coarse_steps = 6;
 
 // The lanes after the coarse search.
-VOLSCEN_INLINE SviLanes svi_coarse(const SviSearch& s) {
+VOLSCEN_INLINE SviLanes svi_coarse(const SviSearch& s, int steps) {
     SviLanes now, trial;
     for (std::size_t l = 0; l < svi_lanes; ++l) {
         trial.sigma[l] = svi_grid_sigma[l];
@@ -343,7 +343,7 @@ VOLSCEN_INLINE SviLanes svi_coarse(const SviSearch& s) {
         damping[l] = 1e-2;
     }
     svi_evaluate<true>(s, now);
-    for (int step = 0; step < svi_coarse_steps; ++step) {
+    for (int step = 0; step < steps; ++step) {
         for (std::size_t l = 0; l < svi_lanes; ++l) {
             const double hmm = at_least(0.0, now.hmm[l]), htt = at_least(0.0, now.htt[l]);
             const double amm = hmm * (1.0 + damping[l]) + 1e-14 * s.variance;
@@ -383,7 +383,7 @@ constexpr std::size_t svi_polished = 2;
 // The best slice found from anywhere. Lanes are polished in order of their errors, each only where it lies
 // apart from those polished before it and could still win.
 VOLSCEN_INLINE SviCandidate svi_cold(const SviSearch& s) {
-    const SviLanes lanes = svi_coarse(s);
+    const SviLanes lanes = svi_coarse(s, svi_coarse_steps);
     bool done[svi_lanes] = {};
     SviCandidate best = {0.0, 0.0, std::numeric_limits<double>::infinity()};
     for (std::size_t c = 0; c < svi_polished; ++c) {
