@@ -35,9 +35,19 @@ constexpr double svi_margin = 1e-10;
 constexpr std::size_t svi_global_points = 256;  // to 1e8 sigma on both sides of m
 constexpr std::size_t svi_local_points = 192;   // to 1e5 units on both sides of the minimum
 
+// The same for fits, whose last word is a check on the points above.
+constexpr std::size_t svi_coarse_points = 112;
+
+template <std::size_t N>
+struct SviTable {
+    std::array<double, N> y, z, inverse_z;
+    explicit SviTable(double reach);
+};
+
 struct SviPoints {
-    std::array<double, svi_global_points> y, z, inverse_z;
-    std::array<double, svi_local_points> local;
+    SviTable<svi_global_points> global;
+    SviTable<svi_local_points> local;
+    SviTable<svi_coarse_points> coarse, coarse_local;
     SviPoints();
 };
 
@@ -74,10 +84,10 @@ struct SviScan {
     double y[N], g[N], lead[N];
 };
 
-VOLSCEN_INLINE void svi_scan(const SviSlice& p, double floor, SviScan<svi_global_points>& out) {
-    const SviPoints& at = svi_points();
+template <std::size_t N>
+VOLSCEN_INLINE void svi_scan(const SviSlice& p, double floor, const SviTable<N>& at, SviScan<N>& out) {
     const double over_sigma = 1.0 / p.sigma;
-    for (std::size_t j = 0; j < svi_global_points; ++j) {
+    for (std::size_t j = 0; j < N; ++j) {
         const SviShape shape = svi_shape(p, over_sigma, floor, at.y[j], at.z[j], at.inverse_z[j]);
         out.y[j] = at.y[j];
         out.g[j] = shape.g;
@@ -97,7 +107,9 @@ VOLSCEN_INLINE void svi_fill(const SviSlice& p, double floor, SviScan<N>& out) {
 }
 
 // The points around the minimum; false where the global ones are close enough.
-VOLSCEN_INLINE bool svi_scan_minimum(const SviSlice& p, double floor, SviScan<svi_local_points>& out) {
+template <std::size_t N>
+VOLSCEN_INLINE bool svi_scan_minimum(const SviSlice& p, double floor, const SviTable<N>& at,
+                                     SviScan<N>& out) {
     const double root = svi_root(p);
     double lowest = p.a + root;
     lowest = lowest < floor ? floor : lowest;
@@ -105,9 +117,8 @@ VOLSCEN_INLINE bool svi_scan_minimum(const SviSlice& p, double floor, SviScan<sv
         return false;
     }
     const double centre = -p.d / root, unit = p.c / root * std::sqrt(2.0 * lowest / root);
-    const SviPoints& at = svi_points();
-    for (std::size_t j = 0; j < svi_local_points; ++j) {
-        out.y[j] = centre + unit * at.local[j];
+    for (std::size_t j = 0; j < N; ++j) {
+        out.y[j] = centre + unit * at.y[j];
     }
     svi_fill(p, floor, out);
     return true;
@@ -159,12 +170,13 @@ VOLSCEN_INLINE bool butterfly_free(const SviSlice& p, double floor) {
         return false;
     }
     SviScan<svi_global_points> scan;
-    svi_scan(p, floor, scan);
+    svi_scan(p, floor, svi_points().global, scan);
     if (!svi_all_free(scan) || !svi_free_between(p, floor, scan)) {
         return false;
     }
     SviScan<svi_local_points> local;
-    return !svi_scan_minimum(p, floor, local) || (svi_all_free(local) && svi_free_between(p, floor, local));
+    return !svi_scan_minimum(p, floor, svi_points().local, local) ||
+           (svi_all_free(local) && svi_free_between(p, floor, local));
 }
 
 }  // namespace volscen

@@ -112,10 +112,13 @@ VOLSCEN_INLINE void svi_add_minima(SviState& s, const SviProblem& problem, const
                                    bool on_lead) {
     const double* row = on_lead ? scan.lead : scan.g;
     const double high = on_lead ? 0.05 : 0.25;
+    std::size_t found[N], count = 0;
     for (std::size_t j = 1; j + 1 < N; ++j) {
-        if (!(row[j] < high && row[j] <= row[j - 1] && row[j] < row[j + 1])) {
-            continue;
-        }
+        found[count] = j;
+        count += (row[j] < high) & (row[j] <= row[j - 1]) & (row[j] < row[j + 1]) ? 1 : 0;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t j = found[i];
         // Vertex of the parabola through three points of equal distance in the index.
         const double rise = row[j + 1] - row[j - 1], bend = row[j + 1] - 2.0 * row[j] + row[j - 1];
         const double t = bend > 0.0 ? -0.5 * rise / bend : 0.0;
@@ -205,12 +208,12 @@ VOLSCEN_INLINE void svi_assess(const SviQuotes& q, const SviProblem& problem, co
     if (place > 0.75) {
         svi_add(out, {1.0 - place, {0.0, 0.0, 0.0, -over_range, 0.0}});
     }
-    SviScan<svi_global_points> scan;
-    svi_scan(p, problem.floor, scan);
+    SviScan<svi_coarse_points> scan;
+    svi_scan(p, problem.floor, svi_points().coarse, scan);
     svi_add_minima(out, problem, scan, false);
     svi_add_minima(out, problem, scan, true);
-    SviScan<svi_local_points> local;
-    if (svi_scan_minimum(p, problem.floor, local)) {
+    SviScan<svi_coarse_points> local;
+    if (svi_scan_minimum(p, problem.floor, svi_points().coarse_local, local)) {
         svi_add_minima(out, problem, local, false);
         svi_add_minima(out, problem, local, true);
     }
