@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 DIGEST = """
 import hashlib
 import numpy as np
-from volscen import _core, arbitrage, black, ssvi, svi
+from volscen import _core, arbitrage, bachelier, black, ssvi, svi
 
 def digest(*arrays):
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
@@ -35,6 +35,11 @@ s[::97], t[::89], k[::83] = 0.0, 0.0, np.nan
 for greek in (black.price, black.delta, black.gamma, black.vega, black.theta):
     print(greek.__name__, digest(greek(f, k, t, s, c, d)))
 print("implied_vol", digest(*black.implied_vol(black.price(f, k, t, s, c, d), f, k, t, c, d)))
+x = rng.normal(0, 1, n) * rng.choice([1e-6, 1, 10], n)
+beta = np.exp(-np.abs(x) / 2) * 10 ** rng.uniform(-300, 0, n)
+print("implied_total_vol", digest(*black.implied_total_vol(beta, x, x > 0)))
+normal = bachelier.price(x, 0.1, t, s, c, d)
+print("bachelier", digest(normal, *bachelier.implied_vol(normal, x, 0.1, t, c, d)))
 tau, m = np.linspace(0.1, 1, 7), np.linspace(0.7, 1.3, 11)
 vol = np.exp(rng.normal(-1.5, 0.2, (333, 7, 11)))
 for dtype in (np.float64, np.float32):
@@ -69,7 +74,7 @@ def test_every_instruction_set_gives_the_same_bits():
         assert done.returncode == 0, done.stderr
         *lines, used = done.stdout.splitlines()
         assert used == level
-        assert len(lines) == 13
+        assert len(lines) == 15
         outputs.append(lines)
     for other in outputs[1:]:
         assert other == outputs[0]
@@ -161,6 +166,9 @@ def test_every_kernel_is_documented():
         ("_core.black_price(a, a, a, a, b, a, 0)", ValueError),
         ("_core.black_price(a, a, a, a, b, a.astype('f4'), 1)", TypeError),
         ("_core.implied_vol(a, a, a[:1], a, b, a, 1)", ValueError),
+        ("_core.implied_total_vol(a, a[:1], b, 1)", ValueError),
+        ("_core.bachelier_price(a, a, a, a, b, a[:2], 1)", ValueError),
+        ("_core.bachelier_implied_vol(a, a, a, a[:2], b, a, 1)", ValueError),
         ("_core.svi_fit(a, a, a, True, 1)", ValueError),
         ("_core.svi_fit(a[None], a[None, :2], a[None], True, 1)", ValueError),
         ("_core.ssvi_fit(a[None], a[None], a[None], True, 1)", ValueError),

@@ -86,7 +86,7 @@ def bachelier_log_ratio(a: mp.mpf) -> mp.mpf:
 
 
 def bachelier_distance(log_ratio: mp.mpf) -> mp.mpf:
-    """a = m/s from ln(m/v), by bisection in ln(a)."""
+    """Return a = m/s from ln(m/v), by bisection in ln(a)."""
     low, high = log_ratio - 10 - abs(log_ratio), mp.log(2 + mp.sqrt(2 * abs(log_ratio)))
     for _ in range(90):
         middle = (low + high) / 2
@@ -98,7 +98,7 @@ def bachelier_distance(log_ratio: mp.mpf) -> mp.mpf:
 
 
 def black_log_value(x: mp.mpf, s: mp.mpf) -> mp.mpf:
-    """ln of Black's time value over sqrt(F K) at x = ln(hi/lo) and total vol s."""
+    """Logarithm of Black's time value over sqrt(F K) at x = ln(hi/lo) and total vol s."""
     value = mp.exp(-x / 2) * mp.ncdf(s / 2 - x / s) - mp.exp(x / 2) * mp.ncdf(-s / 2 - x / s)
     return mp.log(value)
 
@@ -201,9 +201,8 @@ def implied_vol_arrays(half_line: list[mp.mpf]) -> list[str]:
     out += [array("bachelier_far_p", "double", p, note), array("bachelier_far_q", "double", q, "Its Q.")]
     pole, top = mp.mpf("0.7"), mp.mpf("1.72")
     c, left = black_correction(pole, top, (4, 3, 2))
-    out.append(
-        f"// Black's s from Bachelier's b: s = b (1 + w z C(z, w)), w = b^2, z = b/(b + pole x); error {mp.nstr(left, 2)}."
-    )
+    note = "// Black's s from Bachelier's b: s = b (1 + w z C(z, w)), w = b^2, z = b/(b + pole x)"
+    out.append(f"{note}; error {mp.nstr(left, 2)}.")
     out.append(f"inline constexpr double black_seed_pole = {mp.nstr(pole, 5)};")
     out.append(f"inline constexpr double black_seed_top = {mp.nstr(top, 5)};")
     for i, row in enumerate(c):

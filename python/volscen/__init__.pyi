@@ -1,4 +1,5 @@
 from . import arbitrage as arbitrage
+from . import bachelier as bachelier
 from . import black as black
 from . import datasets as datasets
 from . import errors as errors

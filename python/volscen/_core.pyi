@@ -6,6 +6,24 @@ _Float32 = NDArray[np.float32]
 _Bool = NDArray[np.bool_]
 
 def simd_level() -> str: ...
+def bachelier_price(
+    forward: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    normal_vol: _Float64,
+    is_call: _Bool,
+    discount_factor: _Float64,
+    num_threads: int,
+) -> _Float64: ...
+def bachelier_implied_vol(
+    price: _Float64,
+    forward: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    is_call: _Bool,
+    discount_factor: _Float64,
+    num_threads: int,
+) -> tuple[_Float64, NDArray[np.int8]]: ...
 def black_price(
     forward: _Float64,
     strike: _Float64,
@@ -59,6 +77,9 @@ def implied_vol(
     is_call: _Bool,
     discount_factor: _Float64,
     num_threads: int,
+) -> tuple[_Float64, NDArray[np.int8]]: ...
+def implied_total_vol(
+    normalised_price: _Float64, log_moneyness: _Float64, is_call: _Bool, num_threads: int
 ) -> tuple[_Float64, NDArray[np.int8]]: ...
 def svi_fit(
     log_moneyness: _Float64,

@@ -14,6 +14,8 @@ namespace volscen {
 constexpr std::size_t implied_vol_block = 256;  // a multiple of 8
 // Largest x for the series below.
 constexpr double near_distance = 6.0;
+// Largest |ln(K/F)| of normalised prices: no doubles K and F are further apart.
+constexpr double normalised_limit = 1400.0;
 
 // One block of equations beta(x, s) = beta exp(-shift ln 2), as the solvers see it.
 struct ImpliedVolEquations {
@@ -112,22 +114,21 @@ VOLSCEN_INLINE void implied_vol_solve(std::size_t n, ImpliedVolEquations& e, dou
     for (std::size_t i = 0; i < n; ++i) {
         any_far |= bit_cast<std::uint64_t>(far[i]);
     }
+    FarEquations open;
     if (any_far != 0) {
-        FarEquations open;
         for (std::size_t i = 0; i < n; ++i) {
-            if (far[i] > 0.5 && e.status[i] == 0.0) {
-                open.add(e.x[i], e.beta[i], e.shift[i], e.room[i] / e.unit[i], s[i], i);
+            if (far[i] > 0.5) {
+                if (e.status[i] == 0.0) {
+                    open.add(e.x[i], e.beta[i], e.shift[i], e.room[i] / e.unit[i], s[i], i);
+                }
+                s[i] = 1.0;
             }
         }
-        for (std::size_t i = 0; i < n; ++i) {
-            s[i] = far[i] > 0.5 ? 1.0 : s[i];
-        }
-        implied_vol_values(n, e, s, square, gauss, flow);
-        implied_vol_changes(n, e, s, square, gauss, flow, change);
+    }
+    implied_vol_values(n, e, s, square, gauss, flow);
+    implied_vol_changes(n, e, s, square, gauss, flow, change);
+    if (open.count > 0) {
         open.solve(s, change, e.status);
-    } else {
-        implied_vol_values(n, e, s, square, gauss, flow);
-        implied_vol_changes(n, e, s, square, gauss, flow, change);
     }
 }
 
@@ -170,8 +171,10 @@ VOLSCEN_INLINE void implied_vol_equations(std::size_t n, const double* __restric
         e.status[i] = code;
         // A tiny time value is scaled up, so that neither it nor quotients leave the normal range.
         const bool tiny = value < 1e-200 * unit;
-        const double large_scale = unit > 1.0 ? 1200.0 : 600.0;
-        const double large_unit = unit > 1.0 ? unit * 0x1p-600 : unit;
+        // Twice where the price may be subnormal, except at the money, where the density would overflow.
+        const double away = hi > lo ? unit : 0.0;
+        const double large_scale = away > 1.0 ? 1200.0 : 600.0;
+        const double large_unit = away > 1.0 ? unit * 0x1p-600 : unit;
         const double beta = (tiny ? value * 0x1p600 : value) / (tiny ? large_unit : unit);
         // Equations that are not to be solved get numbers that do no harm.
         const bool sound = code == 0.0;
@@ -237,10 +240,90 @@ struct ImpliedVolBody {
     }
 };
 
+// 2 sinh(x/2) for x >= 0, given exp(x/2).
+VOLSCEN_INLINE double normalised_intrinsic(double x, double root) {
+    const double y = 0.5 * (x < 2.0 ? x : 2.0), w = y * y;
+    const double series =
+        1.0 +
+        w / 6.0 *
+            (1.0 +
+             w / 20.0 *
+                 (1.0 +
+                  w / 42.0 *
+                      (1.0 +
+                       w / 72.0 *
+                           (1.0 + w / 110.0 * (1.0 + w / 156.0 * (1.0 + w / 210.0 * (1.0 + w / 272.0)))))));
+    return x < 2.0 ? x * series : root - 1.0 / root;
+}
+
+// Equations from prices over sqrt(F K) and log-moneyness ln(K/F); `size` is what s is to be multiplied by.
+VOLSCEN_INLINE void normalised_equations(std::size_t n, const double* __restrict price,
+                                         const double* __restrict log_moneyness,
+                                         const double* __restrict call, ImpliedVolEquations& e,
+                                         double* __restrict size) {
+    for (std::size_t i = 0; i < n; ++i) {
+        const double p = price[i], k = log_moneyness[i];
+        const double inside = (call[i] > 0.5 ? -1.0 : 1.0) * k;
+        const double x = absolute(k);
+        const double root = exponential(0.5 * (x < normalised_limit ? x : normalised_limit));
+        const double intrinsic = normalised_intrinsic(x, root);
+        const double value = p - (inside > 0.0 ? intrinsic : 0.0);
+        const double whole = value * root;
+        double code = 0.0;
+        // A price that rounds to its intrinsic value counts as that value.
+        code = value <= 0.0 ? 1.0 : code;
+        code = value < -9e-16 * p ? 2.0 : code;
+        code = whole >= 1.0 ? 3.0 : code;
+        code = x <= normalised_limit ? code : 5.0;
+        code = p >= 0.0 ? code : 5.0;
+        code = p <= std::numeric_limits<double>::max() ? code : 5.0;
+        e.status[i] = code;
+        // Equations that are not to be solved get numbers that do no harm.
+        const bool sound = code == 0.0;
+        const double distance = sound ? x : 0.0;
+        const double beta = sound ? whole : 0.25;
+        const double larger = distance > beta ? distance : beta;
+        const double scaled = sound ? (value * 0x1p600) * root : 0.25;
+        // Below some 1e-280 only the ratio of x to the value counts, and both are scaled.
+        const double up = larger < 1e-280 ? 0x1p600 : 1.0;
+        e.x[i] = distance * up;
+        e.swell[i] = sound ? root : 1.0;
+        e.beta[i] = beta < 1e-200 ? scaled * up : beta;
+        e.room[i] = 1.0 - beta;
+        e.unit[i] = 1.0;
+        e.shift[i] = beta < 1e-200 ? 600.0 : 0.0;
+        size[i] = larger < 1e-280 ? 0x1p-600 : 1.0;
+    }
+}
+
+// Total vols from normalised prices, else as ImpliedVolBody.
+struct ImpliedTotalVolBody {
+    static VOLSCEN_INLINE void run(std::size_t n, const double* __restrict price,
+                                   const double* __restrict log_moneyness, const double* __restrict call,
+                                   double* __restrict total_vol, double* __restrict status) {
+        constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+        ImpliedVolEquations e;
+        double s[implied_vol_block], change[implied_vol_block], size[implied_vol_block];
+        normalised_equations(n, price, log_moneyness, call, e, size);
+        implied_vol_solve(n, e, s, change);
+        for (std::size_t i = 0; i < n; ++i) {
+            const double found = (s[i] + s[i] * change[i]) * size[i];
+            double code = e.status[i];
+            const double settled = found > 0.0 ? code : 1.0;
+            code = code == 0.0 ? settled : code;
+            total_vol[i] = code == 0.0 ? found : (code == 1.0 ? 0.0 : nan);
+            status[i] = code;
+        }
+    }
+};
+
+using ImpliedTotalVolFunction = void (*)(std::size_t, const double*, const double*, const double*, double*,
+                                         double*);
 using ImpliedVolFunction = void (*)(std::size_t, const double*, const double*, const double*, const double*,
                                     const double*, const double*, double*, double*);
 
-// The dense kernel at the instruction set in use.
+// The dense kernels at the instruction set in use.
 ImpliedVolFunction implied_vol_block_function();
+ImpliedTotalVolFunction implied_total_vol_block_function();
 
 }  // namespace volscen
