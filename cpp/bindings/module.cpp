@@ -24,4 +24,5 @@ PYBIND11_MODULE(_core, m) {
     volscen::bind_ssvi(m);
     volscen::bind_arbitrage(m);
     volscen::bind_revalue(m);
+    volscen::bind_projection(m);
 }

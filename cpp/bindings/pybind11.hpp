@@ -18,6 +18,7 @@ void bind_svi(py::module_& m);
 void bind_ssvi(py::module_& m);
 void bind_arbitrage(py::module_& m);
 void bind_revalue(py::module_& m);
+void bind_projection(py::module_& m);
 
 // Threads are counted by the Python wrapper; a wrong count here is a programming error.
 inline void check_threads(int num_threads) {

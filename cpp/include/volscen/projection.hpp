@@ -1,0 +1,418 @@
+// Projection of implied-volatility surfaces onto the surfaces without static arbitrage on their grid:
+//     minimise sum_n weight_n (s_n - s0_n)^2 subject to the conditions of projection_grid.hpp,
+// by sequential quadratic programming in s = sigma sqrt(tau), where the objective is quadratic and the calendar
+// conditions are linear as they stand. A row condition v_n <= B is linearised in log v: at an active condition
+// this is the first-order condition of the prices, and in deep wings, where a value is exp(-k^2/(2 s^2)), it stays
+// well scaled. The Lagrangian's second derivatives in prices are diagonal, because every value depends on its own
+// s alone; they enter the programme's Hessian where they leave it positive.
+//
+// Every iterate is made feasible: the greatest convex function below a row's prices with slopes in [-1, 0], then
+// the running maximum over tau, which is convex again. So each programme has a feasible point, the objective can
+// be compared between iterates, and far-off starts do no harm. Steps are damped after a rejection (Levenberg).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "volscen/projection_grid.hpp"
+#include "volscen/projection_qp.hpp"
+
+namespace volscen {
+
+enum class ProjectionStatus : std::int8_t { free = 0, projected = 1, not_converged = 2, failed = 3, invalid = 4 };
+
+struct ProjectionOptions {
+    double rounding;       // relative error of a vol as stored, which the result must bear
+    double vega_floor;     // of weights, relative to the surface's largest vega
+    int iterations;        // quadratic programmes at most
+};
+
+struct ProjectionTask {
+    const ProjectionGrid* grid;
+    ProjectionOptions options;
+    const double* vol;       // one group of surfaces: lane l's cell n at [n * lanes + l]
+    double* projected;       // likewise, vols
+    double* converged;       // per lane, 1 where the limits were met
+    double* iterations;      // per lane, programmes solved
+};
+
+constexpr double largest_deviation = 12.0;  // sigma sqrt(tau) beyond which prices no longer tell vols apart
+
+struct ProjectionWork {
+    static constexpr std::size_t W = projection_lanes;
+
+    ProjectionQp qp;
+    LaneArray start, target, s, weight, trial, value, slope, trial_value, trial_slope, pull, bound;
+
+    explicit ProjectionWork(const ProjectionGrid& grid) : qp(grid.cells, grid.columns, 1) {
+        for (LaneArray* a :
+             {&start, &target, &s, &weight, &trial, &value, &slope, &trial_value, &trial_slope, &bound}) {
+            a->assign((grid.cells + 2) * W, 0.0);
+        }
+        pull.assign((grid.cells + 2 * qp.margin) * W, 0.0);
+    }
+};
+
+VOLSCEN_INLINE void surface_values(const ProjectionGrid& grid, const double* s, double* value, double* slope) {
+    constexpr std::size_t W = projection_lanes;
+    for (std::size_t n = 0; n < grid.cells; ++n) {
+        const std::size_t i = n % grid.columns;
+        lane_values(s + n * W, grid.distance[i], grid.lo[i], value + n * W, slope + n * W);
+    }
+}
+
+// The bound on v_n from its neighbours, less what the penalty's own rounding may take (times `share`).
+VOLSCEN_INLINE void row_bound(const ProjectionGrid& grid, const double* value, std::size_t n, double share,
+                              double* __restrict bound) {
+    constexpr std::size_t W = projection_lanes;
+    const std::size_t i = n % grid.columns;
+    const double* below = i == 0 ? value + n * W : value + (n - 1) * W;
+    const double* above = i + 1 == grid.columns ? value + n * W : value + (n + 1) * W;
+    const double keep = 1.0 - share * 1e-12;
+    const double spare = share * ((grid.gap[i] > 0.0 ? 3e-15 * value_scale : 0.0) + value_grain);
+    for (std::size_t l = 0; l < W; ++l) {
+        const double line = grid.left[i] * below[l] + grid.right[i] * above[l] + grid.gap[i];
+        const double tight = line * keep - spare;
+        bound[l] = tight > value_dust ? tight : value_dust;
+    }
+}
+
+// ------------------------------------------------------------------------------------------- feasibility
+// Whether s keeps all conditions with half the margin of the linearised ones; per lane.
+VOLSCEN_INLINE void check_margins(const ProjectionGrid& grid, double rounding, const double* s, const double* value,
+                                  const double* slope, double* __restrict kept) {
+    constexpr std::size_t W = projection_lanes;
+    const double half = 0.5 * rounding;
+    for (std::size_t l = 0; l < W; ++l) {
+        kept[l] = 1.0;
+    }
+    for (std::size_t n = 0; n < grid.cells; ++n) {
+        const std::size_t i = n % grid.columns;
+        const std::size_t below = i == 0 ? n : n - 1, above = i + 1 == grid.columns ? n : n + 1;
+        double bound[W];
+        row_bound(grid, value, n, 0.5, bound);
+        for (std::size_t l = 0; l < W; ++l) {
+            const double noise = slope[n * W + l] * s[n * W + l] +
+                                 grid.left[i] * slope[below * W + l] * s[below * W + l] +
+                                 grid.right[i] * slope[above * W + l] * s[above * W + l];
+            const double v = value[n * W + l];
+            const bool fine = (v + half * noise <= bound[l]) | (v < value_dust);
+            kept[l] = fine ? kept[l] : 0.0;
+        }
+    }
+    for (std::size_t n = 0; n + grid.columns < grid.cells; ++n) {
+        for (std::size_t l = 0; l < W; ++l) {
+            const bool fine = s[(n + grid.columns) * W + l] >= (1.0 + half) * s[n * W + l];
+            kept[l] = fine ? kept[l] : 0.0;
+        }
+    }
+}
+
+// Lowers every value of a row to the greatest convex function below it with slopes in [-1, 0].
+VOLSCEN_INLINE void envelope(const ProjectionGrid& grid, const double* __restrict value, double* __restrict bound) {
+    constexpr std::size_t W = projection_lanes;
+    const std::size_t M = grid.columns;
+    for (std::size_t i = 0; i < M * W; ++i) {
+        bound[i] = value[i];
+    }
+    for (std::size_t a = 0; a < M; ++a) {
+        for (std::size_t b = a + 1; b < M; ++b) {
+            const double up = grid.last_gap(a, b) * value_scale, down = grid.first_gap(a, b) * value_scale;
+            for (std::size_t l = 0; l < W; ++l) {
+                const double later = value[a * W + l] + up, earlier = value[b * W + l] + down;
+                bound[b * W + l] = later < bound[b * W + l] ? later : bound[b * W + l];
+                bound[a * W + l] = earlier < bound[a * W + l] ? earlier : bound[a * W + l];
+            }
+            const double span = grid.moneyness[b] - grid.moneyness[a];
+            for (std::size_t i = a + 1; i < b; ++i) {
+                const double wa = (grid.moneyness[b] - grid.moneyness[i]) / span;
+                const double wb = (grid.moneyness[i] - grid.moneyness[a]) / span;
+                const double gap = grid.chord_gap(a, i, b) * value_scale;
+                for (std::size_t l = 0; l < W; ++l) {
+                    const double line = wa * value[a * W + l] + wb * value[b * W + l] + gap;
+                    bound[i * W + l] = line < bound[i * W + l] ? line : bound[i * W + l];
+                }
+            }
+        }
+    }
+}
+
+// Lowers s where the value is above `wanted`: Newton in log s, where log v is concave and increasing.
+VOLSCEN_INLINE void lower_to(double distance, double lo, const double* __restrict wanted, double* __restrict s,
+                             double* __restrict value, double* __restrict slope) {
+    constexpr std::size_t W = projection_lanes;
+    double goal[W], open[W], any = 0.0;
+    for (std::size_t l = 0; l < W; ++l) {
+        open[l] = wanted[l] < value[l] ? 1.0 : 0.0;
+        any += open[l];
+        goal[l] = logarithm(wanted[l] > value_dust ? wanted[l] : value_dust);
+    }
+    for (int iteration = 0; iteration < 40 && any > 0.0; ++iteration) {
+        any = 0.0;
+        for (std::size_t l = 0; l < W; ++l) {
+            const double v = value[l] > 1e-300 ? value[l] : 1e-300;
+            const double excess = logarithm(v) - goal[l];
+            const double elasticity = slope[l] * s[l] / v;
+            double step = -excess / (elasticity > 1e-9 ? elasticity : 1e-9);
+            step = step > 0.7 ? 0.7 : (step < -0.7 ? -0.7 : step);
+            open[l] = absolute(step) > 1e-12 ? open[l] : 0.0;
+            s[l] = open[l] > 0.0 ? s[l] * exponential(step) : s[l];
+            any += open[l];
+        }
+        lane_values(s, distance, lo, value, slope);
+    }
+}
+
+// Makes s feasible, without margin, where `wanted` is set: envelopes along moneyness, then running maxima in tau.
+VOLSCEN_INLINE void restore(const ProjectionGrid& grid, const double* wanted, double* s, double* value, double* slope,
+                            double* bound) {
+    constexpr std::size_t W = projection_lanes;
+    const std::size_t M = grid.columns;
+    for (std::size_t j = 0; j < grid.rows; ++j) {
+        const std::size_t first = j * M * W;
+        envelope(grid, value + first, bound);
+        for (std::size_t i = 0; i < M; ++i) {
+            const std::size_t at = first + i * W;
+            double limit[W];
+            for (std::size_t l = 0; l < W; ++l) {
+                limit[l] = wanted[l] > 0.0 ? bound[i * W + l] : value[at + l];
+            }
+            lower_to(grid.distance[i], grid.lo[i], limit, s + at, value + at, slope + at);
+        }
+    }
+    for (std::size_t n = M; n < grid.cells; ++n) {
+        for (std::size_t l = 0; l < W; ++l) {
+            const std::size_t here = n * W + l, before = here - M * W;
+            const bool raise = (wanted[l] > 0.0) & (s[before] > s[here]);
+            s[here] = raise ? s[before] : s[here];
+            value[here] = raise ? value[before] : value[here];
+            slope[here] = raise ? slope[before] : slope[here];
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------- programmes
+// Half the weighted squared distance from the target.
+VOLSCEN_INLINE void distance_from(const ProjectionGrid& grid, const double* weight, const double* s,
+                                  const double* target, double* __restrict out) {
+    constexpr std::size_t W = projection_lanes;
+    for (std::size_t l = 0; l < W; ++l) {
+        out[l] = 0.0;
+    }
+    for (std::size_t n = 0; n < grid.cells; ++n) {
+        for (std::size_t l = 0; l < W; ++l) {
+            const double d = s[n * W + l] - target[n * W + l];
+            out[l] += 0.5 * weight[n * W + l] * d * d;
+        }
+    }
+}
+
+// Programme of the step x, s -> s (1 + x). Multipliers of the last programme give the curvature of the conditions;
+// `follow` is zero in lanes without one, and `damping` is Levenberg's.
+VOLSCEN_INLINE void linearise(const ProjectionGrid& grid, double rounding, ProjectionWork& work,
+                              const double* follow, const double* damping) {
+    constexpr std::size_t W = projection_lanes;
+    ProjectionQp& qp = work.qp;
+    Conditions& row = qp.families.front();
+    Conditions& calendar = qp.families.back();
+    double* pull = work.pull.data() + qp.margin * W;
+    std::fill(work.pull.begin(), work.pull.end(), 0.0);
+    add_transposed(row, row.multiplier.data(), pull);
+    for (std::size_t n = 0; n < grid.cells; ++n) {
+        const double k2 = grid.distance[n % grid.columns] * grid.distance[n % grid.columns];
+        for (std::size_t l = 0; l < W; ++l) {
+            const std::size_t i = n * W + l;
+            const double s2 = work.s[i] * work.s[i];
+            const double own = work.weight[i] * s2;
+            const double bent = own - follow[l] * pull[i] * (k2 / s2 - 0.25 * s2);
+            const double least = 0.2 * own;
+            qp.hessian[i] = (bent > least ? bent : least) + damping[l] * own;
+            qp.gradient[i] = work.weight[i] * work.s[i] * (work.s[i] - work.target[i]);
+        }
+    }
+    for (std::size_t n = 0; n < grid.cells; ++n) {
+        const std::size_t i = n % grid.columns;
+        const std::size_t below = i == 0 ? n : n - 1, above = i + 1 == grid.columns ? n : n + 1;
+        double bound[W];
+        row_bound(grid, work.value.data(), n, 1.0, bound);
+        for (std::size_t l = 0; l < W; ++l) {
+            const std::size_t c = n * W + l;
+            const double v = work.value[c];
+            const bool counts = v >= value_dust;
+            const double safe = counts ? v : 1.0;
+            const double elasticity = counts ? work.slope[c] * work.s[c] / safe : 1.0;
+            // A bound at the dust does not move with the neighbours.
+            const double share = (counts & (bound[l] > value_dust)) ? 1.0 / (bound[l] * elasticity) : 0.0;
+            const double left = grid.left[i] * work.slope[below * W + l] * work.s[below * W + l] * share;
+            const double right = grid.right[i] * work.slope[above * W + l] * work.s[above * W + l] * share;
+            const double room = (logarithm(bound[l]) - logarithm(safe)) / elasticity;
+            row.left[c] = left;
+            row.right[c] = right;
+            row.middle[c] = counts ? -1.0 : 0.0;
+            row.bound[c] = counts ? rounding * (1.0 + left + right) - room : -1.0;
+        }
+    }
+    for (std::size_t c = 0; c < calendar.count * W; ++c) {
+        const double before = (1.0 + rounding) * (work.s[c] / work.s[c + grid.columns * W]);
+        calendar.left[c] = 0.0;
+        calendar.middle[c] = -before;
+        calendar.right[c] = 1.0;
+        calendar.bound[c] = before - 1.0;
+    }
+}
+
+// Weights (vega/sqrt(tau))^2 of the starting vols, with vegas below `floor` times the largest raised to it,
+// normalised so that the largest weight times s^2 is 1.
+VOLSCEN_INLINE void vega_weights(const ProjectionGrid& grid, double floor, ProjectionWork& work) {
+    constexpr std::size_t W = projection_lanes;
+    double top[W] = {}, scale[W] = {};
+    for (std::size_t n = 0; n < grid.cells; ++n) {
+        const double root = grid.root_tau[n / grid.columns];
+        for (std::size_t l = 0; l < W; ++l) {
+            const double vega = work.slope[n * W + l] * root;
+            top[l] = vega > top[l] ? vega : top[l];
+        }
+    }
+    for (std::size_t n = 0; n < grid.cells; ++n) {
+        const double inverse = 1.0 / grid.root_tau[n / grid.columns];
+        for (std::size_t l = 0; l < W; ++l) {
+            const std::size_t i = n * W + l;
+            const double least = floor * top[l] * inverse;
+            const double density = (work.slope[i] > least ? work.slope[i] : least) / value_scale;
+            work.weight[i] = density * density;
+            const double size = work.weight[i] * work.start[i] * work.start[i];
+            scale[l] = size > scale[l] ? size : scale[l];
+        }
+    }
+    for (std::size_t n = 0; n < grid.cells; ++n) {
+        for (std::size_t l = 0; l < W; ++l) {
+            work.weight[n * W + l] /= scale[l];
+        }
+    }
+}
+
+struct ProjectionBody {
+    static VOLSCEN_INLINE void run(const ProjectionTask* task, ProjectionWork* scratch) {
+        constexpr std::size_t W = projection_lanes;
+        const ProjectionGrid& grid = *task->grid;
+        ProjectionWork& work = *scratch;
+        const double rounding = task->options.rounding;
+        const std::size_t size = grid.cells * W;
+        double active[W], follow[W], damping[W], distance[W], rescue[W], wanted[W], kept[W], solved[W];
+        for (std::size_t l = 0; l < W; ++l) {
+            active[l] = 1.0;
+            follow[l] = damping[l] = rescue[l] = 0.0;
+            task->converged[l] = task->iterations[l] = 0.0;
+            wanted[l] = 1.0;
+        }
+        for (std::size_t i = 0; i < size; ++i) {
+            work.start[i] = task->vol[i] * grid.root_tau[i / (grid.columns * W)];
+            const bool usable = work.start[i] <= largest_deviation;
+            active[i % W] = usable ? active[i % W] : 0.0;
+            work.start[i] = usable ? work.start[i] : largest_deviation;
+            work.target[i] = work.s[i] = work.start[i];
+        }
+        surface_values(grid, work.s.data(), work.value.data(), work.slope.data());
+        vega_weights(grid, task->options.vega_floor, work);
+        restore(grid, wanted, work.s.data(), work.value.data(), work.slope.data(), work.bound.data());
+        distance_from(grid, work.weight.data(), work.s.data(), work.target.data(), distance);
+        for (int iteration = 0; iteration < task->options.iterations; ++iteration) {
+            double any = 0.0;
+            for (std::size_t l = 0; l < W; ++l) {
+                any += active[l];
+            }
+            if (!(any > 0.0)) {
+                break;
+            }
+            linearise(grid, rounding, work, follow, damping);
+            double scale[W];
+            for (std::size_t l = 0; l < W; ++l) {
+                scale[l] = distance[l] > 1e-10 ? distance[l] : 1e-10;
+            }
+            solve_qp(work.qp, QpLimits{}, scale, active, 1e-2, 1e-5, solved);
+            advance(task, work, solved, active, follow, damping, distance, rescue);
+        }
+        for (std::size_t i = 0; i < size; ++i) {
+            task->projected[i] = work.s[i] / grid.root_tau[i / (grid.columns * W)];
+        }
+        (void)kept;
+    }
+
+    // Tries the programme's step in every active lane and decides: accept, damp, rescue or finish.
+    static VOLSCEN_INLINE void advance(const ProjectionTask* task, ProjectionWork& work, const double* solved,
+                                       double* active, double* follow, double* damping, double* distance,
+                                       double* rescue) {
+        constexpr std::size_t W = projection_lanes;
+        const ProjectionGrid& grid = *task->grid;
+        const std::size_t size = grid.cells * W;
+        const double* x = work.qp.x.data() + work.qp.margin * W;
+        double longest[W] = {}, length[W], kept[W], wanted[W], fresh[W], moved[W] = {};
+        for (std::size_t i = 0; i < size; ++i) {
+            const double step = absolute(x[i]);
+            longest[i % W] = step > longest[i % W] ? step : longest[i % W];
+        }
+        for (std::size_t l = 0; l < W; ++l) {
+            length[l] = longest[l] > 0.5 ? 0.5 / longest[l] : 1.0;
+        }
+        for (std::size_t i = 0; i < size; ++i) {
+            const double step = active[i % W] > 0.0 ? length[i % W] * x[i] : 0.0;
+            work.trial[i] = work.s[i] * (1.0 + step);
+            moved[i % W] += work.weight[i] * work.s[i] * work.s[i] * step * step;
+        }
+        surface_values(grid, work.trial.data(), work.trial_value.data(), work.trial_slope.data());
+        check_margins(grid, task->options.rounding, work.trial.data(), work.trial_value.data(),
+                      work.trial_slope.data(), kept);
+        double repairs = 0.0;
+        for (std::size_t l = 0; l < W; ++l) {
+            // Lanes in rescue look for margins only, and restoring would take them away.
+            wanted[l] = (active[l] > 0.0) & !(kept[l] > 0.0) & !(rescue[l] > 0.0) ? 1.0 : 0.0;
+            repairs += wanted[l];
+        }
+        if (repairs > 0.0) {
+            restore(grid, wanted, work.trial.data(), work.trial_value.data(), work.trial_slope.data(),
+                    work.bound.data());
+        }
+        distance_from(grid, work.weight.data(), work.trial.data(), work.target.data(), fresh);
+        double accepted[W];
+        for (std::size_t l = 0; l < W; ++l) {
+            const bool better = (fresh[l] <= distance[l] * (1.0 + 1e-4) + 1e-20) | (rescue[l] > 0.0);
+            const bool take = (active[l] > 0.0) & better;
+            const bool settled = moved[l] <= 1e-9 * fresh[l] + 1e-18;
+            const bool done = take & (kept[l] > 0.0) & (solved[l] > 0.0) & !(length[l] < 1.0) &
+                              (settled | (rescue[l] > 0.0));
+            accepted[l] = take ? 1.0 : 0.0;
+            task->iterations[l] += active[l];
+            task->converged[l] = done & !(rescue[l] > 0.0) ? 1.0 : task->converged[l];
+            follow[l] = take & (solved[l] > 0.0) ? 1.0 : follow[l];
+            const double eased = damping[l] > 0.1 ? 0.25 * damping[l] : 0.0;
+            const double raised = damping[l] > 0.0 ? 8.0 * damping[l] : 1.0;
+            damping[l] = take ? eased : (active[l] > 0.0 ? raised : damping[l]);
+            distance[l] = take ? fresh[l] : distance[l];
+            const bool stuck = (active[l] > 0.0) & (damping[l] > 1e5) & !(rescue[l] > 0.0);
+            rescue[l] = stuck ? 1.0 : rescue[l];
+            active[l] = done ? 0.0 : active[l];
+        }
+        for (std::size_t i = 0; i < size; ++i) {
+            const bool take = accepted[i % W] > 0.0;
+            work.s[i] = take ? work.trial[i] : work.s[i];
+            work.value[i] = take ? work.trial_value[i] : work.value[i];
+            work.slope[i] = take ? work.trial_slope[i] : work.slope[i];
+        }
+        for (std::size_t l = 0; l < W; ++l) {
+            if (rescue[l] > 0.0 && active[l] > 0.0) {
+                for (std::size_t n = 0; n < grid.cells; ++n) {
+                    work.target[n * W + l] = work.s[n * W + l];
+                }
+                damping[l] = 0.0;
+                follow[l] = 0.0;
+                distance[l] = 0.0;
+            }
+        }
+    }
+};
+
+using ProjectionFunction = void (*)(const ProjectionTask*, ProjectionWork*);
+ProjectionFunction projection();
+
+}  // namespace volscen

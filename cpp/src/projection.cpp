@@ -1,0 +1,7 @@
+#include "volscen/projection.hpp"
+
+namespace volscen {
+
+ProjectionFunction projection() { return dispatch<ProjectionBody>(); }
+
+}  // namespace volscen
