@@ -45,6 +45,7 @@ vol = np.exp(rng.normal(-1.5, 0.2, (333, 7, 11)))
 for dtype in (np.float64, np.float32):
     print("penalty", digest(arbitrage.penalty(vol.astype(dtype), tau, m, parts=True)))
     print("gradient", digest(*arbitrage.penalty_gradient(vol.astype(dtype), tau, m)))
+    print("project", digest(*arbitrage.project(vol[:40].astype(dtype), tau, m)))
 k = np.sort(rng.normal(0, 0.2, (300, 19)), axis=1)
 w = 0.04 * (1 + rng.uniform(0, 3, (300, 1)) * k**2 + 0.1 * k) * np.exp(rng.normal(0, 0.05, k.shape))
 fit = svi.fit(k, w)

@@ -13,7 +13,8 @@ namespace volscen {
 
 namespace {
 
-// Whether surfaces are free of arbitrage exactly: the penalty's parts are zero and the first slope is at least -1.
+// Whether surfaces are free of arbitrage exactly: the penalty's parts are zero and the first slope is at
+// least -1.
 class FreeTest {
 public:
     FreeTest(const ContiguousDouble& tau, const ContiguousDouble& moneyness)
@@ -103,7 +104,8 @@ py::tuple project(const ContiguousDouble& implied_vol, const ContiguousDouble& t
                                                                             : ProjectionStatus::failed);
             }
         });
-        // What stored vols may be off by, with room for the penalty's own rounding; more where that fell short.
+        // What stored vols may be off by, with room for the penalty's own rounding; more where that fell
+        // short.
         double rounding = single ? 1.5 * 0x1p-24 : 2e-12;
         for (int attempt = 0; attempt < 3; ++attempt, rounding *= 16.0) {
             broken.clear();
@@ -156,7 +158,8 @@ py::tuple project(const ContiguousDouble& implied_vol, const ContiguousDouble& t
 void bind_projection(py::module_& m) {
     m.def("project_surfaces", &project, py::arg("implied_vol"), py::arg("tau"), py::arg("moneyness"),
           py::arg("single"), py::arg("vega_floor"), py::arg("iterations"), py::arg("num_threads"),
-          "Nearest surfaces (n, tau, moneyness) without static arbitrage, a status each, and programmes solved.");
+          "Nearest surfaces (n, tau, moneyness) without static arbitrage, a status each, and programmes "
+          "solved.");
 }
 
 }  // namespace volscen

@@ -133,3 +133,12 @@ def interpolate_vol(
     extrapolation: int,
     num_threads: int,
 ) -> _Float64: ...
+def project_surfaces(
+    implied_vol: _Float64,
+    tau: _Float64,
+    moneyness: _Float64,
+    single: bool,
+    vega_floor: float,
+    iterations: int,
+    num_threads: int,
+) -> tuple[_Float64, NDArray[np.int8], NDArray[np.int16]]: ...

@@ -1,4 +1,4 @@
-"""Static-arbitrage penalty of implied-volatility surfaces on a grid, and its gradient.
+"""Static-arbitrage penalty of implied-volatility surfaces on a grid, its gradient, and the nearest surface without.
 
 The penalty measures how far the calls of a surface break the discrete conditions against static arbitrage:
 zero where there is none, and growing with the size of the violations.
@@ -12,6 +12,9 @@ zero where there is none, and growing with the size of the violations.
 >>> flat[0, 2] = 0.35  # dearer at three months than at six
 >>> float(arbitrage.penalty(flat, tau, moneyness).round(6))
 0.241239
+>>> projected, status = arbitrage.project(flat, tau, moneyness)
+>>> float(arbitrage.penalty(projected, tau, moneyness))
+0.0
 """
 
 from __future__ import annotations
@@ -23,12 +26,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from ._array import float_array, increasing_positive, thread_count
+from ._projection import ProjectionStatus, project
 from .errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["penalty", "penalty_gradient", "torch_penalty"]
+__all__ = ["ProjectionStatus", "penalty", "penalty_gradient", "project", "torch_penalty"]
 
 
 def _parts(

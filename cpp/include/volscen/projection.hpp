@@ -1,14 +1,15 @@
 // Projection of implied-volatility surfaces onto the surfaces without static arbitrage on their grid:
 //     minimise sum_n weight_n (s_n - s0_n)^2 subject to the conditions of projection_grid.hpp,
-// by sequential quadratic programming in s = sigma sqrt(tau), where the objective is quadratic and the calendar
-// conditions are linear as they stand. A row condition v_n <= B is linearised in log v: at an active condition
-// this is the first-order condition of the prices, and in deep wings, where a value is exp(-k^2/(2 s^2)), it stays
-// well scaled. The Lagrangian's second derivatives in prices are diagonal, because every value depends on its own
-// s alone; they enter the programme's Hessian where they leave it positive.
+// by sequential quadratic programming in s = sigma sqrt(tau), where the objective is quadratic and the
+// calendar conditions are linear as they stand. A row condition v_n <= B is linearised in log v: at an active
+// condition this is the first-order condition of the prices, and in deep wings, where a value is exp(-k^2/(2
+// s^2)), it stays well scaled. The Lagrangian's second derivatives in prices are diagonal, because every
+// value depends on its own s alone; they enter the programme's Hessian where they leave it positive.
 //
-// Every iterate is made feasible: the greatest convex function below a row's prices with slopes in [-1, 0], then
-// the running maximum over tau, which is convex again. So each programme has a feasible point, the objective can
-// be compared between iterates, and far-off starts do no harm. Steps are damped after a rejection (Levenberg).
+// Every iterate is made feasible: the greatest convex function below a row's prices with slopes in [-1, 0],
+// then the running maximum over tau, which is convex again. So each programme has a feasible point, the
+// objective can be compared between iterates, and far-off starts do no harm. Steps are damped after a
+// rejection (Levenberg).
 #pragma once
 
 #include <cstddef>
@@ -20,23 +21,33 @@
 
 namespace volscen {
 
-enum class ProjectionStatus : std::int8_t { free = 0, projected = 1, not_converged = 2, failed = 3, invalid = 4 };
+enum class ProjectionStatus : std::int8_t {
+    free = 0,
+    projected = 1,
+    not_converged = 2,
+    failed = 3,
+    invalid = 4
+};
 
 struct ProjectionOptions {
-    double rounding;       // relative error of a vol as stored, which the result must bear
-    double vega_floor;     // of weights, relative to the surface's largest vega
-    int iterations;        // quadratic programmes at most
+    double rounding;    // relative error of a vol as stored, which the result must bear
+    double vega_floor;  // of weights, relative to the surface's largest vega
+    int iterations;     // quadratic programmes at most
 };
 
 struct ProjectionTask {
     const ProjectionGrid* grid;
     ProjectionOptions options;
-    const double* vol;       // one group of surfaces: lane l's cell n at [n * lanes + l]
-    double* projected;       // likewise, vols
-    double* converged;       // per lane, 1 where the limits were met
-    double* iterations;      // per lane, programmes solved
+    const double* vol;   // one group of surfaces: lane l's cell n at [n * lanes + l]
+    double* projected;   // likewise, vols
+    double* converged;   // per lane, 1 where the limits were met
+    double* iterations;  // per lane, programmes solved
 };
 
+constexpr double last_programmes = 8.0;  // kept for finding margins where the minimum was not found
+// A lane leaves the minimisation for margins alone: the objective has come to rest (within 1e-4, three times
+// in a row, with a step that is small against the distance), or it will not.
+constexpr double settled_enough = 1.0, unsettled = 2.0;
 constexpr double largest_deviation = 12.0;  // sigma sqrt(tau) beyond which prices no longer tell vols apart
 
 struct ProjectionWork {
@@ -54,7 +65,8 @@ struct ProjectionWork {
     }
 };
 
-VOLSCEN_INLINE void surface_values(const ProjectionGrid& grid, const double* s, double* value, double* slope) {
+VOLSCEN_INLINE void surface_values(const ProjectionGrid& grid, const double* s, double* value,
+                                   double* slope) {
     constexpr std::size_t W = projection_lanes;
     for (std::size_t n = 0; n < grid.cells; ++n) {
         const std::size_t i = n % grid.columns;
@@ -80,8 +92,8 @@ VOLSCEN_INLINE void row_bound(const ProjectionGrid& grid, const double* value, s
 
 // ------------------------------------------------------------------------------------------- feasibility
 // Whether s keeps all conditions with half the margin of the linearised ones; per lane.
-VOLSCEN_INLINE void check_margins(const ProjectionGrid& grid, double rounding, const double* s, const double* value,
-                                  const double* slope, double* __restrict kept) {
+VOLSCEN_INLINE void check_margins(const ProjectionGrid& grid, double rounding, const double* s,
+                                  const double* value, const double* slope, double* __restrict kept) {
     constexpr std::size_t W = projection_lanes;
     const double half = 0.5 * rounding;
     for (std::size_t l = 0; l < W; ++l) {
@@ -110,7 +122,8 @@ VOLSCEN_INLINE void check_margins(const ProjectionGrid& grid, double rounding, c
 }
 
 // Lowers every value of a row to the greatest convex function below it with slopes in [-1, 0].
-VOLSCEN_INLINE void envelope(const ProjectionGrid& grid, const double* __restrict value, double* __restrict bound) {
+VOLSCEN_INLINE void envelope(const ProjectionGrid& grid, const double* __restrict value,
+                             double* __restrict bound) {
     constexpr std::size_t W = projection_lanes;
     const std::size_t M = grid.columns;
     for (std::size_t i = 0; i < M * W; ++i) {
@@ -138,35 +151,37 @@ VOLSCEN_INLINE void envelope(const ProjectionGrid& grid, const double* __restric
     }
 }
 
-// Lowers s where the value is above `wanted`: Newton in log s, where log v is concave and increasing.
-VOLSCEN_INLINE void lower_to(double distance, double lo, const double* __restrict wanted, double* __restrict s,
-                             double* __restrict value, double* __restrict slope) {
+// Lowers s where the value is above `wanted`: Newton in 1/s^2, in which log v is convex below the money's far
+// side, so that iterates come down to the root without passing it.
+VOLSCEN_INLINE void lower_to(double distance, double lo, const double* __restrict wanted,
+                             double* __restrict s, double* __restrict value, double* __restrict slope) {
     constexpr std::size_t W = projection_lanes;
     double goal[W], open[W], any = 0.0;
     for (std::size_t l = 0; l < W; ++l) {
         open[l] = wanted[l] < value[l] ? 1.0 : 0.0;
         any += open[l];
-        goal[l] = logarithm(wanted[l] > value_dust ? wanted[l] : value_dust);
+        goal[l] = logarithm(wanted[l] > value_dust ? wanted[l] : 0.1 * value_dust);
     }
-    for (int iteration = 0; iteration < 40 && any > 0.0; ++iteration) {
+    for (int iteration = 0; iteration < 60 && any > 0.0; ++iteration) {
         any = 0.0;
         for (std::size_t l = 0; l < W; ++l) {
             const double v = value[l] > 1e-300 ? value[l] : 1e-300;
             const double excess = logarithm(v) - goal[l];
             const double elasticity = slope[l] * s[l] / v;
-            double step = -excess / (elasticity > 1e-9 ? elasticity : 1e-9);
-            step = step > 0.7 ? 0.7 : (step < -0.7 ? -0.7 : step);
-            open[l] = absolute(step) > 1e-12 ? open[l] : 0.0;
-            s[l] = open[l] > 0.0 ? s[l] * exponential(step) : s[l];
+            double ratio = 1.0 + 2.0 * excess / (elasticity > 1e-9 ? elasticity : 1e-9);
+            ratio = ratio > 4.0 ? 4.0 : (ratio < 0.25 ? 0.25 : ratio);
+            open[l] = absolute(ratio - 1.0) > 1e-12 ? open[l] : 0.0;
+            s[l] = open[l] > 0.0 ? s[l] / std::sqrt(ratio) : s[l];
             any += open[l];
         }
         lane_values(s, distance, lo, value, slope);
     }
 }
 
-// Makes s feasible, without margin, where `wanted` is set: envelopes along moneyness, then running maxima in tau.
-VOLSCEN_INLINE void restore(const ProjectionGrid& grid, const double* wanted, double* s, double* value, double* slope,
-                            double* bound) {
+// Makes s feasible, without margin, where `wanted` is set: envelopes along moneyness, then running maxima in
+// tau.
+VOLSCEN_INLINE void restore(const ProjectionGrid& grid, const double* wanted, double* s, double* value,
+                            double* slope, double* bound) {
     constexpr std::size_t W = projection_lanes;
     const std::size_t M = grid.columns;
     for (std::size_t j = 0; j < grid.rows; ++j) {
@@ -208,8 +223,8 @@ VOLSCEN_INLINE void distance_from(const ProjectionGrid& grid, const double* weig
     }
 }
 
-// Programme of the step x, s -> s (1 + x). Multipliers of the last programme give the curvature of the conditions;
-// `follow` is zero in lanes without one, and `damping` is Levenberg's.
+// Programme of the step x, s -> s (1 + x). Multipliers of the last programme give the curvature of the
+// conditions; `follow` is zero in lanes without one, and `damping` is Levenberg's.
 VOLSCEN_INLINE void linearise(const ProjectionGrid& grid, double rounding, ProjectionWork& work,
                               const double* follow, const double* damping) {
     constexpr std::size_t W = projection_lanes;
@@ -242,15 +257,23 @@ VOLSCEN_INLINE void linearise(const ProjectionGrid& grid, double rounding, Proje
             const bool counts = v >= value_dust;
             const double safe = counts ? v : 1.0;
             const double elasticity = counts ? work.slope[c] * work.s[c] / safe : 1.0;
+            // By how much s may grow until v meets its bound, and the derivative of that: with e the
+            // elasticity of v, which falls like 1/s^2 towards 1, log v grows by log(1 + 2 g u...)/... on the
+            // way (see below).
+            const double g = (logarithm(bound[l]) - logarithm(safe)) / elasticity;
+            const double bend = elasticity > 3.003 ? (elasticity - 3.0) / elasticity : 0.001;
+            const double left_over = 1.0 - 2.0 * bend * g;
+            const double base = left_over > 0.2 ? left_over : 0.2;
+            const double growth = exponential(-logarithm(base) / (2.0 * bend));
+            const double rate = left_over > 0.2 ? growth / base : growth;
             // A bound at the dust does not move with the neighbours.
-            const double share = (counts & (bound[l] > value_dust)) ? 1.0 / (bound[l] * elasticity) : 0.0;
+            const double share = (counts & (bound[l] > value_dust)) ? rate / (bound[l] * elasticity) : 0.0;
             const double left = grid.left[i] * work.slope[below * W + l] * work.s[below * W + l] * share;
             const double right = grid.right[i] * work.slope[above * W + l] * work.s[above * W + l] * share;
-            const double room = (logarithm(bound[l]) - logarithm(safe)) / elasticity;
             row.left[c] = left;
             row.right[c] = right;
             row.middle[c] = counts ? -1.0 : 0.0;
-            row.bound[c] = counts ? rounding * (1.0 + left + right) - room : -1.0;
+            row.bound[c] = counts ? rounding * (1.0 + left + right) - (growth - 1.0) : -1.0;
         }
     }
     for (std::size_t c = 0; c < calendar.count * W; ++c) {
@@ -299,18 +322,16 @@ struct ProjectionBody {
         ProjectionWork& work = *scratch;
         const double rounding = task->options.rounding;
         const std::size_t size = grid.cells * W;
-        double active[W], follow[W], damping[W], distance[W], rescue[W], wanted[W], kept[W], solved[W];
+        double active[W], follow[W], damping[W], distance[W], rescue[W], stalled[W], wanted[W], solved[W];
         for (std::size_t l = 0; l < W; ++l) {
             active[l] = 1.0;
-            follow[l] = damping[l] = rescue[l] = 0.0;
+            follow[l] = damping[l] = rescue[l] = stalled[l] = 0.0;
             task->converged[l] = task->iterations[l] = 0.0;
             wanted[l] = 1.0;
         }
         for (std::size_t i = 0; i < size; ++i) {
             work.start[i] = task->vol[i] * grid.root_tau[i / (grid.columns * W)];
-            const bool usable = work.start[i] <= largest_deviation;
-            active[i % W] = usable ? active[i % W] : 0.0;
-            work.start[i] = usable ? work.start[i] : largest_deviation;
+            work.start[i] = work.start[i] < largest_deviation ? work.start[i] : largest_deviation;
             work.target[i] = work.s[i] = work.start[i];
         }
         surface_values(grid, work.s.data(), work.value.data(), work.slope.data());
@@ -331,29 +352,29 @@ struct ProjectionBody {
                 scale[l] = distance[l] > 1e-10 ? distance[l] : 1e-10;
             }
             solve_qp(work.qp, QpLimits{}, scale, active, 1e-2, 1e-5, solved);
-            advance(task, work, solved, active, follow, damping, distance, rescue);
+            advance(task, work, solved, active, follow, damping, distance, rescue, stalled);
         }
         for (std::size_t i = 0; i < size; ++i) {
             task->projected[i] = work.s[i] / grid.root_tau[i / (grid.columns * W)];
         }
-        (void)kept;
     }
 
     // Tries the programme's step in every active lane and decides: accept, damp, rescue or finish.
     static VOLSCEN_INLINE void advance(const ProjectionTask* task, ProjectionWork& work, const double* solved,
                                        double* active, double* follow, double* damping, double* distance,
-                                       double* rescue) {
+                                       double* rescue, double* stalled) {
         constexpr std::size_t W = projection_lanes;
         const ProjectionGrid& grid = *task->grid;
         const std::size_t size = grid.cells * W;
         const double* x = work.qp.x.data() + work.qp.margin * W;
         double longest[W] = {}, length[W], kept[W], wanted[W], fresh[W], moved[W] = {};
         for (std::size_t i = 0; i < size; ++i) {
-            const double step = absolute(x[i]);
+            // Up to 1.5 times s more, or .6 times less.
+            const double step = x[i] > 0.0 ? x[i] * (1.0 / 1.5) : x[i] * (-1.0 / 0.6);
             longest[i % W] = step > longest[i % W] ? step : longest[i % W];
         }
         for (std::size_t l = 0; l < W; ++l) {
-            length[l] = longest[l] > 0.5 ? 0.5 / longest[l] : 1.0;
+            length[l] = longest[l] > 1.0 ? 1.0 / longest[l] : 1.0;
         }
         for (std::size_t i = 0; i < size; ++i) {
             const double step = active[i % W] > 0.0 ? length[i % W] * x[i] : 0.0;
@@ -383,14 +404,19 @@ struct ProjectionBody {
                               (settled | (rescue[l] > 0.0));
             accepted[l] = take ? 1.0 : 0.0;
             task->iterations[l] += active[l];
-            task->converged[l] = done & !(rescue[l] > 0.0) ? 1.0 : task->converged[l];
+            task->converged[l] = done & !(rescue[l] == unsettled) ? 1.0 : task->converged[l];
+            const bool still = take & (absolute(fresh[l] - distance[l]) <= 1e-4 * distance[l]) &
+                               (moved[l] <= 1e-2 * fresh[l]);
+            stalled[l] = still ? stalled[l] + 1.0 : 0.0;
             follow[l] = take & (solved[l] > 0.0) ? 1.0 : follow[l];
             const double eased = damping[l] > 0.1 ? 0.25 * damping[l] : 0.0;
             const double raised = damping[l] > 0.0 ? 8.0 * damping[l] : 1.0;
             damping[l] = take ? eased : (active[l] > 0.0 ? raised : damping[l]);
             distance[l] = take ? fresh[l] : distance[l];
-            const bool stuck = (active[l] > 0.0) & (damping[l] > 1e5) & !(rescue[l] > 0.0);
-            rescue[l] = stuck ? 1.0 : rescue[l];
+            const bool late = task->iterations[l] >= task->options.iterations - last_programmes;
+            const bool enough = stalled[l] >= 3.0;
+            const bool leave = (active[l] > 0.0) & !done & (enough | late | (damping[l] > 1e5));
+            rescue[l] = leave & !(rescue[l] > 0.0) ? (enough ? settled_enough : unsettled) : rescue[l];
             active[l] = done ? 0.0 : active[l];
         }
         for (std::size_t i = 0; i < size; ++i) {
@@ -399,6 +425,7 @@ struct ProjectionBody {
             work.value[i] = take ? work.trial_value[i] : work.value[i];
             work.slope[i] = take ? work.trial_slope[i] : work.slope[i];
         }
+        // A lane in rescue looks for the nearest surface to where it stands that keeps the margins.
         for (std::size_t l = 0; l < W; ++l) {
             if (rescue[l] > 0.0 && active[l] > 0.0) {
                 for (std::size_t n = 0; n < grid.cells; ++n) {

@@ -1,11 +1,12 @@
 // Out-of-the-money values on a grid for the projection onto arbitrage-free surfaces: eight surfaces side by
 // side, one per lane, and the grid's constants of the conditions along moneyness.
 //
-// With v the out-of-the-money value and s = sigma sqrt(tau), a surface is free of static arbitrage on the grid
-// exactly where every value is at most the line through its neighbours in moneyness, and s rises in tau:
+// With v the out-of-the-money value and s = sigma sqrt(tau), a surface is free of static arbitrage on the
+// grid exactly where every value is at most the line through its neighbours in moneyness, and s rises in tau:
 //     v_i <= left_i v_{i-1} + right_i v_{i+1} + gap_i,     s_j <= s_{j+1}.
 // Inside a row that is convexity of calls; at its ends it is a first slope of at least -1 and a last slope of
-// at most 0, and gap_i is what the kink of the intrinsic value adds. All parts of it are without cancellation.
+// at most 0, and gap_i is what the kink of the intrinsic value adds. All parts of it are without
+// cancellation.
 #pragma once
 
 #include <cmath>
@@ -81,8 +82,8 @@ struct ProjectionGrid {
 };
 
 // Scaled value of an out-of-the-money option at s in eight lanes, and its derivative in s.
-VOLSCEN_INLINE void lane_values(const double* __restrict s, double distance, double lo, double* __restrict value,
-                                double* __restrict slope) {
+VOLSCEN_INLINE void lane_values(const double* __restrict s, double distance, double lo,
+                                double* __restrict value, double* __restrict slope) {
     constexpr double root_half = coefficients::sqrt_half;
     for (std::size_t l = 0; l < projection_lanes; ++l) {
         const double h = -distance / s[l];

@@ -2,9 +2,9 @@
 //     minimise x'Hx/2 + q'x subject to left x_{n-back} + middle x_n + right x_{n+forward} >= bound,
 // H diagonal and positive, for families of conditions with one offset back and forward each.
 //
-// Mehrotra's (1992) predictor-corrector method. With offsets of one cell along a row and of one row in time, the
-// normal matrix in flat order is a band, factored as L D L'. Lanes never mix, and one that has finished keeps its
-// numbers while others go on: a result does not depend on what stands beside it.
+// Mehrotra's (1992) predictor-corrector method. With offsets of one cell along a row and of one row in time,
+// the normal matrix in flat order is a band, factored as L D L'. Lanes never mix, and one that has finished
+// keeps its numbers while others go on: a result does not depend on what stands beside it.
 #pragma once
 
 #include <algorithm>
@@ -26,8 +26,8 @@ struct Conditions {
     LaneArray inverse_slack, inverse_multiplier, residual, weight;
 
     void resize(std::size_t size) {
-        for (LaneArray* a : {&left, &middle, &right, &bound, &slack, &multiplier, &slack_step, &multiplier_step,
-                             &inverse_slack, &inverse_multiplier, &residual, &weight}) {
+        for (LaneArray* a : {&left, &middle, &right, &bound, &slack, &multiplier, &slack_step,
+                             &multiplier_step, &inverse_slack, &inverse_multiplier, &residual, &weight}) {
             a->assign(size, 0.0);
         }
     }
@@ -95,7 +95,8 @@ VOLSCEN_INLINE void product(const Conditions& f, const double* x, std::size_t n,
     const double* here = x + n * W;
     const double* after = x + (n + f.forward) * W;
     for (std::size_t l = 0; l < W; ++l) {
-        out[l] = f.left[n * W + l] * before[l] + f.middle[n * W + l] * here[l] + f.right[n * W + l] * after[l];
+        out[l] =
+            f.left[n * W + l] * before[l] + f.middle[n * W + l] * here[l] + f.right[n * W + l] * after[l];
     }
 }
 
@@ -203,8 +204,8 @@ VOLSCEN_INLINE void solve(const ProjectionQp& qp, double* y) {
     }
 }
 
-// Right side and solution of one Newton step towards the complementarity `target`; the corrector takes off the
-// product of the predictor's steps. `blocking` becomes the largest -step/value of slacks and multipliers.
+// Right side and solution of one Newton step towards the complementarity `target`; the corrector takes off
+// the product of the predictor's steps. `blocking` becomes the largest -step/value of slacks and multipliers.
 VOLSCEN_INLINE void newton_step(ProjectionQp& qp, const double* __restrict target, bool corrector,
                                 double* __restrict blocking) {
     constexpr std::size_t W = projection_lanes;
@@ -214,13 +215,14 @@ VOLSCEN_INLINE void newton_step(ProjectionQp& qp, const double* __restrict targe
         dx[i] = -dual[i];
     }
     for (Conditions& f : qp.families) {
-        // multiplier_step holds the wanted product over the slack, less the multiplier, on its way to the step.
+        // multiplier_step holds the wanted product over the slack, less the multiplier, on its way to the
+        // step.
         for (std::size_t n = 0; n < f.count; ++n) {
             for (std::size_t l = 0; l < W; ++l) {
                 const std::size_t i = n * W + l;
                 const double cross = corrector ? f.slack_step[i] * f.multiplier_step[i] : 0.0;
-                f.multiplier_step[i] = (target[l] - cross) * f.inverse_slack[i] - f.multiplier[i] -
-                                       f.weight[i] * f.residual[i];
+                f.multiplier_step[i] =
+                    (target[l] - cross) * f.inverse_slack[i] - f.multiplier[i] - f.weight[i] * f.residual[i];
             }
         }
         add_transposed(f, f.multiplier_step.data(), dx);
@@ -248,14 +250,14 @@ VOLSCEN_INLINE void newton_step(ProjectionQp& qp, const double* __restrict targe
 
 struct QpLimits {
     int iterations = 60;
-    double gap = 1e-9;       // of multipliers times slacks, beside the objective's scale given per lane
+    double gap = 1e-9;        // of multipliers times slacks, beside the objective's scale given per lane
     double residual = 1e-13;  // of conditions
 };
 
-// Solves from x = 0; `scale` is what a gap is compared with in each lane, and lanes with `active` zero are left
-// alone. Sets solved[l] to 1 where the limits were met.
-VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const double* scale, const double* active,
-                             double start_slack, double start_product, double* solved) {
+// Solves from x = 0; `scale` is what a gap is compared with in each lane, and lanes with `active` zero are
+// left alone. Sets solved[l] to 1 where the limits were met.
+VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const double* scale,
+                             const double* active, double start_slack, double start_product, double* solved) {
     constexpr std::size_t W = projection_lanes;
     const double count = static_cast<double>(qp.conditions());
     double* x = qp.x.data() + qp.margin * W;
@@ -333,6 +335,9 @@ VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const dou
         for (std::size_t l = 0; l < W; ++l) {
             const double full = blocking[l] * (1.0 / 0.995);
             length[l] = full > 1.0 ? 1.0 / full : 1.0;
+            // No way on: no point meets the conditions, or rounding has the better of the matrix.
+            const bool moves = (length[l] > 1e-7) & (absolute(target[l]) <= 1e100) & (blocking[l] <= 1e100);
+            going[l] = moves ? going[l] : 0.0;
         }
         for (std::size_t n = 0; n < qp.cells; ++n) {
             for (std::size_t l = 0; l < W; ++l) {
