@@ -4,6 +4,7 @@ from . import black as black
 from . import datasets as datasets
 from . import errors as errors
 from . import revaluation as revaluation
+from . import evaluation as evaluation
 from . import risk as risk
 from . import sources as sources
 from . import ssvi as ssvi
@@ -17,6 +18,7 @@ from ._statistics import weighted_mean as weighted_mean
 from ._statistics import weighted_quantile as weighted_quantile
 from ._version import __version__ as __version__
 from .chain import Chain as Chain
+from .evaluation import evaluate as evaluate
 from .generators import fit as fit
 from .generators import load as load
 from .hedging import hedge as hedge

@@ -1,170 +1,355 @@
-"""Walking a generator forward through days it has not seen, and scoring each against what happened next."""
+"""Walking a generator forward through days it has not seen, as a user would run it, and scoring every day."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from volscen import arbitrage
+from volscen import schema
+from volscen._dates import to_day
 from volscen._reweight import Beta
-from volscen.errors import InputError
-from volscen.evaluation._scores import energy_score, probability_integral_transform
-from volscen.generators import Generator
+from volscen._threads import single_threaded_blas
+from volscen._version import __version__
+from volscen.errors import FitError, InputError
+from volscen.evaluation._archive import Archive
+from volscen.evaluation._day import MEASURES, collect_days, score_day
+from volscen.evaluation._yardstick import Yardstick
+from volscen.generators import Generator, generator_class
 from volscen.scenarios import generate
 
-__all__ = ["score_generator", "summarise"]
+__all__ = ["walk_forward"]
+
+#: Days of a block: what one process scores, and what one file of an archive holds.
+_BLOCK_DAYS = 42
+Refit = int | Literal["year", "quarter", "month"] | None
 
 
-def score_generator(
-    generator: Generator,
+def walk_forward(
+    generator: Generator | str,
     history: xr.Dataset,
     *,
     first: Any,
     last: Any,
-    train_end: Any,
+    train_end: Any = None,
+    options: Mapping[str, Any] | None = None,
+    refit_every: Refit = "year",
+    update_every: int | None = 1,
+    window: int | None = None,
     n_scenarios: int = 1000,
     seed: int = 0,
     beta: Beta = "auto",
-    update_every: int | None = None,
+    measures: tuple[str, ...] = MEASURES,
+    num_workers: int = 1,
+    folder: str | Path | None = None,
 ) -> xr.Dataset:
-    """Score one-day-ahead scenarios on every realised date of a period.
+    """Score one-day-ahead scenarios on every date of a period, refitting and updating on the way.
+
+    The scenarios of a date are drawn from a generator that was fitted and updated on earlier dates only.
 
     Parameters
     ----------
-    generator : Generator
-        Fitted on dates before ``first``.
+    generator : str or Generator
+        Name in the registry, fitted on the dates before ``first``; or a generator fitted before ``first``, which
+        stays as it is: copies of it are walked.
     history : xarray.Dataset
         Holds the period and the days before it.
     first, last : date
-        First and last realised date to score (nearest dates inside the period are used).
-    train_end : date
-        Moves are divided by their standard deviation over dates before this one.
+        First and last realised date to score; the dates of the history inside the period are used.
+    train_end : date, optional
+        Moves are divided by their standard deviation over dates before this one; ``first`` when omitted.
+    options : mapping, optional
+        Constructor arguments, where ``generator`` is a name.
+    refit_every : {"year", "quarter", "month"}, int or None
+        Refit on all that is known at the first date of each calendar period, or every so many dates; never when
+        None.
+    update_every : int or None
+        Update with the days known (:meth:`Generator.update`) every so many dates since the last fit; never when
+        None.
+    window : int, optional
+        Fit on the last ``window`` dates known only; on all when omitted.
     n_scenarios : int
-        Scenarios per day.
+        Scenarios per date.
     seed : int
         Passed to :func:`volscen.generate`.
     beta : float, "auto" or "paper"
         Strength of the arbitrage weights.
-    update_every : int, optional
-        Update a copy of the generator with the days known, every so many days; the one passed stays as it was
-        fitted. Never updated when omitted.
+    measures : tuple of str
+        Groups to take besides the energy score and the PITs: "crps", "variogram", "portfolios", "arbitrage",
+        "structure".
+    num_workers : int
+        Processes that score blocks of 42 days; the result is the same to the bit for any number.
+    folder : str or Path, optional
+        Keep fitted models and scored blocks here, each written whole or not at all; a walk that was interrupted goes
+        on from them. One folder belongs to one walk.
 
     Returns
     -------
     xarray.Dataset
-        Over the realised ``date``: ``energy_score`` (weighted and ``energy_score_raw``) of
-        (sqrt(periods a year) log return, log-vol increments) / standard deviation; ``pit`` and ``pit_raw``
-        by variable (the return, then every cell); ``penalty_raw``, ``penalty_weighted``, ``penalty_data``;
-        ``ess_fraction``; ``state_clipped``.
+        Over the realised ``date`` and, where a score depends on weights, the ``arm`` ("weighted", "raw"):
+        ``energy_score``, ``energy_score_pc``, ``variogram_score``, ``crps``, ``tail_crps``, ``pit``, ``realised`` by
+        variable; ``crps_profit``, ``profit``, ``quantile``, ``shortfall``, ``z2_moment`` of portfolios;
+        ``penalty``, ``weight``, ``penalty_data``, ``negative_density``, ``falling_variance``; ``variance``, ``draw``;
+        ``ess_fraction``, ``state_clipped``. :func:`summarise` makes figures of them.
 
     Raises
     ------
     InputError
-        If the period is empty or the generator saw part of it when fitted.
+        If the period is empty, the generator saw part of it when fitted, or ``folder`` holds another walk.
+    FitError
+        If a generator could not be fitted, or its law explodes; the date is named.
+
+    Notes
+    -----
+    A block starts from the generator as fitted and is updated with the last scheduled days known, so that blocks do
+    not depend on one another. Fits are made one after the other in the calling process.
 
     Examples
     --------
     >>> import volscen
-    >>> from volscen.evaluation import score_generator, summarise
+    >>> from volscen.evaluation import walk_forward
     >>> history = volscen.datasets.sample_history()
-    >>> train = history.isel(date=slice(0, 1400))
-    >>> model = volscen.fit(train, "pca")
-    >>> end = history.date.values[1400]
-    >>> days = score_generator(model, history, first=end, last=history.date.values[1419], train_end=end)
-    >>> days.sizes["date"], summarise(days)["days"]
-    (20, 20)
+    >>> dates = history.date.values
+    >>> days = walk_forward("bootstrap", history, first=dates[1400], last=dates[1419], n_scenarios=200)
+    >>> days.sizes["date"], days.energy_score.dims
+    (20, ('date', 'arm'))
     """
-    dates = history["date"].values
-    rows = np.flatnonzero((dates >= np.datetime64(first)) & (dates <= np.datetime64(last)))
-    rows = rows[rows > 0]
-    if rows.size == 0:
-        raise InputError(f"no date of the history lies between first {first} and last {last}")
-    if generator.period_[1] >= str(dates[rows[0]])[:10]:
+    rows = _period(history, first, last)
+    plan = _Plan(
+        n_scenarios=_count(n_scenarios, "n_scenarios", least=2),
+        seed=int(seed),
+        beta=beta,
+        measures=check_measures(measures),
+        update_every=None if update_every is None else _count(update_every, "update_every"),
+    )
+    workers = _count(num_workers, "num_workers")
+    start = history["date"].values[rows[0] + 1].astype("datetime64[D]")
+    end = start if train_end is None else min(to_day(train_end, "train_end"), start)
+    yard = Yardstick.of(history, end)
+    template = _template(generator, options, start)
+    segments = list(_segments(yard, rows, refit_every))
+    attributes = {
+        "title": "daily scores of one-day-ahead scenarios",
+        "generator": template.name,
+        "parameters": json.dumps(template.parameters(), sort_keys=True),
+        "first": str(yard.date[rows[0] + 1]),
+        "last": str(yard.date[rows[-1] + 1]),
+        "train_end": str(end),
+        "refit_every": str(refit_every).lower(),
+        "update_every": str(update_every).lower(),
+        "window": str(window).lower(),
+        "n_scenarios": plan.n_scenarios,
+        "seed": plan.seed,
+        "beta": str(beta),
+        "measures": ",".join(plan.measures),
+        "fitted": _fingerprint(template),
+        "data_fingerprint": schema.fingerprint(history.isel(date=slice(0, int(rows[-1]) + 2))),
+        "volscen_version": __version__,
+    }
+    archive = None if folder is None else Archive(folder, attributes)
+    blocks = [block for number, segment in enumerate(segments) for block in _blocks(segment, number, plan.update_every)]
+    todo = [i for i in range(len(blocks)) if archive is None or not archive.has(i)]
+    done: dict[int, xr.Dataset] = {}
+    bar = tqdm(total=rows.size, desc=template.name, unit="day", disable=None, delay=1.0, leave=False)
+    with bar, single_threaded_blas():
+        bar.update(sum(blocks[i].rows.size for i in range(len(blocks)) if i not in todo))
+        tasks = _tasks(todo, blocks, template, history, yard, window, plan, archive)
+        for i, days in zip(todo, _run(tasks, workers), strict=True):
+            bar.update(blocks[i].rows.size)
+            if archive is None:
+                done[i] = days
+            else:
+                archive.put(i, days)
+    parts = [done[i] if archive is None else archive.get(i) for i in range(len(blocks))]
+    whole = xr.concat(parts, dim="date", data_vars="minimal", coords="minimal", compat="override", join="override")
+    return whole.assign_attrs(attributes)
+
+
+# ---------------------------------------------------------------------------------------------- the schedule
+@dataclass(frozen=True)
+class _Plan:
+    """What every block of one walk shares."""
+
+    n_scenarios: int
+    seed: int
+    beta: Beta
+    measures: tuple[str, ...]
+    update_every: int | None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Consecutive dates scored from one fit."""
+
+    segment: int
+    fit_row: int  # last row known when the segment was fitted
+    rows: np.typing.NDArray[np.intp]  # last rows known of its dates
+
+
+def _period(history: xr.Dataset, first: Any, last: Any) -> np.typing.NDArray[np.intp]:
+    """Last rows known of the realised dates of a period."""
+    schema.validate(history, schema=schema.HISTORY)
+    dates = history["date"].values.astype("datetime64[D]")
+    start, stop = to_day(first, "first"), to_day(last, "last")
+    realised = np.flatnonzero((dates >= start) & (dates <= stop))
+    realised = realised[realised > 1]  # the first date has no move, and the second nothing to be scaled by
+    if realised.size == 0:
+        raise InputError(
+            f"no date of the history ({dates[0]} to {dates[-1]}) lies between first {start} and last {stop}"
+        )
+    return np.asarray(realised - 1)
+
+
+def _segments(yard: Yardstick, rows: np.typing.NDArray[np.intp], every: Refit) -> Iterator[np.typing.NDArray[np.intp]]:
+    """Rows between two fits."""
+    if every is None:
+        yield rows
+        return
+    realised = yard.date[rows + 1]
+    if isinstance(every, str):
+        months = realised.astype("datetime64[M]").astype(int)
+        length = {"year": 12, "quarter": 3, "month": 1}.get(every)
+        if length is None:
+            raise InputError(
+                f"refit_every must be 'year', 'quarter', 'month', a number of dates or None, not {every!r}"
+            )
+        label = months // length
+    else:
+        label = np.arange(rows.size) // _count(every, "refit_every")
+    yield from np.split(rows, np.flatnonzero(np.diff(label)) + 1)
+
+
+def _blocks(rows: np.typing.NDArray[np.intp], number: int, update_every: int | None) -> Iterator[_Block]:
+    """Parts of a segment, each beginning with a scheduled update."""
+    step = update_every or 1
+    length = -(-_BLOCK_DAYS // step) * step
+    for first in range(0, rows.size, length):
+        yield _Block(number, int(rows[0]), rows[first : first + length])
+
+
+# ------------------------------------------------------------------------------------------------- the work
+def _tasks(
+    todo: list[int],
+    blocks: list[_Block],
+    template: Generator,
+    history: xr.Dataset,
+    yard: Yardstick,
+    window: int | None,
+    plan: _Plan,
+    archive: Archive | None,
+) -> Iterator[tuple[Any, ...]]:
+    """Blocks with the generator each starts from; fitted when the first block of a segment is reached."""
+    current, fitted = -1, template
+    for i in todo:
+        block = blocks[i]
+        if block.segment != current:
+            current = block.segment
+            fitted = _fitted(template, history, block, window, archive)
+        yield fitted, history, yard, block, plan
+
+
+def _fitted(
+    template: Generator, history: xr.Dataset, block: _Block, window: int | None, archive: Archive | None
+) -> Generator:
+    """Generator at the start of a segment: as given, from the archive, or fitted on what was known."""
+    if block.segment == 0 and template.is_fitted:
+        return template
+    stored = None if archive is None else archive.model(block.segment, template)
+    if stored is not None:
+        return stored
+    begin = 0 if window is None else max(0, block.fit_row + 1 - _count(window, "window"))
+    fresh = copy.deepcopy(template)
+    try:
+        fresh.fit(history.isel(date=slice(begin, block.fit_row + 1)))
+    except FitError as error:
+        known = history["date"].values[block.fit_row].astype("datetime64[D]")
+        raise FitError(f"{template.name} fitted on dates up to {known}: {error}") from None
+    if archive is not None:
+        archive.keep(block.segment, fresh)
+    return fresh
+
+
+def _run(tasks: Iterator[tuple[Any, ...]], workers: int) -> Iterator[xr.Dataset]:
+    if workers == 1:
+        yield from (_score_block(*task) for task in tasks)
+        return
+    from joblib import Parallel, delayed
+
+    yield from Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2*n_jobs")(
+        delayed(_score_block)(*task) for task in tasks
+    )
+
+
+def _score_block(fitted: Generator, history: xr.Dataset, yard: Yardstick, block: _Block, plan: _Plan) -> xr.Dataset:
+    # Updated through the period it would carry later days into whatever it is used for next.
+    generator = copy.deepcopy(fitted)
+    fitted_to = np.datetime64(generator.period_[1])
+    days = []
+    with single_threaded_blas():
+        for count, row in enumerate(block.rows):
+            known = int(row)
+            if plan.update_every and count % plan.update_every == 0 and yard.date[known] != fitted_to:
+                generator.update(history.isel(date=slice(0, known + 1)))
+            cube = generate(
+                generator, history, as_of=yard.date[known], n_scenarios=plan.n_scenarios, seed=plan.seed,
+                beta=plan.beta, num_threads=1,
+            )  # fmt: skip
+            day = score_day(
+                yard, known, cube["implied_vol"].values[:, 0].astype(np.float64),
+                cube["log_return"].values[:, 0].astype(np.float64), cube["weight"].values.astype(np.float64),
+                measures=plan.measures, seed=plan.seed,
+            )  # fmt: skip
+            days.append(day | {"state_clipped": cube["state_clipped"].values})
+    return collect_days(days, yard, [int(row) for row in block.rows], {})
+
+
+# ------------------------------------------------------------------------------------------------- arguments
+def _template(generator: Generator | str, options: Mapping[str, Any] | None, start: np.datetime64) -> Generator:
+    if isinstance(generator, str):
+        cls = generator_class(generator)
+        try:
+            return cls(**(options or {}))
+        except TypeError as error:
+            raise InputError(f"options of generator {generator!r}: {error}") from None
+    if not isinstance(generator, Generator):
+        raise InputError(f"generator must be a name or a generator, not {generator!r}")
+    if options:
+        raise InputError("options go with the name of a generator; a fitted one has its own")
+    if generator.is_fitted and np.datetime64(generator.period_[1]) >= start:
         raise InputError(
             f"generator {generator.name!r} was fitted up to {generator.period_[1]}, inside the period to score; "
             "fit it on dates before first"
         )
-    # Updated through the period it would carry later days into whatever it is used for next.
-    generator = copy.deepcopy(generator)
-    annualise = np.sqrt(float(history.attrs["periods_per_year"]))
-    log_iv = np.log(history["implied_vol"].values.astype(np.float64)).reshape(dates.size, -1)
-    moves = np.column_stack([annualise * history["log_return"].values[1:], np.diff(log_iv, axis=0)])
-    scale = moves[dates[1:] < np.datetime64(train_end)].std(axis=0)
-    tau, moneyness = history["tau"].values, history["moneyness"].values
-    out: dict[str, list[Any]] = {name: [] for name in _DAILY}
-    for count, row in enumerate(tqdm(rows, desc=generator.name, unit="day", disable=None, delay=1.0, leave=False)):
-        known = row - 1  # the day before is the last one known
-        if update_every and count % update_every == 0:
-            generator.update(history.isel(date=slice(0, known + 1)))
-        cube = generate(generator, history, as_of=dates[known], n_scenarios=n_scenarios, seed=seed, beta=beta)
-        surfaces = np.log(cube["implied_vol"].values[:, 0].astype(np.float64)).reshape(n_scenarios, -1)
-        x = np.column_stack([annualise * cube["log_return"].values[:, 0], surfaces - log_iv[known]]) / scale
-        y = moves[known] / scale
-        weight, penalty = cube["weight"].values, cube["arbitrage_penalty"].values[:, 0]
-        out["energy_score"].append(energy_score(x, y, weight))
-        out["energy_score_raw"].append(energy_score(x, y))
-        out["pit"].append(probability_integral_transform(x, y, weight))
-        out["pit_raw"].append(probability_integral_transform(x, y))
-        out["penalty_raw"].append(penalty.mean())
-        out["penalty_weighted"].append(weight @ penalty)
-        out["penalty_data"].append(float(arbitrage.penalty(history["implied_vol"].values[row], tau, moneyness)))
-        out["ess_fraction"].append(cube.attrs["ess_fraction"])
-        out["state_clipped"].append(int(cube["state_clipped"]))
-    return xr.Dataset(
-        {name: (("date", "variable")[: np.ndim(values)], np.array(values)) for name, values in out.items()},
-        coords={"date": dates[rows]},
-        attrs={"generator": generator.name, "n_scenarios": n_scenarios, "seed": seed},
-    )
+    return generator
 
 
-_DAILY = (
-    "energy_score",
-    "energy_score_raw",
-    "pit",
-    "pit_raw",
-    "penalty_raw",
-    "penalty_weighted",
-    "penalty_data",
-    "ess_fraction",
-    "state_clipped",
-)
+def _fingerprint(template: Generator) -> str:
+    """Hash of what a fitted generator holds; empty for one that the walk fits itself."""
+    if not template.is_fitted:
+        return ""
+    digest = hashlib.sha256()
+    for name, array in sorted(template.arrays().items()):
+        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
-def summarise(days: xr.Dataset, *, level: float = 0.9) -> dict[str, float]:
-    """Means over days of what :func:`score_generator` returns.
+def check_measures(measures: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the groups in their own order after checking their names."""
+    unknown = {measures} if isinstance(measures, str) else set(measures) - set(MEASURES)
+    if unknown:
+        raise InputError(f"measures must be a sequence of {', '.join(MEASURES)}; got {', '.join(map(repr, unknown))}")
+    return tuple(name for name in MEASURES if name in measures)
 
-    Parameters
-    ----------
-    days : xarray.Dataset
-        From :func:`score_generator`.
-    level : float
-        Of the central interval whose coverage is reported.
 
-    Returns
-    -------
-    dict
-        ``energy_score``, ``coverage`` (mean over cells), ``coverage_worst`` (cell farthest from the level),
-        ``coverage_return``, each also with the suffix ``_raw`` for equal weights; ``penalty_raw``,
-        ``penalty_weighted``, ``penalty_data``, ``ess_fraction``, ``ess_fraction_min``, ``days``.
-    """
-    if not 0 < level < 1:
-        raise InputError(f"level must lie in (0, 1), not {level}")
-    tail = (1 - level) / 2
-    result: dict[str, float] = {"days": days.sizes["date"]}
-    for suffix in ("", "_raw"):
-        pit = days[f"pit{suffix}"].values
-        inside = ((pit >= tail) & (pit <= 1 - tail)).mean(axis=0)
-        cells = inside[1:]
-        result[f"energy_score{suffix}"] = float(days[f"energy_score{suffix}"].mean())
-        result[f"coverage{suffix}"] = float(cells.mean())
-        result[f"coverage_worst{suffix}"] = float(cells[np.argmax(np.abs(cells - level))])
-        result[f"coverage_return{suffix}"] = float(inside[0])
-    for name in ("penalty_raw", "penalty_weighted", "penalty_data", "ess_fraction"):
-        result[name] = float(days[name].mean())
-    result["ess_fraction_min"] = float(days["ess_fraction"].min())
-    result["state_clipped"] = float(days["state_clipped"].mean())
-    return result
+def _count(value: Any, name: str, *, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} must be an integer of at least {least}, not {value!r}")
+    return int(value)

@@ -1,0 +1,103 @@
+"""The oracle of a simulated market: its true conditional law, behind the protocol of generators."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from volscen.errors import InputError
+from volscen.generators import Generator
+from volscen.history import State
+from volscen.sources.simulate import Market, market
+
+__all__ = ["Oracle"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Oracle(Generator):
+    """Draws from the law that a simulated history came from, given its true state: the best any model can do.
+
+    It cannot be saved, and is no generator of the registry: no real market tells its state.
+
+    Parameters
+    ----------
+    law : str or Market
+        Market that was simulated, or its name.
+
+    Notes
+    -----
+    The state of a date is known once :meth:`fit` or :meth:`update` has seen it; :func:`walk_forward` updates daily by
+    default.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> from volscen.evaluation import Oracle
+    >>> from volscen.sources.simulate import simulate_market
+    >>> history = simulate_market("A", 50, seed=1)
+    >>> cube = volscen.generate(Oracle("A").fit(history), history, n_scenarios=100, horizon=3, seed=1)
+    >>> cube.attrs["generator"]
+    'oracle'
+    """
+
+    name: ClassVar[str] = "oracle"
+
+    def __init__(self, law: str | Market = "A") -> None:
+        self.law = market(law)
+
+    def parameters(self) -> dict[str, Any]:
+        """Name of the market."""
+        return {"law": self.law.name}
+
+    def fit(self, history: xr.Dataset) -> Self:
+        """Take the true states of a simulated history."""
+        self._check_history(history, 1)
+        return self._learn(history)
+
+    def update(self, history: xr.Dataset) -> Self:
+        """Take the true states of a longer history."""
+        self._check_update(history, 1)
+        return self._learn(history)
+
+    def _learn(self, history: xr.Dataset) -> Self:
+        if "state" not in history:
+            raise InputError("history has no state(date, factor); an oracle needs one made by simulate_market")
+        if not np.allclose(history["tau"].values, self.law.tau) or not np.allclose(
+            history["moneyness"].values, self.law.moneyness
+        ):
+            raise InputError(
+                f"history does not lie on the grid of market {self.law.name}; name the market it came from"
+            )
+        self.date_ = history["date"].values.astype("datetime64[D]")
+        self.state_ = history["state"].values.astype(np.float64)
+        if self.state_.shape[1] != len(self.law.initial_state):
+            raise InputError(f"history's state is not that of market {self.law.name}; name the market it came from")
+        self._remember(history)
+        return self
+
+    def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Draw n paths from the true state of ``state.as_of``; see :meth:`Generator.sample`."""
+        row = int(np.searchsorted(self.date_, state.as_of))
+        if row == self.date_.size or self.date_[row] != state.as_of:
+            raise InputError(
+                f"the true state of {state.as_of} is not known; update the oracle with a history that holds it"
+            )
+        factors = np.broadcast_to(self.state_[row], (n, self.state_.shape[1]))
+        log_return = np.empty((n, horizon))
+        implied_vol = np.empty((n, horizon, len(self.law.tau), len(self.law.moneyness)))
+        for step in range(horizon):
+            log_return[:, step], factors = self.law.step(factors, rng)
+            implied_vol[:, step] = self.law.observe(factors, rng)
+        return log_return, implied_vol
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Dates and true states."""
+        return {"date": self.date_.astype(np.int64), "state": self.state_}
+
+    def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        self.date_ = arrays["date"].astype("datetime64[D]")
+        self.state_ = arrays["state"]

@@ -1,0 +1,59 @@
+"""What is measured on surfaces when they are judged: the 30-day strip volatility, and two signs of arbitrage."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from volscen import black
+from volscen.surface._interpolate import slice_at, vol_on_slice
+
+__all__ = ["falling_variance", "negative_density", "strip_volatility"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_MONTH = 30 / 365
+#: Log-moneyness of the strip of out-of-the-money options.
+_STRIP = np.linspace(-0.5, 0.2, 57)
+#: Surfaces are delivered in single precision: a fall of total variance below this share is rounding.
+_ROUNDING = 1e-6
+
+
+def strip_volatility(implied_vol: FloatArray, tau: FloatArray, moneyness: FloatArray) -> FloatArray:
+    """Volatility (n,) of a 30-day variance swap replicated on log-moneyness -0.5 to 0.2, from surfaces (n, J, I).
+
+    sqrt(2/tau int e^-k Q(k) dk) with Q the out-of-the-money price per unit of forward, by trapezoids; volatility is
+    flat outside the grid. The range is cut the same way for scenarios and data: what is judged is a move of the index,
+    not its level.
+    """
+    n = implied_vol.shape[0]
+    k = np.broadcast_to(_STRIP, (n, _STRIP.size))
+    vol = vol_on_slice(slice_at(implied_vol, tau, _MONTH), np.log(moneyness), k)
+    price = black.price(1.0, np.exp(_STRIP), _MONTH, vol, _STRIP >= 0)
+    area = np.trapezoid(price * np.exp(-_STRIP), _STRIP, axis=1)
+    return np.asarray(np.sqrt(2 / _MONTH * area))
+
+
+def negative_density(implied_vol: FloatArray, tau: FloatArray, moneyness: FloatArray) -> npt.NDArray[np.bool_]:
+    """Whether Durrleman's g is negative at some inner grid point of surfaces (n, J, I).
+
+    g = (1 - k w'/(2 w))^2 - w'^2/4 (1/w + 1/4) + w''/2 with the derivatives of total variance w in log-moneyness k by
+    the parabola through three neighbours; g >= 0 everywhere if and only if the density is (Gatheral and Jacquier 2014).
+    """
+    if moneyness.size < 3:
+        return np.zeros(implied_vol.shape[0], dtype=bool)
+    k = np.log(moneyness)
+    w = implied_vol**2 * tau[:, None]
+    left, right = np.diff(k)[:-1], np.diff(k)[1:]
+    slopes = np.diff(w, axis=2) / np.diff(k)
+    first = (slopes[..., :-1] * right + slopes[..., 1:] * left) / (left + right)
+    second = 2 * (slopes[..., 1:] - slopes[..., :-1]) / (left + right)
+    middle = w[..., 1:-1]
+    g = (1 - k[1:-1] * first / (2 * middle)) ** 2 - first**2 / 4 * (1 / middle + 0.25) + second / 2
+    return np.asarray((g < 0).any(axis=(1, 2)))
+
+
+def falling_variance(implied_vol: FloatArray, tau: FloatArray) -> npt.NDArray[np.bool_]:
+    """Whether total variance falls with maturity at some moneyness of surfaces (n, J, I): calendar arbitrage."""
+    w = implied_vol**2 * tau[:, None]
+    return np.asarray((w[:, 1:] < w[:, :-1] * (1 - _ROUNDING)).any(axis=(1, 2)))
