@@ -25,7 +25,7 @@ import xarray as xr
 
 import volscen
 from hedging_backtest import hedge_spx, hedge_sse
-from volscen.evaluation import score_generator, summarise
+from volscen.evaluation import format_table, judge, table, walk_forward
 from volscen.sources import read_spx_factors, read_table
 
 SSE_TAU = np.array([30, 60, 91, 122, 152]) / 365
@@ -105,35 +105,22 @@ def fit_all(market: Market, epochs: int, models: Path | None) -> dict[str, volsc
     return fitted
 
 
-def score_all(market: Market, fitted: dict[str, Any], period: str, n_scenarios: int) -> dict[str, dict[str, float]]:
+def score_all(market: Market, fitted: dict[str, Any], period: str, n_scenarios: int) -> dict[str, dict[str, Any]]:
     """Score every generator on one period and print a table, weighted and raw side by side."""
     first, last = market.periods[period]
-    rows = {}
+    days = {}
     for name, model in fitted.items():
         if name == "volgan" and period == "validation":
             continue  # its epoch was chosen there
-        days = score_generator(
+        days[name] = walk_forward(
             model, market.history, first=first, last=last, train_end=market.train_end, n_scenarios=n_scenarios,
-            update_every=UPDATE_EVERY.get(name),
+            refit_every=None, update_every=UPDATE_EVERY.get(name),
         )  # fmt: skip
-        rows[name] = summarise(days)
-    base = rows["bootstrap"]["energy_score_raw"]
-    print(
-        f"\n{market.name}, {period} {first[:4]}-{last[:4]}, {int(rows['pca']['days'])} days, "
-        f"{n_scenarios} scenarios a day"
-    )
-    print(
-        f"{'generator':<11}{'ES raw':>9}{'skill':>8}{'ES wtd':>9}{'skill':>8}{'cov90':>8}{'worst':>8}"
-        f"{'phi data':>10}{'phi raw':>10}{'phi wtd':>10}{'ESS/N':>7}{'min':>7}"
-    )
-    for name, r in rows.items():
-        print(
-            f"{name:<11}{r['energy_score_raw']:>9.3f}{1 - r['energy_score_raw'] / base:>8.1%}"
-            f"{r['energy_score']:>9.3f}{1 - r['energy_score'] / base:>8.1%}{r['coverage_raw']:>8.3f}"
-            f"{r['coverage_worst_raw']:>8.3f}{r['penalty_data']:>10.2e}{r['penalty_raw']:>10.2e}"
-            f"{r['penalty_weighted']:>10.2e}{r['ess_fraction']:>7.2f}{r['ess_fraction_min']:>7.2f}"
-        )
-    return rows
+    frame = table(judge(days, baseline="bootstrap"))
+    count = days["bootstrap"].sizes["date"]
+    print(f"\n{market.name}, {period} {first[:4]}-{last[:4]}, {count} days, {n_scenarios} scenarios a day")
+    print(format_table(frame))
+    return {f"{name} {arm}": row.to_dict() for (name, arm), row in frame.iterrows()}
 
 
 def main() -> None:

@@ -264,6 +264,90 @@ def hedge(
         typer.echo(f"wrote {out}")
 
 
+@app.command(
+    epilog="Examples:  volscen evaluate history.nc --generator pca --generator har --first 2014-01-01 --last "
+    "2015-12-31 --out table.csv   |   volscen evaluate history.nc --scenarios theirs=folder --scenarios ours=cube.nc "
+    "--baseline ours --train-end 2014-01-01 --out table.json"
+)
+def evaluate(
+    history: Annotated[Path, typer.Argument(help="History (NetCDF) that holds the period and the days before it.")],
+    generator: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--generator", "-g", help="Name (fitted on the way), or label=name, or a model file; may be repeated."
+        ),
+    ] = None,
+    scenarios: Annotated[
+        list[str] | None,
+        typer.Option(help="Existing scenarios instead: label=file or folder of NetCDF; may be repeated."),
+    ] = None,
+    first: Annotated[str | None, typer.Option(help="First realised date to score.")] = None,
+    last: Annotated[str | None, typer.Option(help="Last realised date to score. Default: the history's last.")] = None,
+    train_end: Annotated[
+        str | None, typer.Option(help="Moves are scaled by the dates before this one. Default: --first.")
+    ] = None,
+    baseline: Annotated[str, typer.Option(help="Label that skill is against.")] = "bootstrap",
+    oracle: Annotated[
+        str | None, typer.Option(help="Market of a simulated history: its true law is judged too.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of a generator, label.name=value; may be repeated.")
+    ] = None,
+    refit: Annotated[str, typer.Option(help="year, quarter, month, a number of dates, or never.")] = "year",
+    update_every: Annotated[int, typer.Option(help="Dates between two updates; 0 for never.")] = 1,
+    n_scenarios: Annotated[int, typer.Option("--n-scenarios", "-n", help="Scenarios per date.")] = 1000,
+    seed: Annotated[list[int] | None, typer.Option(help="May be repeated: the worst is printed. Default: 0.")] = None,
+    beta: Annotated[str, typer.Option(help="Strength of the arbitrage weights: a number, 'auto' or 'paper'.")] = "auto",
+    num_workers: Annotated[int, typer.Option(help="Processes; the result is the same for any number.")] = 1,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep models and scored days here; an interrupted run goes on from them.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table (.csv, .json) or every figure (.nc).")] = None,
+) -> None:
+    """Judge generators, or scenarios that exist, out of sample; print one table and write it."""
+    from volscen._io import read_dataset
+    from volscen.evaluation import evaluate as evaluate_generators
+    from volscen.evaluation import format_table, judge_scenarios, table, write_evaluation
+    from volscen.evaluation._table import check_evaluation_path
+    from volscen.schema import HISTORY
+
+    if out is not None:
+        check_evaluation_path(out)
+    if bool(generator) == bool(scenarios):
+        raise InputError("give --generator or --scenarios, one of the two, at least once")
+    data = read_dataset(history, kind=HISTORY)
+    if scenarios:
+        if train_end is None:
+            raise InputError("--train-end is needed with --scenarios: the dates before it give the scales")
+        pairs = _pairs(",".join(scenarios), "--scenarios") or {}
+        found = judge_scenarios(pairs, data, train_end=train_end, first=first, last=last, baseline=baseline)
+    else:
+        if first is None:
+            raise InputError("--first is needed: the first date to score")
+        found = evaluate_generators(
+            _candidates(generator or [], option or []),
+            data,
+            first=first,
+            last=data["date"].values[-1] if last is None else last,
+            train_end=train_end,
+            baseline=baseline,
+            oracle=oracle,
+            seeds=tuple(seed or (0,)),
+            refit_every=None if refit == "never" else _whole_or(refit),
+            update_every=update_every or None,
+            n_scenarios=n_scenarios,
+            beta=_number_or(beta, ("auto", "paper"), "--beta"),
+            num_workers=num_workers,
+            folder=folder,
+        )
+    frame = table(found)
+    typer.echo(f"{found.attrs['first']} to {found.attrs['last']}, {found.attrs['days']} days; skill against {baseline}")
+    typer.echo(format_table(frame))
+    if out is not None:
+        write_evaluation(found, out)
+        typer.echo(f"wrote {out}")
+
+
 @app.command(epilog="Example:  volscen info scenarios.nc")
 def info(file: Annotated[Path, typer.Argument(help="History, scenarios, hedge result or model.")]) -> None:
     """Validate a file and say what it holds."""
@@ -309,6 +393,40 @@ def _option(text: str, flag: str = "--option") -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def _candidates(generators: list[str], options: list[str]) -> dict[str, Any]:
+    """Generators to judge by label, with their options; a model file is loaded."""
+    import volscen
+
+    own: dict[str, dict[str, Any]] = {}
+    for text in options:
+        label, separator, rest = text.partition(".")
+        if not separator:
+            raise InputError(f"--option must look like label.name=value, not {text!r}")
+        name, value = _option(rest)
+        own.setdefault(label, {})[name] = value
+    out: dict[str, Any] = {}
+    for text in generators:
+        label, separator, what = text.partition("=")
+        what = what if separator else label
+        label = label if separator or not label.endswith(".safetensors") else Path(label).stem
+        if label in out:
+            raise InputError(f"--generator {label!r} is given twice; name one label=name")
+        chosen = own.pop(label, {})
+        if what.endswith(".safetensors"):
+            if chosen:
+                raise InputError(f"--option {label}.: a fitted model has options of its own")
+            out[label] = volscen.load(what)
+        else:
+            out[label] = (what, chosen)
+    if own:
+        raise InputError(f"--option names {', '.join(sorted(own))}, which no --generator does")
+    return out
+
+
+def _whole_or(text: str) -> Any:
+    return int(text) if text.isdecimal() else text
 
 
 def _check_out(out: Path, compression: int = 0) -> None:

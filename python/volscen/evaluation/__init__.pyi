@@ -5,6 +5,8 @@ from ._compare import holm as holm
 from ._cubes import score_scenarios as score_scenarios
 from ._evaluate import compare as compare
 from ._evaluate import evaluate as evaluate
+from ._evaluate import judge as judge
+from ._evaluate import judge_scenarios as judge_scenarios
 from ._figures import daily_scores as daily_scores
 from ._figures import summarise as summarise
 from ._oracle import Oracle as Oracle
@@ -16,6 +18,7 @@ from ._structure import stylised_facts as stylised_facts
 from ._table import BANDS as BANDS
 from ._table import format_table as format_table
 from ._table import table as table
+from ._table import write_evaluation as write_evaluation
 from ._tests_of_risk import christoffersen as christoffersen
 from ._tests_of_risk import fissler_ziegel as fissler_ziegel
 from ._tests_of_risk import kupiec as kupiec

@@ -14,6 +14,7 @@ import xarray as xr
 from volscen._reweight import Beta
 from volscen.errors import InputError
 from volscen.evaluation._compare import bootstrap_interval, diebold_mariano, holm
+from volscen.evaluation._cubes import score_scenarios
 from volscen.evaluation._day import MEASURES
 from volscen.evaluation._figures import daily_scores, summarise
 from volscen.evaluation._oracle import Oracle
@@ -21,7 +22,7 @@ from volscen.evaluation._walk import Refit, walk_forward
 from volscen.generators import Generator
 from volscen.sources.simulate import Market
 
-__all__ = ["compare", "evaluate"]
+__all__ = ["compare", "evaluate", "judge", "judge_scenarios"]
 
 FloatArray = npt.NDArray[np.float64]
 Candidate = str | Generator | tuple[str, Mapping[str, Any]]
@@ -110,9 +111,79 @@ def evaluate(
     return whole.transpose("generator", "seed", ...)
 
 
+def judge_scenarios(
+    scenarios: Mapping[str, Any],
+    history: xr.Dataset,
+    *,
+    train_end: Any,
+    first: Any = None,
+    last: Any = None,
+    baseline: str,
+    measures: tuple[str, ...] = MEASURES,
+) -> xr.Dataset:
+    """Judge scenarios that exist already, side by side, on the days they share.
+
+    Parameters
+    ----------
+    scenarios : mapping
+        Label -> cubes, file or folder, as for :func:`score_scenarios`.
+    history, train_end, first, last, measures
+        As for :func:`score_scenarios`.
+    baseline : str
+        Label that skill and differences are against.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`volscen.evaluate` returns, without seeds.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> from volscen.evaluation import judge_scenarios
+    >>> history = volscen.datasets.sample_history()
+    >>> train, days = history.isel(date=slice(0, 1400)), history.date.values[1400:1430]
+    >>> cubes = {name: volscen.generate(volscen.fit(train, name), history, as_of=days, n_scenarios=200, seed=1)
+    ...          for name in ("bootstrap", "pca")}
+    >>> judge_scenarios(cubes, history, train_end=days[0], baseline="bootstrap").generator.values.tolist()
+    ['bootstrap', 'pca']
+    """
+    if baseline not in scenarios:
+        raise InputError(f"baseline {baseline!r} is not among the scenarios: {', '.join(scenarios)}")
+    days = {
+        label: score_scenarios(cubes, history, train_end=train_end, first=first, last=last, measures=measures)
+        for label, cubes in scenarios.items()
+    }
+    return judge(days, baseline=baseline)
+
+
 def judge(days: Mapping[str, xr.Dataset], *, baseline: str, oracle: str | None = None) -> xr.Dataset:
-    """Figures and comparisons of daily scores of several models, over ``generator``."""
-    labels = pd.Index(list(days), name="generator")
+    """Figures and comparisons of daily scores of several models.
+
+    Parameters
+    ----------
+    days : mapping of str to xarray.Dataset
+        Label -> what :func:`walk_forward` or :func:`score_scenarios` returned, on the same grid.
+    baseline, oracle : str
+        Labels; see :func:`compare`.
+
+    Returns
+    -------
+    xarray.Dataset
+        What :func:`summarise` and :func:`compare` return, over ``generator``. :func:`table` prints it.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> from volscen.evaluation import judge, walk_forward
+    >>> history = volscen.datasets.sample_history()
+    >>> dates = history.date.values
+    >>> days = {name: walk_forward(name, history, first=dates[1400], last=dates[1429], n_scenarios=200)
+    ...         for name in ("bootstrap", "pca")}
+    >>> judge(days, baseline="bootstrap").generator.values.tolist()
+    ['bootstrap', 'pca']
+    """
+    labels = xr.DataArray(np.array(list(days), dtype=str), dims="generator", name="generator")
     figures = xr.concat(
         [summarise(one) for one in days.values()], dim=labels, data_vars="all", coords="minimal", compat="override",
         join="override", combine_attrs="drop_conflicts",
@@ -266,7 +337,7 @@ def compare(
     }
     return xr.Dataset(
         {key: (dims, out[key], {"long_name": text, "units": "1"}) for key, text in texts.items()},
-        coords={"generator": list(days), "arm": ["weighted", "raw"], "score": names},
+        coords={"generator": np.array(list(days), dtype=str), "arm": ["weighted", "raw"], "score": names},
         attrs={"baseline": baseline, "oracle": oracle or "", "common_days": len(common)},
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen import schema
 from volscen.errors import InputError
 from volscen.generators import Generator
 from volscen.history import State
@@ -66,12 +67,7 @@ class Oracle(Generator):
     def _learn(self, history: xr.Dataset) -> Self:
         if "state" not in history:
             raise InputError("history has no state(date, factor); an oracle needs one made by simulate_market")
-        if not np.allclose(history["tau"].values, self.law.tau) or not np.allclose(
-            history["moneyness"].values, self.law.moneyness
-        ):
-            raise InputError(
-                f"history does not lie on the grid of market {self.law.name}; name the market it came from"
-            )
+        schema.check_same_grid(np.array(self.law.tau), np.array(self.law.moneyness), history, f"market {self.law.name}")
         self.date_ = history["date"].values.astype("datetime64[D]")
         self.state_ = history["state"].values.astype(np.float64)
         if self.state_.shape[1] != len(self.law.initial_state):

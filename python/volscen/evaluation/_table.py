@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from volscen._files import atomic_path, check_writable
 from volscen.errors import InputError
 
-__all__ = ["BANDS", "broken_bands", "format_table", "table"]
+__all__ = ["BANDS", "broken_bands", "check_evaluation_path", "format_table", "table", "write_evaluation"]
+
+_SUFFIXES = (".csv", ".json", ".nc")
 
 #: Bands of figures that good models keep on daily equity-index surfaces: lower and upper bound, None for none.
 BANDS: dict[str, tuple[float | None, float | None]] = {
@@ -120,6 +125,63 @@ def broken_bands(row: dict[str, Any]) -> str:
         if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
             outside.append(name)
     return " ".join(outside)
+
+
+def check_evaluation_path(path: str | Path) -> Path:
+    """Refuse, before any work, a file that :func:`write_evaluation` could not write after it."""
+    if Path(path).suffix not in _SUFFIXES:
+        raise InputError(f"cannot write to {path}: the name must end in {', '.join(_SUFFIXES)}")
+    check_writable(path)
+    return Path(path)
+
+
+def write_evaluation(evaluation: xr.Dataset, path: str | Path) -> Path:
+    """Write the table of an evaluation, or all of it, whole or not at all.
+
+    Parameters
+    ----------
+    evaluation : xarray.Dataset
+        From :func:`volscen.evaluate`.
+    path : str or Path
+        Ends in ``.csv`` or ``.json`` (the rows of :func:`table`) or ``.nc`` (every figure).
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the path cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile, volscen
+    >>> history = volscen.datasets.sample_history()
+    >>> dates = history.date.values
+    >>> found = volscen.evaluate(["pca"], history, first=dates[1440], last=dates[1499], n_scenarios=200)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     volscen.evaluation.write_evaluation(found, folder + "/table.csv").name
+    'table.csv'
+    """
+    path = check_evaluation_path(path)
+    frame = table(evaluation)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".csv":
+            frame.to_csv(temporary)
+        elif path.suffix == ".json":
+            rows = [
+                {"generator": label, "arm": arm, **row}
+                for (label, arm), row in zip(frame.index, frame.to_dict(orient="records"), strict=True)
+            ]
+            temporary.write_text(json.dumps({"attributes": _plain(evaluation.attrs), "rows": rows}, indent=1))
+        else:
+            evaluation.to_netcdf(temporary, engine="netcdf4", format="NETCDF4")
+    return path
+
+
+def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
 
 
 _FORMATS: dict[str, tuple[str, str]] = {
