@@ -3,8 +3,8 @@ from . import bachelier as bachelier
 from . import black as black
 from . import datasets as datasets
 from . import errors as errors
-from . import revaluation as revaluation
 from . import evaluation as evaluation
+from . import revaluation as revaluation
 from . import risk as risk
 from . import sources as sources
 from . import ssvi as ssvi

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from volscen import black
-from volscen.surface._interpolate import slice_at, vol_on_slice
+from volscen import revaluation
 
 __all__ = ["StandardPortfolios"]
 
@@ -100,19 +99,9 @@ class StandardPortfolios:
         moneyness: FloatArray,
     ) -> FloatArray:
         """Profit and loss (n, P) of moving from surface (J, I) to surfaces (n, J, I) with the returns (n,)."""
-        grid = np.log(moneyness)
-        spot = np.exp(log_return)
-        step = self.days / 365
-        n = log_return.size
-        change, delta = np.empty((n, self.strike.size)), np.empty(self.strike.size)
-        for maturity in np.unique(self.tau):
-            columns = np.flatnonzero(self.tau == maturity)
-            strike, left = self.strike[columns], max(maturity - step, 0.0)
-            k = np.log(strike)
-            vol0 = vol_on_slice(slice_at(start[None], tau, maturity), grid, k[None])[0]
-            vol1 = vol_on_slice(slice_at(implied_vol, tau, left), grid, k - log_return[:, None])
-            value0 = black.price(1.0, strike, maturity, vol0)
-            change[:, columns] = black.price(spot[:, None], strike, left, vol1) - value0
-            delta[columns] = black.delta(1.0, strike, maturity, vol0)
-        index = np.where(self.delta_hedged, -(self.units @ delta), self.index)
-        return np.asarray(change @ self.units.T + (spot - 1)[:, None] * index)
+        left = self.tau - self.days / 365
+        today = revaluation.price(start[None], tau, moneyness, [1.0], self.strike, self.tau, greeks=True)
+        then = revaluation.price(implied_vol, tau, moneyness, np.exp(log_return), self.strike, left)
+        assert today.delta is not None
+        index = np.where(self.delta_hedged, -(self.units @ today.delta[0]), self.index)
+        return np.asarray((then.price - today.price) @ self.units.T + np.expm1(log_return)[:, None] * index)

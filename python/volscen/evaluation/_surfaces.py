@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen import black
-from volscen.surface._interpolate import slice_at, vol_on_slice
+from volscen.surface import interpolate_vol
 
 __all__ = ["falling_variance", "negative_density", "strip_volatility"]
 
@@ -26,9 +26,7 @@ def strip_volatility(implied_vol: FloatArray, tau: FloatArray, moneyness: FloatA
     flat outside the grid. The range is cut the same way for scenarios and data: what is judged is a move of the index,
     not its level.
     """
-    n = implied_vol.shape[0]
-    k = np.broadcast_to(_STRIP, (n, _STRIP.size))
-    vol = vol_on_slice(slice_at(implied_vol, tau, _MONTH), np.log(moneyness), k)
+    vol = interpolate_vol(implied_vol, tau, moneyness, _MONTH, np.exp(_STRIP))
     price = black.price(1.0, np.exp(_STRIP), _MONTH, vol, _STRIP >= 0)
     area = np.trapezoid(price * np.exp(-_STRIP), _STRIP, axis=1)
     return np.asarray(np.sqrt(2 / _MONTH * area))
