@@ -182,8 +182,11 @@ def test_evaluate_and_its_table(history):
         float(direct.energy_score.sel(arm="raw").mean()), rel=1e-12
     )
     frame = table(found)
-    worst = found.energy_score.sel(generator="pca", arm="raw").values.max()
+    skill = found.skill.sel(generator="pca", arm="raw", score="energy_score").values
+    worst = found.energy_score.sel(generator="pca", arm="raw").values[np.argmin(skill)]
     assert frame.loc[("pca", "raw"), "energy_score"] == worst
+    base = found.energy_score.sel(generator="bootstrap", arm="raw").values
+    assert frame.loc[("bootstrap", "raw"), "energy_score"] == base.max()
     assert len(frame) == 8
     text = format_table(frame)
     assert len(text.splitlines()) == 9
