@@ -14,9 +14,10 @@ from volscen.errors import InputError
 from volscen.history import make_history
 from volscen.schema import check_grid
 from volscen.sources._market import DAYS_A_YEAR, Market
+from volscen.sources._market_models import BatesMarket, MertonMarket, SABRMarket
 from volscen.sources._market_ssvi import SSVIMarket
 
-__all__ = ["MARKETS", "Market", "SSVIMarket", "market", "simulate_market"]
+__all__ = ["MARKETS", "BatesMarket", "Market", "MertonMarket", "SABRMarket", "SSVIMarket", "market", "simulate_market"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -27,14 +28,19 @@ def _days(*days: int) -> tuple[float, ...]:
 
 _GRID_M = tuple(np.linspace(0.6, 1.4, 10).tolist())
 _MONTH_TO_YEAR = _days(30, 60, 91, 122, 152, 182, 273, 365)
+_NEAR_M = tuple(np.linspace(0.88, 1.08, 11).tolist())
 _DAY_TO_YEAR = (1 / 252, 1 / 52, 2 / 52, 1 / 12, 1 / 6, 1 / 4, 1 / 2, 1.0)
 
 #: A: 30 days to a year, little noise. B: one day to a year, noisy. C: B on a fine strike grid with noise large
-#: enough that static arbitrage binds.
+#: enough that static arbitrage binds. The textbook models, with one factor or two, lie nearer the money.
 MARKETS: dict[str, Market] = {
     "A": SSVIMarket(_MONTH_TO_YEAR, _GRID_M, 0.001, "A"),
     "B": SSVIMarket(_DAY_TO_YEAR, _GRID_M, 0.01, "B"),
     "C": SSVIMarket(_DAY_TO_YEAR, tuple(np.linspace(0.6, 1.4, 25).tolist()), 0.03, "C"),
+    "heston": BatesMarket(_MONTH_TO_YEAR, _NEAR_M, 0.002, "heston"),
+    "bates": BatesMarket(_MONTH_TO_YEAR, _NEAR_M, 0.002, "bates", intensity=0.8, jump_mean=-0.07, jump_deviation=0.07),
+    "merton": MertonMarket(_MONTH_TO_YEAR, _NEAR_M, 0.002, "merton"),
+    "sabr": SABRMarket(_MONTH_TO_YEAR, _NEAR_M, 0.002, "sabr"),
 }
 
 
