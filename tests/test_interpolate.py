@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volscen.errors import InputError
-from volscen.surface._interpolate import interpolate_vol, is_off_grid
+from volscen.surface._interpolate import interpolate_vol, is_off_grid, slice_at, vol_on_slice
 
 TAU = np.array([30, 91, 182, 365]) / 365
 MONEYNESS = np.array([0.8, 0.9, 1.0, 1.1, 1.3])
@@ -109,6 +109,15 @@ def test_strides_threads_and_types():
         interpolate_vol(single.astype(float), TAU, MONEYNESS, t, query),
     )
     assert interpolate_vol(view[:0], TAU, MONEYNESS, t, 1.0).shape == (0, 7)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.01, TAU[1], 0.3, 2.0])
+def test_slices_first(t):
+    surface = surfaces(3)
+    k = np.array([[-1.0, 0.01], [np.log(0.9), 0.1], [0.0, 0.5]])
+    found = vol_on_slice(slice_at(surface, TAU, t), np.log(MONEYNESS), k)
+    expected = interpolate_vol(surface, TAU, MONEYNESS, max(t, 1e-9), np.exp(k))
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
 
 
 def test_off_grid_is_flagged():

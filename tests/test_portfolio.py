@@ -507,6 +507,28 @@ def test_extrapolation_is_chosen_at_the_start_and_on_the_scenarios(rule):
         revalue(ds, options, extrapolation="none")
 
 
+def test_greeks_on_the_scenarios():
+    ds = make_scenarios(30, steps=3, seed=5, rate=0.04, dividend=0.01)
+    put, soon = Option("put", strike=98, tau=0.5, implied_vol=0.3), Option("call", strike=90, expiry="2024-01-11")
+    out = revalue(ds, [Underlying(), put, soon], greeks=True)
+    np.testing.assert_array_equal(out.value, revalue(ds, [Underlying(), put, soon]).value)
+    np.testing.assert_array_equal(out.scenario_delta[..., 0], 1)
+    np.testing.assert_array_equal(out.scenario_vega[..., [0, 2]], 0)
+    np.testing.assert_array_equal(out.scenario_delta[:, 0, 2], ds.spot[:, 0] > 90)
+    np.testing.assert_array_equal(out.scenario_delta[:, 1:, 2], 0)  # paid out
+    for scenario, step in ((0, 0), (7, 1), (29, 2)):
+        rest = 0.5 - float(out.elapsed_days[step]) / 365
+        forward = float(ds.spot[scenario, step]) * np.exp(0.03 * rest)
+        vol = ql.blackFormulaImpliedStdDev(
+            ql.Option.Put, 98.0, forward, float(out.value[scenario, step, 1]), np.exp(-0.04 * rest), 0.0, 0.2, 1e-14
+        )
+        black = ql.BlackCalculator(ql.PlainVanillaPayoff(ql.Option.Put, 98.0), forward, vol, np.exp(-0.04 * rest))
+        assert float(out.scenario_delta[scenario, step, 1]) == pytest.approx(
+            black.delta(float(ds.spot[scenario, step])), rel=1e-8
+        )
+        assert float(out.scenario_vega[scenario, step, 1]) == pytest.approx(black.vega(rest), rel=1e-8)
+
+
 def test_a_delta_that_no_strike_has():
     steep = np.broadcast_to(np.linspace(0.2, 6.0, 7), (4, 7))
     ds = make_scenarios(2, surface0=steep, implied_vol=np.broadcast_to(steep, (2, 1, 4, 7)))

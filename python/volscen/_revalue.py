@@ -29,6 +29,13 @@ FloatArray = npt.NDArray[np.float64]
 #: Lowest volatility a contract is valued at; scenarios that would fall below are counted and warned about.
 VOL_FLOOR = 1e-3
 
+#: Meaning and unit of what is computed on every scenario.
+_CUBES = {
+    "value": ("value of one unit", "currency"),
+    "scenario_delta": ("change in value per unit of spot, on the scenario", "1"),
+    "scenario_vega": ("change in value per 1.00 of volatility, on the scenario", "currency"),
+}
+
 #: Remaining years below which an option counts as expired (under a second: rounding of day counts).
 _EXPIRED = 1e-8
 
@@ -72,17 +79,25 @@ class Revaluation:
         vega[o] = black.vega(*arguments, discount_factor=discount)
         return value, delta, vega
 
-    def values(self, step: int, out: FloatArray | None = None) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    def values(self, step: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Value of one unit of each instrument on each scenario of a step (position, not label), shape (N, n).
 
-        Also, per instrument, the number of scenarios kept at the volatility floor. ``out`` is written to where
-        given; its instruments must be contiguous.
+        Also, per instrument, the number of scenarios kept at the volatility floor.
         """
-        out = np.empty((self.spot.shape[0], self.contracts.tau.size)) if out is None else out
+        out = np.empty((self.spot.shape[0], self.contracts.tau.size))
+        return out, self.write(step, (out,))
+
+    def write(self, step: int, out: tuple[FloatArray, ...]) -> npt.NDArray[np.int64]:
+        """Write the values of a step to the first array, delta and vega to two others if there are three.
+
+        Each is of shape (N, n) with contiguous instruments. Returns the count of :meth:`values`.
+        """
         floored = self._evaluate(step, out, np.empty(0))
         for column, payoff in self._settled_before(step):
-            out[:, column] = payoff
-        return out, floored
+            out[0][:, column] = payoff
+            for greek in out[1:]:
+                greek[:, column] = 0.0
+        return floored
 
     def total(self, step: int, quantity: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Value of quantities of the instruments on each scenario of a step, shape (N,), and floored as above."""
@@ -90,7 +105,7 @@ class Revaluation:
         settled = list(self._settled_before(step))
         live = quantity.copy()
         live[[column for column, _ in settled]] = 0
-        floored = self._evaluate(step, out, live)
+        floored = self._evaluate(step, (out,), live)
         for column, payoff in settled:
             out += quantity[column] * payoff
         return out, floored
@@ -118,7 +133,7 @@ class Revaluation:
         remaining = self.contracts.tau - self.elapsed[step] / DAYS_PER_YEAR
         return np.where(remaining > _EXPIRED, remaining, 0.0)
 
-    def _evaluate(self, step: int, out: FloatArray, quantity: FloatArray) -> npt.NDArray[np.int64]:
+    def _evaluate(self, step: int, out: tuple[FloatArray, ...], quantity: FloatArray) -> npt.NDArray[np.int64]:
         c = self.contracts
         remaining = self._remaining(step)
         # The underlying is a call struck at nothing that pays at once.
@@ -136,7 +151,7 @@ class Revaluation:
             quantity,
             VOL_FLOOR,
             self._extrapolation,
-            (out,),
+            out,
             self._threads,
         )
 
@@ -156,6 +171,7 @@ def revalue(
     *,
     elapsed_days: npt.ArrayLike | None = None,
     extrapolation: str = "flat_vol",
+    greeks: bool = False,
     num_threads: int | None = None,
 ) -> xr.Dataset:
     """Value one unit of each instrument at the start and on every scenario and step.
@@ -171,6 +187,8 @@ def revalue(
         holidays are not known), so that a Friday's next step lies 3 days ahead.
     extrapolation : {"flat_vol", "flat_total_variance", "linear"}
         What holds outside the surface's grid, as for :func:`volscen.surface.interpolate_vol`.
+    greeks : bool
+        Whether to return delta and vega on the scenarios as well.
     num_threads : int, optional
         Threads to use, all available by default. The result is the same for any number.
 
@@ -180,7 +198,9 @@ def revalue(
         ``value(scenario, step, instrument)``; at the start ``value0(instrument)``, ``delta(instrument)`` (per
         unit of spot) and ``vega(instrument)`` (per 1.00 of volatility); ``extrapolated_weight(step,
         instrument)``, the weight of the scenarios in which the contract lies off the surface's grid;
-        ``vol_floored(step, instrument)``, the number of scenarios bounded at ``VOL_FLOOR``; ``weight``.
+        ``vol_floored(step, instrument)``, the number of scenarios bounded at ``VOL_FLOOR``; ``weight``. With
+        ``greeks``, ``scenario_delta`` and ``scenario_vega`` with the dimensions of ``value``: like ``delta`` and
+        ``vega``, at the volatility that the contract has there; zero for what has been paid out before.
         Coordinates of ``instrument``: its label, ``strike``, ``tau`` and ``contract_vol`` as fixed against
         the start (NaN for the underlying), and ``extrapolated``, whether it lies off the grid at the start or
         in any scenario that has weight.
@@ -224,16 +244,17 @@ def revalue(
     c = work.contracts
     n_scenarios, n_steps = work.spot.shape
     n = c.tau.size
-    value = np.empty((n_scenarios, n_steps, n))
+    names = ("value", "scenario_delta", "scenario_vega") if greeks else ("value",)
+    cubes = {name: np.empty((n_scenarios, n_steps, n)) for name in names}
     extrapolated_weight, floored = np.empty((n_steps, n)), np.empty((n_steps, n), dtype=np.int64)
     for step in range(n_steps):
-        _, floored[step] = work.values(step, value[:, step])
+        floored[step] = work.write(step, tuple(cube[:, step] for cube in cubes.values()))
         extrapolated_weight[step] = work.off_grid_weight(step)
     warn_floored(c, floored.sum(axis=0))
     value0, delta, vega = work.at_start()
     out = xr.Dataset(
         {
-            "value": (("scenario", "step", "instrument"), value, _units("value of one unit", "currency")),
+            **{name: (("scenario", "step", "instrument"), cubes[name], _units(*_CUBES[name])) for name in cubes},
             "value0": ("instrument", value0, _units("value of one unit at the start", "currency")),
             "delta": ("instrument", delta, _units("change in value per unit of spot", "1")),
             "vega": ("instrument", vega, _units("change in value per 1.00 of volatility", "currency")),

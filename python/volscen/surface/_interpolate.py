@@ -15,7 +15,7 @@ from volscen import _core
 from volscen._array import extrapolation_code, float_array, increasing_positive, surfaces_array, thread_count
 from volscen.errors import InputError
 
-__all__ = ["interpolate_vol", "is_off_grid"]
+__all__ = ["interpolate_vol", "is_off_grid", "slice_at", "vol_on_slice"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -112,6 +112,19 @@ def interpolate_vol(
     surfaces = vol.reshape(count, grid_tau.size, grid_moneyness.size)
     out = _core.interpolate_vol(surfaces, grid_tau, grid_moneyness, t, m, code, threads).reshape(*lead, n)
     return out[..., 0] if scalar else out
+
+
+def slice_at(implied_vol: npt.NDArray[np.floating], tau: FloatArray, query: float) -> FloatArray:
+    """Slices (n, I) of surfaces (n, J, I) at one maturity, unchecked; flat volatility outside the grid."""
+    columns = np.arange(1.0, implied_vol.shape[2] + 1)
+    return _core.interpolate_vol(implied_vol, tau, columns, np.full(columns.size, query), columns[None], 0, 1)
+
+
+def vol_on_slice(vol: FloatArray, log_moneyness: FloatArray, query: FloatArray) -> FloatArray:
+    """Volatility of n slices (n, I) at log-moneyness (n, Q), unchecked; flat outside the grid."""
+    one = np.ones(1)
+    t = np.ones(query.shape[1])
+    return _core.interpolate_vol(vol[:, None], one, np.exp(log_moneyness), t, np.exp(query), 0, 1)
 
 
 def is_off_grid(
