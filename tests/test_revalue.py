@@ -348,6 +348,35 @@ def test_small_grids_and_empty_operands():
     assert total.floored.size == 0
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_extremes_are_numbers(rule):
+    # Vanishing and absurd vols, no variance at the money, moneyness with one logarithm, the ends of the range.
+    surfaces = np.array([1e-300, 0.2, 1e50, 9e99])[:, None, None] * np.ones((4, 2, 3))
+    surfaces[3, :, 1] = 1e-300
+    moneyness = np.array([1e150, np.nextafter(1e150, np.inf), 2e150])
+    spot = np.array([1.0, 5e-324, 1e150, 1e300])
+    strike = np.array([1.0, 1e150, 1.5e150, 5e-324, 1e308, 0.0])
+    for remaining in (5e-324, 1e-9, 1.0, 1e300):
+        book = {"strike": strike, "remaining": remaining, "carry": 1e-5, "discount_factor": 1e3}
+        for call in (True, False):
+            found = value(
+                surfaces,
+                spot,
+                book | {"is_call": call},
+                [0.1, 0.2],
+                moneyness,
+                extrapolation=rule,
+                vol_floor=5e-324,
+                greeks=True,
+            )
+            assert not np.isnan(found.price).any()
+            assert (found.price >= 0).all()
+            assert not np.isnan(found.delta).any()
+            assert (found.vega >= 0).all()
+    at = value(surfaces[:1], spot[:1], {"strike": [1.0], "remaining": 1.0}, [0.1, 0.2], moneyness, vol_floor=5e-324)
+    assert at.price.item() == pytest.approx(0, abs=1e-300)
+
+
 def test_spots_that_differ_by_roundings():
     surfaces, _ = scenarios(100)
     spot = np.full(100, 4000.0)

@@ -193,10 +193,10 @@ void attach(RevaluePlan& plan, std::size_t o, const py::handle& given, bool tota
     const py::ssize_t size = static_cast<py::ssize_t>(plan.contracts.size());
     const py::ssize_t count = static_cast<py::ssize_t>(plan.count);
     constexpr py::ssize_t item = sizeof(double);
-    const bool fits = total ? out.ndim() == 1 && out.shape(0) == count && out.strides(0) == item
-                            : out.ndim() == 2 && out.shape(0) == count && out.shape(1) == size &&
-                                  (out.strides(1) == item || size <= 1 || count == 0) &&
-                                  out.strides(0) % item == 0;
+    const bool fits =
+        total ? out.ndim() == 1 && out.shape(0) == count && (out.strides(0) == item || count <= 1)
+              : out.ndim() == 2 && out.shape(0) == count && out.shape(1) == size &&
+                    (out.strides(1) == item || size <= 1 || count == 0) && out.strides(0) % item == 0;
     if (!fits) {
         throw py::value_error(
             "outputs must have the shape (scenarios, contracts), contracts contiguous; of totals "

@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from volscen import _core, arbitrage, black, svi
+from volscen import _core, arbitrage, black, revaluation, svi
 from volscen.errors import InputError
+from volscen.surface import interpolate_vol
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Run = tuple[int, list[Array]]
@@ -220,11 +221,76 @@ def fuzz_penalty(rng: np.random.Generator, size: int) -> Run:
     return 4 * vol.size, [phi, gradient, parts, pulled]
 
 
+def fuzz_revalue(rng: np.random.Generator, size: int) -> Run:
+    taus, columns = (int(x) for x in rng.integers(1, 14, 2))
+    tau = np.cumsum(10 ** rng.uniform(-4, 1, taus))
+    moneyness = np.exp(rng.normal(0, 1)) * np.cumsum(10 ** rng.uniform(-6, 0.5, columns))
+    count = max(size // (2 * taus * columns), 1) if rng.random() > 0.05 else 0
+    width = int(rng.integers(0, 1 + size // (4 * max(count, 1)))) if rng.random() < 0.9 else 300
+    decades = rng.choice([0.1, 1.0, 30.0])
+    wild = rng.choice([0.0, 0.0, 0.01])
+    dtype = rng.choice([np.float32, np.float64])
+    vol = np.exp(rng.normal(-1.5, rng.uniform(0, 3), (count, taus, columns))).astype(dtype)
+    spot, strike = numbers(rng, (count,), wild, decades), numbers(rng, (width,), wild, decades)
+    rest, carry, df = (numbers(rng, (width,), wild, d) for d in (min(decades, 5.0), 0.2, 0.2))
+    offset = rng.choice([0.0, 1e-3, 1.0]) * rng.normal(size=width)
+    if rng.random() < 0.3:
+        rest = rng.choice([0.0, -1.0, *tau], width)
+    sound = all((np.isfinite(x) & (x > 0)).all() for x in (spot, carry, df))
+    sound = sound and np.isfinite(rest).all() and (np.isfinite(strike) & (strike >= 0)).all()
+    options: dict[str, Any] = {
+        "extrapolation": str(rng.choice(["flat_vol", "flat_total_variance", "linear"])),
+        "greeks": bool(rng.random() < 0.5),
+        "vol_floor": float(rng.choice([1e-3, 0.2, 5e-324])),
+    }
+    calls = rng.random(width) < 0.5
+
+    def run(operands: list[Array], **more: Any) -> revaluation.Values:
+        surfaces, s, k, t, c, d = operands
+        return revaluation.price(
+            surfaces, tau, moneyness, s, k, t, calls, carry=c, discount_factor=d, vol_offset=offset, **options, **more
+        )
+
+    dense = [vol, spot, strike, rest, carry, df]
+    given = [laid_out(rng, x) for x in dense]
+    if not sound:
+        if not refused(lambda: run(given)):
+            raise AssertionError("revaluation.price took a number out of range")
+        return vol.size + 5 * width, []
+    found, again = run(given, num_threads=int(rng.integers(1, 4))), run(dense)
+    results = [x for x in found if x is not None]
+    for one, other in zip(results, (x for x in again if x is not None), strict=True):
+        same(one, other, "revaluation.price")
+    # Forwards beyond the largest number overflow; nothing is NaN.
+    if any(np.isnan(x).any() for x in results) or (found.price < 0).any():
+        raise AssertionError("revaluation.price is NaN or negative")
+    total = run(given, quantity=np.ones(width), num_threads=2).price
+    summed = np.zeros(count)
+    for column in range(width):
+        summed += found.price[:, column]
+    same(total, summed, "the sum over contracts")
+    query = moneyness[rng.integers(0, columns, width)] * np.exp(rng.choice([0.0, 0.5]) * rng.normal(size=width))
+    t = tau[rng.integers(0, taus, width)] * np.exp(rng.choice([0.0, 1.0]) * rng.normal(size=width))
+    between = interpolate_vol(given[0], tau, moneyness, t, query, extrapolation=options["extrapolation"])
+    same(
+        between, interpolate_vol(vol, tau, moneyness, t, query, extrapolation=options["extrapolation"]), "interpolation"
+    )
+    if not np.isfinite(between).all():
+        raise AssertionError("interpolate_vol of sound surfaces is not finite")
+    if vol.size:
+        bad = vol.copy()
+        bad.flat[rng.integers(vol.size)] = rng.choice([np.nan, 0.0, -0.0, -1.0, np.inf, -np.inf])
+        if not refused(lambda: run([laid_out(rng, bad), *given[1:]])):
+            raise AssertionError("a vol that is no positive number slipped through revaluation.price")
+    return vol.size + 5 * width, [*results, total, between]
+
+
 KERNELS: dict[str, Callable[[np.random.Generator, int], Run]] = {
     "black": fuzz_black,
     "implied_vol": fuzz_implied_vol,
     "svi": fuzz_svi,
     "penalty": fuzz_penalty,
+    "revalue": fuzz_revalue,
 }
 
 

@@ -23,6 +23,9 @@ __all__ = [
 #: Rules outside a surface's grid, by the number the compiled module knows them by.
 _EXTRAPOLATIONS = {"flat_vol": 0, "flat_total_variance": 1, "linear": 2}
 
+#: No volatility; its square is still a number.
+_TOP_VOL = 1e100
+
 
 def float_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
     """Return value as a float64 array in aligned memory; no copy where it is one already.
@@ -127,7 +130,7 @@ def surfaces_array(name: str, value: ArrayLike, grid: tuple[int, int]) -> NDArra
     Raises
     ------
     InputError
-        When they do not lie on the grid, or hold anything but positive finite numbers; the first is named.
+        When they do not lie on the grid, or hold anything but positive numbers below 1e100; the first is named.
     """
     array = np.asarray(value)
     if array.dtype not in (np.float32, np.float64):
@@ -135,11 +138,11 @@ def surfaces_array(name: str, value: ArrayLike, grid: tuple[int, int]) -> NDArra
     if array.shape[-2:] != grid:
         raise InputError(f"{name} must end in axes (tau, moneyness) = {grid}, not {array.shape}")
     # The extremes of an array with NaN are NaN, which compare false.
-    if array.size and not (array.min() > 0 and array.max() < np.inf):
-        wrong = np.argwhere(~((array > 0) & (array < np.inf)))
+    if array.size and not (float(array.min()) > 0 and float(array.max()) < _TOP_VOL):
+        wrong = np.argwhere(~((array > 0) & (array.astype(np.float64) < _TOP_VOL)))
         first = tuple(int(i) for i in wrong[0])
         raise InputError(
-            f"{name} must hold positive finite numbers: {len(wrong)} are not, the first at {list(first)} "
-            f"({array[first]}); drop or repair those surfaces"
+            f"{name} must hold positive finite numbers (below {_TOP_VOL:g}): {len(wrong)} are not, the first at "
+            f"{list(first)} ({array[first]}); drop or repair those surfaces"
         )
     return array

@@ -120,6 +120,7 @@ struct RevalueTask {
 template <TauRule::Kind kind>
 VOLSCEN_INLINE void revalue_node(const TauRule& rule, std::size_t lanes, const double* __restrict near,
                                  const double* __restrict far, double* __restrict node) {
+    // hot loop
     for (std::size_t l = 0; l < lanes; ++l) {
         node[l] = slice_vol<kind>(rule, near[l], far[l]);
     }
@@ -156,11 +157,13 @@ VOLSCEN_INLINE void revalue_vol(const RevaluePlan& plan, RevalueWork& work, cons
     const double* __restrict tail = work.tail;
     double* __restrict k = work.k;
     double* __restrict vol = work.vol;
+    // hot loop
     for (std::size_t l = 0; l < lanes; ++l) {
         k[l] = (c.log_strike.head - head[l]) + (c.log_strike.tail - tail[l]);
     }
     if (grid.columns() == 1) {
         const double* __restrict node = revalue_slice(plan, work, rule, 0);
+        // hot loop
         for (std::size_t l = 0; l < lanes; ++l) {
             vol[l] = node[l];
         }
@@ -176,10 +179,12 @@ VOLSCEN_INLINE void revalue_vol(const RevaluePlan& plan, RevalueWork& work, cons
         const double* __restrict right = revalue_slice(plan, work, rule, i + 1);
         const double edge = grid.edge[i], inverse_width = grid.inverse_width[i];
         if (i == first) {
+            // hot loop
             for (std::size_t l = 0; l < lanes; ++l) {
                 vol[l] = vol_between(left[l], right[l], k[l], edge, inverse_width);
             }
         } else {
+            // hot loop
             for (std::size_t l = 0; l < lanes; ++l) {
                 const double here = vol_between(left[l], right[l], k[l], edge, inverse_width);
                 vol[l] = k[l] >= edge ? here : vol[l];
@@ -194,6 +199,7 @@ VOLSCEN_INLINE void revalue_vol(const RevaluePlan& plan, RevalueWork& work, cons
         const double* __restrict outer = revalue_slice(plan, work, rule, 0);
         const double* __restrict inner = revalue_slice(plan, work, rule, 1);
         const double edge = grid.edge[0], inverse_width = grid.inverse_width[0], steepest = rule.steepest;
+        // hot loop
         for (std::size_t l = 0; l < lanes; ++l) {
             const double distance = edge - k[l];
             const double wing = wing_vol(outer[l], inner[l], inverse_width, distance, steepest);
@@ -205,6 +211,7 @@ VOLSCEN_INLINE void revalue_vol(const RevaluePlan& plan, RevalueWork& work, cons
         const double* __restrict inner = revalue_slice(plan, work, rule, top - 1);
         const double edge = grid.edge[top], inverse_width = grid.inverse_width[top - 1];
         const double steepest = rule.steepest;
+        // hot loop
         for (std::size_t l = 0; l < lanes; ++l) {
             const double distance = k[l] - edge;
             const double wing = wing_vol(outer[l], inner[l], inverse_width, distance, steepest);
@@ -222,11 +229,13 @@ VOLSCEN_INLINE void revalue_black(const RevalueContract& c, double floor, std::s
                                   double* __restrict delta, double* __restrict vega) {
     constexpr double root_half = coefficients::sqrt_half;
     const double strike = c.strike, carry = c.carry, discount = c.discount, root_tau = c.root_tau;
-    const double offset = c.offset, sign = c.sign, spot_discount = c.discount * c.carry;
+    const double offset = c.offset, sign = c.sign;
+    // hot loop
     for (std::size_t l = 0; l < lanes; ++l) {
         const double raw = vol[l] + offset;
         const double sigma = raw < floor ? floor : raw;
-        const double s = sigma * root_tau;
+        const double product = sigma * root_tau;
+        const double s = product < 1e-300 ? 1e-300 : product;
         const double forward = spot[l] * carry;
         const bool below = forward < strike;
         const double lo = below ? forward : strike;
@@ -246,7 +255,7 @@ VOLSCEN_INLINE void revalue_black(const RevalueContract& c, double floor, std::s
             const double outside = below ? near_cdf : far_term * (lo / hi);
             const double call = below ? outside : 1.0 - outside;
             const double put = below ? outside - 1.0 : -outside;
-            delta[l] = spot_discount * (sign > 0.0 ? call : put);
+            delta[l] = discount * (carry * (sign > 0.0 ? call : put));
             vega[l] = discount * (lo * (2.0 * coefficients::inverse_sqrt_two_pi) * half * root_tau);
         }
     }
@@ -257,12 +266,13 @@ template <bool greeks>
 VOLSCEN_INLINE void revalue_settled(const RevalueContract& c, std::size_t lanes,
                                     const double* __restrict spot, double* __restrict value,
                                     double* __restrict delta, double* __restrict vega) {
+    // hot loop
     for (std::size_t l = 0; l < lanes; ++l) {
         const double difference = c.sign * (spot[l] * c.carry - c.strike);
         value[l] = c.discount * (difference > 0.0 ? difference : 0.0);
         if (greeks) {
             const double share = difference > 0.0 ? 1.0 : (difference < 0.0 ? 0.0 : 0.5);
-            delta[l] = c.discount * c.carry * c.sign * share;
+            delta[l] = c.discount * (c.carry * (c.sign * share));
             vega[l] = 0.0;
         }
     }
@@ -301,6 +311,7 @@ VOLSCEN_INLINE void revalue_sum(const RevaluePlan& plan, const RevalueWork& work
     for (std::size_t i = begin; i < end; ++i) {
         const double* __restrict column = work.values[o] + (i - begin) * revalue_lanes;
         const double quantity = plan.contracts[i].quantity;
+        // hot loop
         for (std::size_t l = 0; l < work.lanes; ++l) {
             sum[l] += quantity * column[l];
         }
@@ -335,9 +346,10 @@ struct RevalueBody {
                 }
             }
             revalue_vol(plan, work, c, guess);
-            int low = 0;
+            std::uint64_t low = 0;  // as wide as the numbers compared, or no width vectorises
+            // hot loop, not in the baseline
             for (std::size_t l = 0; l < lanes; ++l) {
-                low |= static_cast<int>(work.vol[l] + c.offset < plan.floor);
+                low |= work.vol[l] + c.offset < plan.floor ? std::uint64_t(1) : std::uint64_t(0);
             }
             if (low != 0) {
                 std::int64_t count = 0;

@@ -60,7 +60,9 @@ struct SurfaceGrid {
             const SplitLog log = split_log(moneyness[i]);
             edge.push_back(log.head + log.tail);
             if (i > 0) {
-                inverse_width.push_back(1.0 / (edge[i] - edge[i - 1]));
+                // Moneyness points apart by roundings can have one logarithm.
+                const double width = edge[i] - edge[i - 1];
+                inverse_width.push_back(width > 0.0 ? 1.0 / width : 0.0);
             }
         }
     }
@@ -93,7 +95,7 @@ struct SurfaceGrid {
             rule.far = last;
             rule.near_weight = tau[last - 1] / query;
             rule.far_weight = tau[last] / query;
-            rule.growth = (query - tau[last]) / (tau[last] - tau[last - 1]);
+            rule.growth = std::min(1e100, (query - tau[last]) / (tau[last] - tau[last - 1]));
             return rule;
         }
         const auto above = std::upper_bound(tau.begin(), tau.end(), query);
@@ -122,18 +124,21 @@ struct SurfaceGrid {
     }
 };
 
-// Vol of a slice at a grid moneyness, from the vols of the rule's two rows.
+// Vol of a slice at a grid moneyness, from the vols of the rule's two rows; bounded, so that differences of
+// two are numbers.
 template <TauRule::Kind kind>
 VOLSCEN_INLINE double slice_vol(const TauRule& rule, double near, double far) {
+    double vol;
     if constexpr (kind == TauRule::Kind::edge) {
-        return rule.near_weight * near;
+        vol = rule.near_weight * near;
     } else if constexpr (kind == TauRule::Kind::between) {
-        return __builtin_sqrt(rule.near_weight * (near * near) + rule.far_weight * (far * far));
+        vol = __builtin_sqrt(rule.near_weight * (near * near) + rule.far_weight * (far * far));
     } else {
         const double last = rule.far_weight * (far * far);
         const double rise = last - rule.near_weight * (near * near);
-        return __builtin_sqrt(last + rule.growth * (0.0 > rise ? 0.0 : rise));
+        vol = __builtin_sqrt(last + rule.growth * (0.0 > rise ? 0.0 : rise));
     }
+    return vol > 1e150 ? 1e150 : vol;
 }
 
 // Vol between two neighbouring points of a slice; that of the nearer one outside them.
