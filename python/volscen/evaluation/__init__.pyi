@@ -9,6 +9,12 @@ from ._evaluate import judge as judge
 from ._evaluate import judge_scenarios as judge_scenarios
 from ._figures import daily_scores as daily_scores
 from ._figures import summarise as summarise
+from ._forecasts import Direction as Direction
+from ._forecasts import direction as direction
+from ._forecasts import pesaran_timmermann as pesaran_timmermann
+from ._forecasts import qlike as qlike
+from ._forecasts import theil_u as theil_u
+from ._hedges import tracking_table as tracking_table
 from ._oracle import Oracle as Oracle
 from ._scores import crps as crps
 from ._scores import energy_score as energy_score
