@@ -95,14 +95,15 @@ def test_nothing_later_changes_a_score(history):
     changed = volscen.make_history(
         days_of(history), history.tau, history.moneyness, changed.implied_vol, spot=spot, calendar="weekdays"
     )
-    for model in ("bootstrap", "fhs"):
-        a = walk(history, model, refit_every=20, update_every=3)
-        b = walk(changed, model, refit_every=20, update_every=3)
-        before = a.date < history.date[350]
-        xr.testing.assert_identical(
-            a.sel(date=before).drop_attrs(deep=False), b.sel(date=before).drop_attrs(deep=False)
-        )
-        assert not np.array_equal(a.energy_score[before.sum().item() :], b.energy_score[before.sum().item() :])
+    forecast = ["draw", "quantile", "shortfall", "variance", "penalty", "weight"]
+    # date 350 is refitted, or updated, on the eve of the change
+    for options in ({"refit_every": 20, "update_every": None}, {"refit_every": None, "update_every": 2}):
+        a, b = (walk(one, "bootstrap", first=330, last=370, **options) for one in (history, changed))
+        a, b = a.drop_attrs(deep=False), b.drop_attrs(deep=False)
+        xr.testing.assert_identical(a.isel(date=slice(0, 20)), b.isel(date=slice(0, 20)))
+        assert a.date[20] == history.date[350]
+        xr.testing.assert_identical(a[forecast].isel(date=20), b[forecast].isel(date=20))
+        assert not np.array_equal(a.energy_score[20:], b.energy_score[20:])
 
 
 def test_a_walk_is_the_same_in_two_processes(history):
