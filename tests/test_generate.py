@@ -273,7 +273,7 @@ def test_reweighting_a_lazy_cube_completes_its_attributes(model, history):
         ({"reweight": "magic"}, "reweight"),
         ({"beta": -3}, "beta"),
         ({"num_threads": 0}, "num_threads"),
-        ({"project": True}, "project"),
+        ({"project": "yes"}, "project"),
         ({"chunks": 0}, "chunks"),
         ({"chunks": {"step": 1}}, "chunks"),
         ({"as_of": "2002-05-04"}, "nearest date it holds is 2002-05-03"),  # a Saturday

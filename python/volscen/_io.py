@@ -15,7 +15,7 @@ import xarray as xr
 
 from volscen import schema
 from volscen._files import atomic_path, cannot_write
-from volscen._reweight import arbitrage_weights, effective_sample_size
+from volscen._reweight import arbitrage_weights, effective_sample_size, weighing_penalty
 from volscen.errors import FileFormatError, InputError
 
 __all__ = ["check_output", "read", "read_dataset", "write"]
@@ -104,7 +104,7 @@ def _complete_attributes(path: Path) -> None:
     import netCDF4
 
     with netCDF4.Dataset(path, "a") as file:
-        penalty = np.asarray(file["arbitrage_penalty"][:]).sum(axis=-1)
+        penalty = np.asarray(file[weighing_penalty(file.variables)][:]).sum(axis=-1)
         weight = np.asarray(file["weight"][:])
         requested = file.getncattr("beta_requested")
         beta = np.array([arbitrage_weights(row, requested)[1] for row in np.atleast_2d(penalty)])

@@ -6,6 +6,7 @@ gives NaN.
 
 from __future__ import annotations
 
+from collections.abc import Container, Hashable
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "arbitrage_weights",
     "effective_sample_size",
     "reweight",
+    "weighing_penalty",
     "weight_dataset",
 ]
 
@@ -127,10 +129,15 @@ def arbitrage_weights(
     return _weights(phi, used), used
 
 
+def weighing_penalty(names: Container[Hashable]) -> str:
+    """Name of the penalty that weights go by: of projected surfaces the one before projection."""
+    return "arbitrage_penalty_raw" if "arbitrage_penalty_raw" in names else "arbitrage_penalty"
+
+
 def weight_dataset(ds: xr.Dataset, beta: Beta, ess_floor: float = ESS_FLOOR) -> xr.Dataset:
     """Set ``weight``, ``beta`` and ``ess_fraction`` of an in-memory dataset from its penalties, in place."""
     path_penalty = (
-        ds["arbitrage_penalty"].sum("step", skipna=False).transpose(..., "scenario").values.astype(np.float64)
+        ds[weighing_penalty(ds)].sum("step", skipna=False).transpose(..., "scenario").values.astype(np.float64)
     )
     rows = np.atleast_2d(path_penalty)
     pairs = [arbitrage_weights(row, beta, ess_floor=ess_floor) for row in rows]
@@ -168,7 +175,8 @@ def reweight(ds: xr.Dataset, *, beta: Beta = "auto", ess_floor: float = ESS_FLOO
     -------
     xarray.Dataset
         A copy with new ``weight`` and attributes ``beta`` and ``ess_fraction``. With several steps the
-        penalty of a path is the sum over its steps.
+        penalty of a path is the sum over its steps. Of a projected cube it is the penalty before projection,
+        ``arbitrage_penalty_raw``.
 
     Raises
     ------

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from volscen import risk, schema
+from volscen._reweight import weighing_penalty
 from volscen._statistics import quantile
 from volscen.errors import FileFormatError
 from volscen.surface._interpolate import interpolate_vol
@@ -57,11 +58,18 @@ def _one_date(cube: xr.Dataset, beta: float, ess_fraction: float) -> str:
         values = 100 * interpolate_vol(cube["implied_vol"].values[:, -1], tau, moneyness, tenor, 1.0)
         quantiles = "".join(f"{v:>10.2f}" for v in quantile(values, weight, _QUANTILES))
         lines.append(f"    {f'{365 * tenor:.0f} days':<14}{float(now):>9.2f}{quantiles}")
-    penalty = cube["arbitrage_penalty"].sum("step").values
+    penalty = cube[weighing_penalty(cube)].sum("step").values
     lines.append(
         f"  arbitrage penalty          mean {penalty.mean():.3g}, weighted mean {weight @ penalty:.3g} "
         f"(beta {beta:.4g})"
     )
+    if "projection_status" in cube:
+        status = cube["projection_status"].values
+        changed, unsure = int((status > 0).sum()), int((status > 1).sum())
+        lines.append(
+            f"  projected surfaces         {changed:,} of {status.size:,}; the penalty is that before"
+            + (f"; {unsure:,} may not be the nearest" if unsure else "")
+        )
     lines.append(f"  effective sample size      {ess_fraction:.1%} of the scenarios")
     return "\n".join(lines)
 

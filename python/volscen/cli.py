@@ -66,6 +66,9 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Seed; drawn and recorded when omitted.")] = None,
     beta: Annotated[str, typer.Option(help="Strength of the arbitrage weights: a number, 'auto' or 'paper'.")] = "auto",
     equal_weights: Annotated[bool, typer.Option("--equal-weights", help="Do not reweight.")] = False,
+    project: Annotated[
+        bool, typer.Option("--project", help="Replace every surface by the nearest one without static arbitrage.")
+    ] = False,
     dtype: Annotated[str, typer.Option(help="Of the surfaces: float32 or float64.")] = "float32",
     num_threads: Annotated[int | None, typer.Option(help="Default: all available.")] = None,
     compression: Annotated[int, typer.Option(help="zlib level of the file, 0 to 9.")] = 0,
@@ -89,6 +92,7 @@ def generate(
         seed=seed,
         reweight=None if equal_weights else "arbitrage",
         beta=_number_or(beta, ("auto", "paper"), "--beta"),
+        project=project,
         num_threads=num_threads,
         dtype=dtype,
     )

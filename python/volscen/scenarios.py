@@ -17,7 +17,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen import arbitrage, datasets, schema
-from volscen._reweight import Beta, arbitrage_weights, weight_dataset
+from volscen._reweight import Beta, arbitrage_weights, weighing_penalty, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.errors import FitError, InputError, MissingExtraError
 from volscen.generators import BLOCK_SIZE, Generator, load
@@ -70,7 +70,9 @@ def generate(
     beta : float, "auto" or "paper"
         Strength of the weights; see :func:`volscen.reweight`.
     project : bool
-        Project every surface onto the arbitrage-free set; not available in this version.
+        Replace every surface by the nearest one without static arbitrage on the grid
+        (:func:`volscen.arbitrage.project`); a surface without stays bit for bit what it is with ``project=False``. See
+        the notes for penalties and weights.
     chunks : int or mapping, optional
         Scenarios per chunk of a lazy, dask-backed cube (or ``{"scenario": n}``); needs ``volscen[distributed]``.
         Multiples of 1,024 avoid drawing a block twice. The attribute ``beta_requested`` stands in place of
@@ -90,11 +92,19 @@ def generate(
     InputError
         If an argument is out of range, a date is absent from the history, or its grid is not the generator's.
     FitError
-        If the generator draws values that are not finite, or a surface that is not positive.
+        If the generator draws values that are not finite, or a surface that is not positive; or, with ``project``,
+        a surface for which none without arbitrage was found.
 
     Notes
     -----
     Penalties are taken, in float64, of the surfaces as delivered (after rounding to ``dtype``).
+
+    With ``project`` the surfaces are free of arbitrage as delivered, in either ``dtype``, so that their
+    ``arbitrage_penalty`` is zero. ``arbitrage_penalty_raw`` keeps the penalty of the surface drawn, and weights go by
+    that: a draw that was far from any market stays unlikely. ``projection_status`` says of each surface what was done
+    (:class:`volscen.arbitrage.ProjectionStatus`); where the projection did not converge, the surface is free of
+    arbitrage but may not be the nearest. Paths are drawn as without ``project``: the surface drawn, not the one
+    projected, is the state of the next step.
 
     Examples
     --------
@@ -111,8 +121,8 @@ def generate(
     kind = _float_type(dtype)
     if reweight not in ("arbitrage", None):
         raise InputError(f"reweight must be 'arbitrage' or None, not {reweight!r}")
-    if project:
-        raise InputError("project=True is not available in this version; leave it False and use the weights")
+    if not isinstance(project, (bool, np.bool_)):
+        raise InputError(f"project must be True or False, not {project!r}")
     if generator is not None and history is None:
         raise InputError("history is needed for the starting state; pass the history that precedes as_of")
     if history is None:
@@ -133,7 +143,7 @@ def generate(
     number = _seed_number(seed)
     if chunks is None:
         _check_size(len(rows) * n_scenarios * horizon * history["implied_vol"][0].size * kind.itemsize)
-    plan = _Plan(generator, number, n_scenarios, horizon, kind)
+    plan = _Plan(generator, number, n_scenarios, horizon, kind, bool(project))
     ds = _starting_dataset(plan, states, history)
     if chunks is None:
         _fill(ds, plan, states, threads)
@@ -222,15 +232,26 @@ class _Plan:
     n_scenarios: int
     horizon: int
     dtype: np.dtype[Any]
+    project: bool
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of one surface."""
-        return self.generator.tau_.size, self.generator.moneyness_.size
+    def variables(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """What is drawn of each scenario: shape and type."""
+        real = np.dtype(np.float64)
+        surface = (self.horizon, self.generator.tau_.size, self.generator.moneyness_.size)
+        drawn = {
+            "log_return": ((self.horizon,), real),
+            "implied_vol": (surface, self.dtype),
+            "arbitrage_penalty": ((self.horizon,), real),
+        }
+        if self.project:
+            drawn["arbitrage_penalty_raw"] = ((self.horizon,), real)
+            drawn["projection_status"] = ((self.horizon,), np.dtype(np.int8))
+        return drawn
 
 
-def _block(plan: _Plan, state: State, block: int) -> tuple[Array, Array, Array]:
-    """One whole block: returns, surfaces and penalties, from random numbers of its own."""
+def _block(plan: _Plan, state: State, block: int, part: slice) -> dict[str, Array]:
+    """Part of one block, drawn whole from random numbers of its own."""
     # Days since 1900, because a spawn key cannot be negative.
     day = int((state.as_of - np.datetime64("1900-01-01", "D")).astype(int))
     sequence = np.random.SeedSequence(plan.seed, spawn_key=(day, block))
@@ -245,10 +266,34 @@ def _block(plan: _Plan, state: State, block: int) -> tuple[Array, Array, Array]:
             f"generator {plan.generator.name!r} drew a return or surface that is not finite and positive at "
             f"{state.as_of}; its law explodes from this state: refit it, or shorten the horizon"
         )
-    penalty = arbitrage.penalty(
-        implied_vol.astype(np.float64), plan.generator.tau_, plan.generator.moneyness_, num_threads=1
+    # Each surface is judged and projected on its own: the part that is wanted is enough.
+    log_return, implied_vol = log_return[part], implied_vol[part]
+    penalty = _penalty(plan, implied_vol)
+    drawn = {"log_return": log_return, "implied_vol": implied_vol, "arbitrage_penalty": penalty}
+    if plan.project:
+        projected, status = arbitrage.project(
+            implied_vol, plan.generator.tau_, plan.generator.moneyness_, num_threads=1
+        )
+        lost = int((status >= arbitrage.ProjectionStatus.FAILED).sum())
+        if lost:
+            raise FitError(
+                f"{lost} surfaces drawn by generator {plan.generator.name!r} at {state.as_of} could not be projected: "
+                "no surface without arbitrage was found near them; use project=False and the weights, or refit it"
+            )
+        drawn |= {
+            "implied_vol": projected,
+            "arbitrage_penalty": _penalty(plan, projected),
+            "arbitrage_penalty_raw": penalty,
+            "projection_status": status,
+        }
+    return drawn
+
+
+def _penalty(plan: _Plan, implied_vol: Array) -> Array:
+    generator = plan.generator
+    return np.asarray(
+        arbitrage.penalty(implied_vol.astype(np.float64), generator.tau_, generator.moneyness_, num_threads=1)
     )
-    return log_return, implied_vol, penalty
 
 
 def _pieces(start: int, stop: int) -> Iterator[tuple[int, slice, slice]]:
@@ -270,7 +315,7 @@ def _starting_dataset(plan: _Plan, states: list[State], history: xr.Dataset) -> 
         calendar=str(history.attrs["calendar"]),
         periods_per_year=float(history.attrs["periods_per_year"]),
     )
-    attributes |= {"generator": generator.name, "seed": plan.seed, "projected": 0}
+    attributes |= {"generator": generator.name, "seed": plan.seed, "projected": int(plan.project)}
     return xr.Dataset(
         {
             "spot0": ("as_of", np.array([s.spot for s in states])),
@@ -292,15 +337,13 @@ def _starting_dataset(plan: _Plan, states: list[State], history: xr.Dataset) -> 
 
 def _fill(ds: xr.Dataset, plan: _Plan, states: list[State], threads: int) -> None:
     """Draw everything into memory."""
-    n, h = plan.n_scenarios, plan.horizon
-    log_return = np.empty((len(states), n, h))
-    penalty = np.empty((len(states), n, h))
-    implied_vol = np.empty((len(states), n, h, *plan.shape), dtype=plan.dtype)
+    n = plan.n_scenarios
+    drawn = {name: np.empty((len(states), n, *tail), kind) for name, (tail, kind) in plan.variables.items()}
 
     def draw(task: tuple[int, int, slice, slice]) -> None:
         row, block, part, place = task
-        r, iv, phi = _block(plan, states[row], block)
-        log_return[row, place], implied_vol[row, place], penalty[row, place] = r[part], iv[part], phi[part]
+        for name, values in _block(plan, states[row], block, part).items():
+            drawn[name][row, place] = values
 
     tasks = [(row, *piece) for row in range(len(states)) for piece in _pieces(0, n)]
     # Silent when piped, and for anything shorter than a second.
@@ -308,29 +351,26 @@ def _fill(ds: xr.Dataset, plan: _Plan, states: list[State], threads: int) -> Non
     with single_threaded_blas(), ThreadPoolExecutor(min(threads, len(tasks))) as pool, bar:
         for _ in pool.map(draw, tasks):
             bar.update()
-    _set_draws(ds, log_return, implied_vol, penalty)
+    _set_draws(ds, drawn)
 
 
-def _set_draws(ds: xr.Dataset, log_return: Any, implied_vol: Any, penalty: Any) -> None:
-    ds["implied_vol"] = (("as_of", "scenario", "step", "tau", "moneyness"), implied_vol)
-    ds["log_return"] = (("as_of", "scenario", "step"), log_return)
-    growth = np.exp(np.cumsum(log_return, axis=-1))
-    ds["spot"] = (("as_of", "scenario", "step"), ds["spot0"].values[:, None, None] * growth)
-    ds["arbitrage_penalty"] = (("as_of", "scenario", "step"), penalty)
+def _set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:
+    path = ("as_of", "scenario", "step")
+    for name, values in drawn.items():
+        ds[name] = ((*path, "tau", "moneyness") if name == "implied_vol" else path, values)
+    growth = np.exp(np.cumsum(drawn["log_return"], axis=-1))
+    ds["spot"] = (path, ds["spot0"].values[:, None, None] * growth)
 
 
 # ------------------------------------------------------------------------------------------------- lazily
-def _draw_chunk(plan: _Plan, state: State, start: int, stop: int) -> tuple[Array, Array, Array]:
-    """Scenarios [start, stop) of one date."""
-    n = stop - start
-    log_return = np.empty((n, plan.horizon))
-    implied_vol = np.empty((n, plan.horizon, *plan.shape), dtype=plan.dtype)
-    penalty = np.empty((n, plan.horizon))
+def _draw_chunk(plan: _Plan, state: State, start: int, stop: int) -> tuple[Array, ...]:
+    """Scenarios [start, stop) of one date, in the order of the plan's variables."""
+    drawn = {name: np.empty((stop - start, *tail), kind) for name, (tail, kind) in plan.variables.items()}
     with single_threaded_blas():
         for block, part, place in _pieces(start, stop):
-            r, iv, phi = _block(plan, state, block)
-            log_return[place], implied_vol[place], penalty[place] = r[part], iv[part], phi[part]
-    return log_return, implied_vol, penalty
+            for name, values in _block(plan, state, block, part).items():
+                drawn[name][place] = values
+    return tuple(drawn.values())
 
 
 def _fill_lazily(ds: xr.Dataset, plan: _Plan, states: list[State], size: int, reweight: str | None, beta: Beta) -> None:
@@ -340,24 +380,24 @@ def _fill_lazily(ds: xr.Dataset, plan: _Plan, states: list[State], size: int, re
         import dask.array as da
     except ImportError:
         raise MissingExtraError("chunks=", "distributed") from None
-    n, h = plan.n_scenarios, plan.horizon
+    n = plan.n_scenarios
     shared = dask.delayed(plan, pure=False)
-    shapes = (((h,), np.float64), ((h, *plan.shape), plan.dtype), ((h,), np.float64))
-    dates: list[list[Any]] = []
+    dates: list[dict[str, Any]] = []
     for state in states:
-        chunks: list[list[Any]] = [[], [], []]
+        chunks: dict[str, list[Any]] = {name: [] for name in plan.variables}
         for start in range(0, n, size):
             stop = min(start + size, n)
-            drawn = dask.delayed(_draw_chunk, nout=3)(shared, state, start, stop)
-            for i, (tail, kind) in enumerate(shapes):
-                chunks[i].append(da.from_delayed(drawn[i], (stop - start, *tail), kind))
-        dates.append([da.concatenate(c, axis=0) for c in chunks])
-    log_return, implied_vol, penalty = (da.stack([d[i] for d in dates]) for i in range(3))
-    _set_draws(ds, log_return, implied_vol, penalty)
+            parts = dask.delayed(_draw_chunk, nout=len(chunks))(shared, state, start, stop)
+            for part, (name, (tail, kind)) in zip(parts, plan.variables.items(), strict=True):
+                chunks[name].append(da.from_delayed(part, (stop - start, *tail), kind))
+        dates.append({name: da.concatenate(pieces, axis=0) for name, pieces in chunks.items()})
+    drawn = {name: da.stack([date[name] for date in dates]) for name in plan.variables}
+    _set_draws(ds, drawn)
 
     def weigh(phi: Array) -> Array:
         return arbitrage_weights(phi, beta if reweight else 0.0)[0]
 
+    penalty = drawn[weighing_penalty(drawn)]
     weights = [da.from_delayed(dask.delayed(weigh)(phi.sum(axis=1)), (n,), np.float64) for phi in penalty]
     ds["weight"] = (("as_of", "scenario"), da.stack(weights))
     ds.attrs["beta_requested"] = beta if reweight else 0.0

@@ -50,6 +50,13 @@ VARIABLES: dict[str, dict[str, str]] = {
     },
     "weight": {"long_name": "scenario weight, summing to 1 per as_of", "units": "1"},
     "arbitrage_penalty": {"long_name": "Cont-Vuletic static-arbitrage penalty", "units": "1"},
+    "arbitrage_penalty_raw": {"long_name": "static-arbitrage penalty before projection", "units": "1"},
+    "projection_status": {
+        "long_name": "what the projection made of each surface",
+        "units": "1",
+        "flag_values": "0 1 2",
+        "flag_meanings": "free projected not_converged",
+    },
     "state_clipped": {
         "long_name": "1 where the starting state lay outside what the generator was fitted on",
         "units": "1",
@@ -71,6 +78,8 @@ _DIMS: dict[str, dict[str, tuple[tuple[str, ...], bool]]] = {
         "spot": (("scenario", "step"), True),
         "weight": (("scenario",), True),
         "arbitrage_penalty": (("scenario", "step"), True),
+        "arbitrage_penalty_raw": (("scenario", "step"), False),
+        "projection_status": (("scenario", "step"), False),
         "spot0": ((), True),
         "implied_vol0": (("tau", "moneyness"), True),
         "forward0": (("tau",), True),
@@ -323,7 +332,7 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
         return [f"{name} holds NaN or infinite values"]
     if name.startswith(("implied_vol", "spot", "forward", "discount_factor")) and np.any(values <= 0):
         return [f"{name} holds values that are not positive"]
-    if name == "arbitrage_penalty" and np.any(values < 0):
+    if name.startswith("arbitrage_penalty") and np.any(values < 0):
         return [f"{name} holds negative values"]
     return []
 
