@@ -230,6 +230,11 @@ def header() -> str:
         error = worst(erfcx, lambda z, p=p, q=q: mp.polyval(p[::-1], z) / mp.polyval(q[::-1], z), half_line)
         note = f"erfcx(z) = P(z)/Q(z) on z >= 0, relative error {error}; all positive, so that no sum cancels."
         parts += [array(f"erfcx_p_{kind}", kind, p, note), array(f"erfcx_q_{kind}", kind, q, "Its Q.")]
+        if kind == "float":
+            parts += [
+                array("erfcx_p_rough", "double", p, "The same as doubles."),
+                array("erfcx_q_rough", "double", q, "Its Q."),
+            ]
     parts += implied_vol_arrays(half_line)
     half_log2 = mp.log(2) / 2 * mp.mpf("1.0001")
     for kind, degree in (("double", 10), ("float", 5)):

@@ -131,7 +131,8 @@ struct BachelierImpliedVolBody {
         double start[bachelier_block];
         bachelier_equations(n, price, forward, strike, tau, call, discount, e, status);
         for (std::size_t i = 0; i < n; ++i) {
-            start[i] = leading_bits(bachelier_seed(e.m[i], e.value[i], 1.0, e.shift[i]));
+            const BachelierRatio ratio = bachelier_ratio(e.m[i], e.value[i], 1.0, e.shift[i]);
+            start[i] = leading_bits(bachelier_seed(e.m[i], e.value[i], 1.0, e.shift[i], ratio));
         }
         for (std::size_t i = 0; i < n; ++i) {
             const double s = start[i], inverse = 1.0 / s;

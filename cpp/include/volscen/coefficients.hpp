@@ -56,6 +56,27 @@ inline constexpr float erfcx_q_float[] = {
     2.59338893e-2F,
 };
 
+// The same as doubles.
+inline constexpr double erfcx_p_rough[] = {
+    9.9999999955246946e-1,
+    1.5465514060271578,
+    1.1471835872296757,
+    4.9277978054100672e-1,
+    1.2266090664465544e-1,
+    1.4631630196841991e-2,
+};
+
+// Its Q.
+inline constexpr double erfcx_q_rough[] = {
+    1.0000000000000000,
+    2.6749305101194110,
+    3.1655208107170240,
+    2.1419986860935605,
+    8.8639752943606599e-1,
+    2.1741078265018913e-1,
+    2.5933889311794533e-2,
+};
+
 // 1 - a R(a) = P(a)/Q(a) with Mills' ratio R, a >= 0, relative error 4.3e-17; no sum cancels.
 inline constexpr double mills_slope_p[] = {
     9.9999999999999999e-1,

@@ -48,9 +48,7 @@ VOLSCEN_INLINE double series_tail(double square, double u, double before, double
 
 // beta over exp(-(h + t)^2/2) s/sqrt(2 pi), h = -a and t = s/2: Taylor's series of N/phi about h. At u = t^2
 // < 1 what is left out is below 1e-17.
-VOLSCEN_INLINE double relative_value(double a, double u) {
-    const double square = a * a;
-    const double y1 = mills_slope(a);
+VOLSCEN_INLINE double relative_value(double square, double y1, double u) {
     const double z1 = u * (1.0 / 6.0) * ((3.0 + square) * y1 - 1.0);
     return y1 + (z1 + series_tail<1, 14>(square, u, y1, z1));
 }
@@ -58,8 +56,15 @@ VOLSCEN_INLINE double relative_value(double a, double u) {
 // First approximations, of 26 bits; 1 in `far` where the equation is one for the iteration.
 VOLSCEN_INLINE void implied_vol_seeds(std::size_t n, const ImpliedVolEquations& e, double* __restrict s,
                                       double* __restrict far) {
+    // Loops of one piece each: short chains of operations overlap better.
+    double ratio[implied_vol_block], root[implied_vol_block];
     for (std::size_t i = 0; i < n; ++i) {
-        const double normal = bachelier_seed(e.x[i], e.beta[i], e.swell[i], e.shift[i]);
+        const BachelierRatio r = bachelier_ratio(e.x[i], e.beta[i], e.swell[i], e.shift[i]);
+        ratio[i] = r.near;
+        root[i] = r.root;
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+        const double normal = bachelier_seed(e.x[i], e.beta[i], e.swell[i], e.shift[i], {ratio[i], root[i]});
         // NaN and infinity are far, too.
         const bool near = normal <= coefficients::black_seed_top;
         const double start = leading_bits(black_seed(e.x[i], near ? normal : 1.0));
@@ -83,7 +88,10 @@ VOLSCEN_INLINE void implied_vol_values(std::size_t n, const ImpliedVolEquations&
         square[i] = a * a;
         gauss[i] = exponential_of_sum(-0.5 * head * head, (0.5 * x - 0.5 * u) - tail * (head + 0.5 * tail),
                                       e.shift[i]);
-        flow[i] = relative_value(a, u);
+        flow[i] = mills_slope(a);
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+        flow[i] = relative_value(square[i], flow[i], 0.25 * s[i] * s[i]);
     }
 }
 
@@ -108,26 +116,44 @@ VOLSCEN_INLINE void implied_vol_changes(std::size_t n, const ImpliedVolEquations
 VOLSCEN_INLINE void implied_vol_solve(std::size_t n, ImpliedVolEquations& e, double* __restrict s,
                                       double* __restrict change) {
     double far[implied_vol_block], square[implied_vol_block], gauss[implied_vol_block];
-    double flow[implied_vol_block];
-    implied_vol_seeds(n, e, s, far);
+    double flow[implied_vol_block], start[implied_vol_block], step[implied_vol_block];
+    std::size_t place[implied_vol_block];
+    implied_vol_seeds(n, e, start, far);
     std::uint64_t any_far = 0;
     for (std::size_t i = 0; i < n; ++i) {
         any_far |= bit_cast<std::uint64_t>(far[i]);
     }
+    // The others close up, so that every loop is dense.
     FarEquations open;
+    std::size_t near_count = n;
     if (any_far != 0) {
+        near_count = 0;
         for (std::size_t i = 0; i < n; ++i) {
+            s[i] = change[i] = 0.0;
             if (far[i] > 0.5) {
-                if (e.status[i] == 0.0) {
-                    open.add(e.x[i], e.beta[i], e.shift[i], e.room[i] / e.unit[i], s[i], i);
-                }
-                s[i] = 1.0;
+                open.add(e.x[i], e.beta[i], e.shift[i], e.room[i] / e.unit[i], start[i], i);
+            } else {
+                e.x[near_count] = e.x[i];
+                e.beta[near_count] = e.beta[i];
+                e.shift[near_count] = e.shift[i];
+                start[near_count] = start[i];
+                place[near_count] = i;
+                ++near_count;
             }
         }
     }
-    implied_vol_values(n, e, s, square, gauss, flow);
-    implied_vol_changes(n, e, s, square, gauss, flow, change);
-    if (open.count > 0) {
+    implied_vol_values(near_count, e, start, square, gauss, flow);
+    implied_vol_changes(near_count, e, start, square, gauss, flow, step);
+    if (any_far == 0) {
+        for (std::size_t i = 0; i < n; ++i) {
+            s[i] = start[i];
+            change[i] = step[i];
+        }
+    } else {
+        for (std::size_t i = 0; i < near_count; ++i) {
+            s[place[i]] = start[i];
+            change[place[i]] = step[i];
+        }
         open.solve(s, change, e.status);
     }
 }

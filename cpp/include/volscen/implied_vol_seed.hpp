@@ -26,29 +26,37 @@ VOLSCEN_INLINE double rough_logarithm(double x) {
     return k * coefficients::ln2_head_double + f * horner(f, coefficients::rough_log);
 }
 
-// Bachelier's s from the distance m >= 0 and the time value v 2^-shift; 1e-5. `swell` multiplies m/v.
-VOLSCEN_INLINE double bachelier_seed(double m, double v, double swell, double shift) {
+// The variables of the rational functions below, for the distance m >= 0 from the money and the time value
+// v 2^-shift: m swell/v where that is small, and the root of its logarithm where it is not.
+struct BachelierRatio {
+    double near, root;
+};
+
+VOLSCEN_INLINE BachelierRatio bachelier_ratio(double m, double v, double swell, double shift) {
     const double quotient = m * swell / v;
     const bool scaled = shift > 0.0;
     const double grown = scaled ? quotient * 0x1p600 : quotient;
     const double ratio = shift > 600.0 ? grown * 0x1p600 : grown;
-    const bool near = ratio < coefficients::bachelier_seed_split;
-    const double z = near ? ratio : coefficients::bachelier_seed_split;
-    // Where the quotient is too small for the far branch its result is not used.
-    const double safe = near ? coefficients::bachelier_seed_split : quotient;
-    const double log_ratio = rough_logarithm(safe) + (scaled ? shift * (log_scale / 600.0) : 0.0);
-    const double root = __builtin_sqrt(log_ratio);
-    const double near_p = horner(z, coefficients::bachelier_near_p);
-    const double near_q = horner(z, coefficients::bachelier_near_q);
-    const double far_p = horner(root, coefficients::bachelier_far_p);
-    const double far_q = horner(root, coefficients::bachelier_far_q);
+    // Where the ratio is too small for a root the root is not used.
+    const double safe =
+        ratio < coefficients::bachelier_seed_split ? coefficients::bachelier_seed_split : quotient;
+    const double log_ratio = rough_logarithm(safe) + shift * (log_scale / 600.0);
+    return {ratio, __builtin_sqrt(log_ratio)};
+}
+
+// Bachelier's s, to 2e-5.
+VOLSCEN_INLINE double bachelier_seed(double m, double v, double swell, double shift, BachelierRatio ratio) {
+    const bool near = ratio.near < coefficients::bachelier_seed_split;
+    const double near_p = horner(ratio.near, coefficients::bachelier_near_p);
+    const double near_q = horner(ratio.near, coefficients::bachelier_near_q);
+    const double far_p = horner(ratio.root, coefficients::bachelier_far_p);
+    const double far_q = horner(ratio.root, coefficients::bachelier_far_q);
     // m/a, written so that m = 0 needs no exception.
-    const double top = near ? v * near_q : m * far_q;
-    const double bottom = near ? swell * near_p : far_p;
-    const double s = top / bottom;
-    const bool tiny = near & scaled;
-    const double shrunk = tiny ? s * 0x1p-600 : s;
-    return tiny & (shift > 600.0) ? shrunk * 0x1p-600 : shrunk;
+    const double s = (near ? v * near_q : m * far_q) / (near ? swell * near_p : far_p);
+    // Only the near branch has the scale of v.
+    const double scale = near ? shift : 0.0;
+    const double shrunk = scale > 0.0 ? s * 0x1p-600 : s;
+    return scale > 600.0 ? shrunk * 0x1p-600 : shrunk;
 }
 
 // Black's s from Bachelier's, for the latter up to coefficients::black_seed_top.
