@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from volscen import _core, arbitrage, black, revaluation, svi
+from volscen import _core, arbitrage, black, revaluation, ssvi, svi
 from volscen.errors import InputError
 from volscen.surface import interpolate_vol
 
@@ -190,6 +190,44 @@ def fuzz_svi(rng: np.random.Generator, size: int) -> Run:
     return 3 * k.size, [fit.parameters, fit.rmse, fit.status]
 
 
+def fuzz_ssvi(rng: np.random.Generator, size: int) -> Run:
+    quotes, maturities = int(rng.integers(0, 30)), int(rng.integers(0, 15))
+    count = max(size // (3 * max(quotes * maturities, 1)), 1) if rng.random() > 0.05 else 0
+    shape = (count, maturities, quotes)
+    k = rng.normal(0, 10 ** rng.uniform(-4, 2.5), shape)
+    w = 10 ** rng.uniform(-8, 3, (*shape[:2], 1)) * np.exp(rng.normal(0, 10 ** rng.uniform(-4, 1), shape))
+    weight = rng.choice([0.0, 1.0, 0.1, 1e-300, 1e300], shape)
+    if rng.random() < 0.3:
+        k, w = np.round(k, 1), np.round(w, 3) + 1e-3  # ties
+    if rng.random() < 0.2 and k.size:
+        for x in (k, w, weight):
+            hit = rng.random(shape) < 0.01
+            x[hit] = rng.choice(SPECIAL, hit.sum())
+    used = weight > 0
+    sound = np.isfinite(weight).all() and (weight >= 0).all()
+    sound = sound and (np.abs(k[used]) <= 1e3).all() and ((w[used] >= 1e-30) & (w[used] <= 1e6)).all()
+    model: Any = rng.choice(["essvi", "ssvi"])
+    given = [laid_out(rng, x) for x in (k, w, weight)]
+    if not sound:
+        if not refused(lambda: ssvi.fit(*given, model=model)):
+            raise AssertionError("ssvi.fit took a quote out of range")
+        return 3 * k.size, []
+    fit = ssvi.fit(*given, model=model, num_threads=int(rng.integers(1, 4)))
+    again = ssvi.fit(k, w, weight, model=model)
+    for name in ("parameters", "rmse", "status", "power_law"):
+        same(getattr(fit, name), getattr(again, name), f"{name} of ssvi.fit")
+    empty = fit.status == ssvi.SSVIStatus.NO_DATA
+    if not (np.isnan(fit.parameters).all(-1) == empty).all() or not (np.isfinite(fit.rmse) == ~empty).all():
+        raise AssertionError("ssvi.fit gives NaN without the status NO_DATA")
+    for slices in fit.parameters:
+        theta, rho, psi = slices[np.isfinite(slices[:, 0])].T
+        sides = np.array([psi * (1 + rho), psi * (1 - rho)])
+        crossing = (np.diff(sides) < 0).any() or (np.diff(psi / theta) > 1e-15 * (psi / theta)[1:]).any()
+        if crossing or not ((theta > 0) & (psi > 0) & (np.abs(rho) < 1) & (sides < 4)).all():
+            raise AssertionError("ssvi.fit gives a surface with arbitrage")
+    return 3 * k.size, [fit.parameters, fit.rmse, fit.status, fit.power_law]
+
+
 def fuzz_penalty(rng: np.random.Generator, size: int) -> Run:
     taus, columns = (int(x) for x in rng.integers(1, 20, 2))
     if rng.random() < 0.1:
@@ -289,6 +327,7 @@ KERNELS: dict[str, Callable[[np.random.Generator, int], Run]] = {
     "black": fuzz_black,
     "implied_vol": fuzz_implied_vol,
     "svi": fuzz_svi,
+    "ssvi": fuzz_ssvi,
     "penalty": fuzz_penalty,
     "revalue": fuzz_revalue,
 }

@@ -223,8 +223,9 @@ VOLSCEN_INLINE void ssvi_fit_one(const SsviTask& task, std::size_t surface) {
         std::size_t used = 0;
         double sum = 0.0;
         for (std::size_t i = offset + t * n; i < offset + (t + 1) * n; ++i) {
-            const double scaled = task.weight[i] / heaviest;
-            if (scaled > 0.0) {
+            if (task.weight[i] > 0.0) {
+                // Weights more than 100 decades apart differ no further, lest products vanish.
+                const double scaled = std::fmax(task.weight[i] / heaviest, 1e-100);
                 k[used] = task.k[i];
                 w[used] = task.w[i];
                 weight[used] = scaled;

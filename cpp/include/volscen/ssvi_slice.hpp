@@ -65,6 +65,7 @@ VOLSCEN_INLINE SsviSums ssvi_sums(const SsviQuotes& quotes, const SsviSlice& s) 
     const double half = 0.5 * (s.p - s.q), product = s.p * s.q, p = s.p, q = s.q;
     double sum[10][ssvi_lanes] = {};
     for (std::size_t begin = 0; begin < quotes.n; begin += ssvi_lanes) {
+        // hot loop
         for (std::size_t l = 0; l < ssvi_lanes; ++l) {
             const std::size_t i = begin + l;
             const double k = quotes.k[i], weight = quotes.weight[i];
