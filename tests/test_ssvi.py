@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import least_squares
 from scipy.special import ndtr
 
+from twins import PRECISE as mp
 from volscen import ssvi, svi
 from volscen.errors import InputError
 
@@ -390,9 +391,10 @@ def test_values_match_the_formula_and_raw_svi():
         np.testing.assert_allclose(g[i], durrleman(table[i], k * table[i][2] / table[i][0]), rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(ssvi.total_variance(table[i], 0.0), table[i][0], rtol=1e-15)
     # Far out on the side where the slice is nearly zero the printed formula has lost its digits.
-    steep = [0.04, -0.9998, 1.2]
-    exact = 0.25 * (1 - 0.9998**2) * 1.2**2 * 1e4**2 / (ssvi.total_variance(steep, 1e4) - (0.04 - 0.9998 * 1.2 * 1e4))
-    np.testing.assert_allclose(ssvi.total_variance(steep, 1e4), exact, rtol=1e-12)
+    theta, rho, psi, far = (mp.mpf(x) for x in (0.04, -0.9999999, 1.2, 1e4))
+    z = theta + rho * psi * far
+    exact = (z + mp.sqrt(z**2 + (1 - rho**2) * (psi * far) ** 2)) / 2
+    np.testing.assert_allclose(ssvi.total_variance([0.04, -0.9999999, 1.2], 1e4), float(exact), rtol=1e-14)
 
 
 def test_between_and_beyond_maturities():

@@ -99,6 +99,13 @@ def test_stale_quotes_do_not_bend_the_surface(method: str) -> None:
 
 def test_weights_are_those_of_method_svi() -> None:
     chain = Chain(make_chain(vol=essvi_vol, spread=0.02))
+    closes = Chain(make_chain())  # of raw SVI, which eSSVI does not hit
+    plain = fit_essvi(closes, TAU, MONEYNESS, weights="uniform", robust=False)
+    k, vol = (closes.quotes[name].to_numpy().reshape(3, -1) for name in ("log_moneyness", "implied_vol"))
+    tau = np.unique(closes.quotes["tau"])[:, None]
+    # Errors of vol count alike: those of total variance are 2 sigma tau times them.
+    by_hand = ssvi.fit(k, vol**2 * tau, (vol * tau) ** -2.0)
+    np.testing.assert_allclose(plain.parameters, by_hand.parameters, rtol=1e-8)
     surfaces = {
         weights: build_surface(chain, TAU, MONEYNESS, method="ssvi", weights=weights)["implied_vol"].values
         for weights in ("auto", "vega", "spread", "uniform")
