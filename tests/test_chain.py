@@ -351,3 +351,70 @@ def test_noise_between_neighbours_is_no_wrong_unit() -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, len(quotes))  # as large as the strikes are apart
     noisy = quotes.assign(bid=np.maximum(quotes["bid"] + noise, 0.01), ask=quotes["ask"] + noise + 0.6)
     assert abs(Chain(noisy).forwards["forward"].iloc[0] / 100.5 - 1) < 0.01
+
+
+def test_locked_stale_and_kept_quotes() -> None:
+    table = make_chain(spread=0.02)
+    n = len(table)
+    table["age"] = 0.0
+    out = table.index[(table["option_type"] == "P") & (table["strike"] > 88) & (table["strike"] < 100)]
+    table.loc[out[0], ["bid", "ask"]] = table.loc[out[0], ["bid", "ask"]].mean()
+    table.loc[out[1], "age"] = 3600.0
+    table.loc[out[2], "age"] = np.nan
+    table.loc[out[3], "bid"] = 0.0
+    table.loc[out[4], ["bid", "ask"]] = table.loc[out[4], ["ask", "bid"]].to_numpy()
+    plain = Chain(table)
+    assert (plain.dropped["zero_bid"], plain.dropped["crossed"]) == (1, 1)
+    assert (plain.dropped["locked"], plain.dropped["stale"]) == (0, 0)
+    strict = Chain(table, drop=["locked"], max_age=600)
+    assert (strict.dropped["locked"], strict.dropped["stale"]) == (1, 2)
+    assert len(strict.quotes) == len(plain.quotes) - 3
+    loose = Chain(table, keep=["zero_bid", "crossed"])
+    assert (loose.dropped["zero_bid"], loose.dropped["crossed"]) == (0, 0)
+    assert len(loose.quotes) == len(plain.quotes) + 2
+    for chain in (plain, strict, loose):
+        assert len(chain.quotes) + chain.dropped.sum() == chain.n_rows == n
+    assert Chain(table, keep="zero_bid").dropped["zero_bid"] == 0
+    assert (loose.quotes["half_spread_vol"] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": ["expired"]}, "keep may name zero_bid, crossed, and 'expired' is none of them"),
+        ({"drop": "stale"}, "drop may name locked, not_monotone, and 'stale' is none of them"),
+        ({"max_age": 0}, "max_age must be positive"),
+        ({"max_age": 60}, "max_age needs quotes with the column age; these have none"),
+        ({"drop": ["locked"]}, r"drop=\['locked'\] needs quotes with bid and ask; these have none"),
+    ],
+)
+def test_filters_that_cannot_be_applied(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Chain(make_chain(), **options)  # type: ignore[arg-type]
+
+
+def test_prices_that_contradict_their_neighbours_go_when_asked() -> None:
+    table = make_chain()
+    first = table["expiry"] == table["expiry"].min()
+    puts = table.index[first & (table["option_type"] == "P") & (table["strike"] < 95)]
+    calls = table.index[first & (table["option_type"] == "C") & (table["strike"] > 105)]
+    table.loc[puts[2], "price"] = table.loc[puts[6], "price"]  # above four puts of higher strikes
+    table.loc[calls[3], "price"] = table.loc[calls[0], "price"] + 0.01
+    assert Chain(table).dropped["not_monotone"] == 0
+    chain = Chain(table, drop=["not_monotone"])
+    assert chain.dropped["not_monotone"] == 2
+    left = set(zip(chain.quotes["expiry"], chain.quotes["strike"], strict=True))
+    for row in (puts[2], calls[3]):
+        assert (table.loc[row, "expiry"], table.loc[row, "strike"]) not in left
+    assert Chain(make_chain(), drop=["not_monotone"]).dropped["not_monotone"] == 0
+
+
+def test_spreads_forgive_what_nobody_can_trade_on() -> None:
+    table = make_chain(spread=0.02)
+    first = table["expiry"] == table["expiry"].min()
+    puts = table.index[first & (table["option_type"] == "P") & (table["strike"] > 88)]
+    higher = table.loc[puts[4], ["bid", "ask"]].to_numpy(dtype=float)
+    table.loc[puts[3], ["bid", "ask"]] = higher + 0.015  # the middle is above, the bid is not above the ask
+    assert Chain(table, drop=["not_monotone"]).dropped["not_monotone"] == 0
+    table.loc[puts[3], ["bid", "ask"]] = higher + 0.025
+    assert Chain(table, drop=["not_monotone"]).dropped["not_monotone"] == 1

@@ -79,7 +79,7 @@ def test_wrong_sources_and_options_are_one_sentence(
     base = ["history", "build", file, "--out", out]
     for arguments, message in [
         (["--source", "bloomberg", *GRID], "--source must be one of table, databento, optionmetrics, lean, deribit"),
-        (["--read", "times=15:45", *GRID], "read_table has no option 'times'; it has columns, scale"),
+        (["--read", "times=15:45", *GRID], "read_table has no option 'times'; it has columns, scale, keep"),
         (["--read", "times", *GRID], "--read must look like name=value"),
         (["--source", "databento", *GRID], "no DBN file"),
         (["--source", "spx-factors", "--read", "a=1"], "--read goes with quotes only"),

@@ -387,6 +387,8 @@ def test_deribit_rows_that_cannot_be_used() -> None:
         "expired": 1,
     }
     assert len(quotes) + dropped.sum() == dropped.attrs["rows"] == 52
+    kept, loose = read_deribit(answer, currency="BTC", keep=["zero_bid"])
+    assert (len(kept), loose["zero_bid"]) == (len(quotes) + 1, 0)
     with pytest.raises(InputError, match="holds options on BTC, ETH; choose one with currency="):
         read_deribit(answer)
     with pytest.raises(InputError, match="holds no option on 'SOL'; it has BTC, ETH"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -158,7 +158,7 @@ def build_history(
     if num_workers is not None:
         num_workers = whole_number("num_workers", num_workers)
     periods_per_year = _positive("periods_per_year", periods_per_year)
-    days, rows_without_date = _days(quotes)
+    days, rows_without_date = _days(quotes, settings.chain.keep)
     outcomes = _run(days, settings, num_workers, progress)
     report = pd.DataFrame([row for row, _ in outcomes]).set_index("date")
     report.attrs["rows_without_date"] = rows_without_date
@@ -210,9 +210,9 @@ def _settings(
     return _Settings(tau, moneyness, method, max_extrapolation, max_tau_ratio, chain, smoother)
 
 
-def _days(quotes: pd.DataFrame) -> tuple[list[_Day], int]:
+def _days(quotes: pd.DataFrame, keep: Collection[str] = ()) -> tuple[list[_Day], int]:
     """Split the table by day: sound rows, and counts of the others; and how many rows bear no date."""
-    clean, verdict, date = judge_quotes(quotes)
+    clean, verdict, date = judge_quotes(quotes, keep=keep)
     if "underlying" in clean and clean["underlying"].nunique(dropna=False) > 1:
         names = clean["underlying"].unique()
         raise InputError(f"quotes hold {len(names)} underlyings ({names[0]}, {names[1]}, ...); keep one")

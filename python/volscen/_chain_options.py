@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from volscen._instruments import _number
 from volscen.errors import InputError
+from volscen.quotes import KEEPABLE, filter_names
+
+#: Filters that are off unless asked for.
+DROPPABLE = ("locked", "not_monotone")
 
 __all__ = ["ChainOptions", "whole_number"]
 
@@ -19,6 +23,10 @@ class ChainOptions:
     min_tau: float = 5 / 365
     min_price: float = 0.0
     max_spread: float | None = None
+    max_age: float | None = None
+    keep: Collection[str] = ()
+    drop: Collection[str] = ()
+    american: Literal["convert", "otm"] = "convert"
     vol_bounds: tuple[float, float] = (0.01, 5.0)
     min_strikes: int = 4
     adjusted: Literal["drop", "keep"] = "drop"
@@ -28,15 +36,15 @@ class ChainOptions:
     parity_window: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("min_tau", "min_price", "rate_tolerance", "parity_window", "max_spread", "rate"):
+        for name in ("min_tau", "min_price", "rate_tolerance", "parity_window", "max_spread", "max_age", "rate"):
             value = getattr(self, name)
-            if value is None and name in ("max_spread", "rate"):
+            if value is None and name in ("max_spread", "max_age", "rate"):
                 continue
             object.__setattr__(self, name, _number(name, value))
         for name in ("min_tau", "min_price"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be a non-negative number, not {getattr(self, name)!r}")
-        for name in ("rate_tolerance", "parity_window", "max_spread"):
+        for name in ("rate_tolerance", "parity_window", "max_spread", "max_age"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
         for name in ("vol_bounds", "rate_bounds"):
@@ -44,6 +52,10 @@ class ChainOptions:
         if self.vol_bounds[0] < 0:
             raise InputError("vol_bounds must not be negative")
         object.__setattr__(self, "min_strikes", whole_number("min_strikes", self.min_strikes))
+        for name, known in (("keep", KEEPABLE), ("drop", DROPPABLE)):
+            object.__setattr__(self, name, filter_names(name, getattr(self, name), known))
+        if self.american not in ("convert", "otm"):
+            raise InputError(f"american must be 'convert' or 'otm', not {self.american!r}")
         if self.adjusted not in ("drop", "keep"):
             raise InputError(f"adjusted must be 'drop' or 'keep', not {self.adjusted!r}")
 

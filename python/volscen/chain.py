@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from volscen import black
+from volscen._chain_day import CHAIN_REASONS, ChainDay
 from volscen._chain_options import ChainOptions
-from volscen._parity import RATE_SOURCES, Parity, fit_parity, parity_slope
 from volscen.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,42 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CHAIN_REASONS", "Chain", "ChainOptions"]
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-
-#: Why a sound row is not used, in the order in which rows are judged; see also
-#: :data:`volscen.quotes.REASONS`.
-CHAIN_REASONS: dict[str, str] = {
-    "adjusted_contract": "the contract was altered by a corporate action",
-    "low_price": "price is below min_price",
-    "wide_spread": "(ask - bid) / mid is above max_spread",
-    "no_forward": "no pair of call and put gives the expiry a forward",
-    "short_expiry": "time to expiry is below min_tau",
-    "below_intrinsic": "price is below the discounted intrinsic value",
-    "above_maximum": "price is above the discounted forward (call) or strike (put)",
-    "in_the_money": "the out-of-the-money option of the strike carries the information",
-    "no_implied_vol": "no volatility reproduces the price",
-    "vol_out_of_range": "implied volatility is outside vol_bounds",
-    "too_few_strikes": "the expiry has fewer than min_strikes usable quotes",
-}
-
-#: Part of the strike added in quadrature to the half-spreads that weigh parity pairs, so that a locked market
-#: does not get infinite weight.
-_SPREAD_FLOOR = 1e-4
-
-#: A spot from the table may differ from the nearest forward, in logarithms, by prices taken at other times and by
-#: carry a year. Beyond both it is another unit or another underlying.
-_SPOT_SLACK = 0.1
-
-#: By how large a factor call minus put may fail to fall by one per unit of strike before its unit is doubted.
-_SLOPE_SLACK = 4.0
-
-_YEAR = np.timedelta64(365, "D")
-_CARRY_BOUND = 0.5
-
 
 class Chain:
-    """European options on one underlying, quoted on one day.
+    """Options on one underlying, quoted on one day.
 
     Parameters
     ----------
@@ -66,6 +32,17 @@ class Chain:
         Price in currency below which a quote is not used; a few ticks where prices are coarse.
     max_spread : float, optional
         Largest (ask - bid) / mid; needs ``bid`` and ``ask``.
+    max_age : float, optional
+        Longest time in seconds for which a quote may have stood; needs ``age``.
+    keep : sequence of str
+        Filters to switch off, of "zero_bid" (the price is then half the ask) and "crossed".
+    drop : sequence of str
+        Filters to switch on, of "locked" (bid equals ask) and "not_monotone" (a call that could be sold above the ask
+        of one with a lower strike, a put above that of a higher one; with prices only, any that rises or falls the
+        wrong way; of contradicting quotes the one with the most contradictions goes first).
+    american : {"convert", "otm"}
+        What to do with rows whose ``exercise`` is American: turn them into European prices of the same volatility
+        (see Notes), or take those out of the money, and parity, as they are.
     vol_bounds : tuple of float
         Implied volatilities outside are not used.
     min_strikes : int
@@ -99,8 +76,9 @@ class Chain:
     quotes : pandas.DataFrame
         The out-of-the-money quotes used, sorted by expiry and strike: ``expiry``, ``strike``,
         ``option_type``, ``price``, ``is_call``, ``tau``, ``forward``, ``discount_factor``, ``moneyness``
-        (K/F), ``log_moneyness``, ``implied_vol``, ``vega`` (currency per unit of vol), and
-        ``half_spread_vol`` (half the spread in units of vol) where bid and ask are given.
+        (K/F), ``log_moneyness``, ``implied_vol``, ``vega`` (currency per unit of vol),
+        ``half_spread_vol`` (half the spread in units of vol) where bid and ask are given, and ``quoted_price`` where
+        American prices were turned into European ones (which ``price`` then is).
     dropped : pandas.Series
         Number of the day's rows not used, by reason; ``len(quotes) + dropped.sum() == n_rows``.
     n_rows : int
@@ -119,7 +97,12 @@ class Chain:
     when its rate is inside ``rate_bounds`` with a standard error of at most ``rate_tolerance`` (``rate_source`` is
     "parity"); otherwise D comes from the one rate that fits the parity lines of all the day's expiries best
     ("pooled", or "bounded" where that rate was moved to a bound). F is then the robust mean of K + (C - P)/D.
-    Dividends stay implicit in F. American options break parity: use European ones.
+    Dividends stay implicit in F.
+
+    American options break parity. Their early-exercise premiums are computed for a continuous yield (Kim, 1990, by the
+    collocation of Andersen, Lake and Offengenden, 2016) at the volatility that reproduces the out-of-the-money option
+    of a strike, and taken off both its options; forwards and rates are fitted anew, until they agree. A known dividend
+    is thereby spread over the life of the option.
 
     Examples
     --------
@@ -156,6 +139,10 @@ class Chain:
         min_tau: float = 5 / 365,
         min_price: float = 0.0,
         max_spread: float | None = None,
+        max_age: float | None = None,
+        keep: Collection[str] = (),
+        drop: Collection[str] = (),
+        american: Literal["convert", "otm"] = "convert",
         vol_bounds: tuple[float, float] = (0.01, 5.0),
         min_strikes: int = 4,
         adjusted: Literal["drop", "keep"] = "drop",
@@ -170,6 +157,10 @@ class Chain:
             min_tau=min_tau,
             min_price=min_price,
             max_spread=max_spread,
+            max_age=max_age,
+            keep=keep,
+            drop=drop,
+            american=american,
             vol_bounds=vol_bounds,
             min_strikes=min_strikes,
             adjusted=adjusted,
@@ -179,7 +170,7 @@ class Chain:
             parity_window=parity_window,
         )
         rows, day = rows_of_day(quotes, date)
-        clean, dropped = check_quotes(rows)
+        clean, dropped = check_quotes(rows, keep=options.keep)
         self._build(clean, day, dropped, options)
 
     @classmethod
@@ -197,7 +188,7 @@ class Chain:
         self.date = date
         self.n_rows = len(clean) + int(dropped.sum())
         self.underlying = _one_underlying(clean, date)
-        day = _Day(clean, options)
+        day = ChainDay(clean, options)
         if not len(clean):
             raise InputError(f"the chain of {date} is empty: {_why(dropped)}")
         if "quote_time" in clean and (n_times := clean["quote_time"].nunique()) > 1:
@@ -206,7 +197,7 @@ class Chain:
                 f"quotes[quotes['quote_time'] == {str(clean['quote_time'].max())!r}]"
             )
         day.judge_rows()
-        parity = day.fit_parity()
+        parity = day.parity()
         counts = day.judge_prices(parity)
         all_counts = pd.Series([*dropped, *counts.values()], index=[*dropped.index, *counts], name="rows")
         self.dropped = all_counts.astype(np.int64).rename_axis("reason")
@@ -214,193 +205,13 @@ class Chain:
             raise InputError(f"the chain of {date} has no usable quote: {day.one_sided()}{_why(self.dropped)}")
         self.forwards = day.forwards_table(parity)
         self.quotes = day.quotes_table()
-        self.spot, self.spot_source = _spot(clean, parity, day.tau, date)
+        self.spot, self.spot_source = day.spot(parity)
 
     def __repr__(self) -> str:
         name = f" {self.underlying}" if self.underlying else ""
         return (
             f"<Chain{name} {self.date}: {len(self.quotes)} of {self.n_rows} rows used, "
             f"{self.quotes['expiry'].nunique()} expiries>"
-        )
-
-
-class _Day:
-    """Arrays of one day on their way through the filters; sorted by expiry, strike, call before put."""
-
-    def __init__(self, clean: pd.DataFrame, options: ChainOptions) -> None:
-        self.options = options
-        self.clean = clean
-        timed = "expiry_time" in clean
-        instants = clean["expiry_time" if timed else "expiry"].to_numpy()
-        self.expiry, self.of_expiry = np.unique(instants, return_inverse=True)
-        self.strike = clean["strike"].to_numpy()
-        self.is_call: BoolArray = np.asarray(clean["option_type"].to_numpy() == "C", dtype=bool)
-        self.price = clean["price"].to_numpy()
-        self.two_sided = "bid" in clean and "ask" in clean
-        self.half_spread = (
-            (clean["ask"].to_numpy() - clean["bid"].to_numpy()) / 2 if self.two_sided else np.zeros(len(clean))
-        )
-        self.kept: BoolArray = np.ones(len(clean), dtype=bool)
-        self.counts = dict.fromkeys(CHAIN_REASONS, 0)
-        if timed:
-            now = clean["quote_time"].to_numpy()[:1]
-            self.tau = (self.expiry - now) / _YEAR
-        else:
-            day = clean["date"].to_numpy()[:1].astype("datetime64[D]")
-            self.tau = (self.expiry.astype("datetime64[D]") - day).astype(np.float64) / 365
-
-    def drop(self, reason: str, bad: BoolArray) -> None:
-        """Count and drop the rows that are bad and not dropped yet."""
-        self.counts[reason] = int(np.count_nonzero(self.kept & bad))
-        self.kept &= ~bad
-
-    def judge_rows(self) -> None:
-        """Apply the filters that need no forward."""
-        options = self.options
-        adjusted = self.clean["adjusted"].to_numpy() if "adjusted" in self.clean else np.zeros(len(self.kept), bool)
-        if options.adjusted == "keep":
-            # Sorted, so an adjusted contract follows the standard one of the same strike and type.
-            same = np.zeros(len(adjusted), dtype=bool)
-            same[1:] = (
-                (self.of_expiry[1:] == self.of_expiry[:-1])
-                & (self.strike[1:] == self.strike[:-1])
-                & (self.is_call[1:] == self.is_call[:-1])
-            )
-            adjusted = adjusted & same
-        self.drop("adjusted_contract", adjusted)
-        self.drop("low_price", self.price < options.min_price)
-        if options.max_spread is not None:
-            if not self.two_sided:
-                raise InputError("max_spread needs quotes with bid and ask; these have prices only")
-            self.drop("wide_spread", 2 * self.half_spread > options.max_spread * self.price)
-
-    def fit_parity(self) -> Parity:
-        """Forward and discount factor of every expiry."""
-        rows = np.flatnonzero(self.kept)
-        first, second = rows[:-1], rows[1:]
-        pair = (
-            (self.of_expiry[first] == self.of_expiry[second])
-            & (self.strike[first] == self.strike[second])
-            & (self.is_call[first] & ~self.is_call[second])
-        )
-        call, put = first[pair], second[pair]
-        row = self.of_expiry[call]
-        width = np.bincount(row, minlength=len(self.expiry))
-        column = np.arange(len(call)) - np.repeat(np.cumsum(width) - width, width)
-        shape = (len(self.expiry), max(int(width.max(initial=0)), 1))
-        strike, difference, weight = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        strike[row, column] = self.strike[call]
-        difference[row, column] = self.price[call] - self.price[put]
-        weight[row, column] = 1.0
-        if self.two_sided:
-            noise = self.half_spread[call] ** 2 + self.half_spread[put] ** 2
-            weight[row, column] = 1 / (noise + (_SPREAD_FLOOR * self.strike[call]) ** 2)
-        _check_units(parity_slope(strike, difference, weight))
-        options = self.options
-        return fit_parity(
-            strike,
-            difference,
-            weight,
-            self.tau,
-            rate=options.rate,
-            rate_bounds=options.rate_bounds,
-            rate_tolerance=options.rate_tolerance,
-            window=options.parity_window,
-        )
-
-    def judge_prices(self, parity: Parity) -> dict[str, int]:
-        """Apply the filters that need the forward, implied volatility among them; return all counts."""
-        options = self.options
-        forward, discount = parity.forward[self.of_expiry], parity.discount_factor[self.of_expiry]
-        tau = self.tau[self.of_expiry]
-        unknown = np.isnan(forward)
-        self.drop("no_forward", unknown)
-        forward, discount = np.where(unknown, 1.0, forward), np.where(unknown, 1.0, discount)
-        self.drop("short_expiry", tau < options.min_tau)
-        sign = np.where(self.is_call, 1.0, -1.0)
-        self.drop("below_intrinsic", self.price < discount * sign * (forward - self.strike))
-        self.drop("above_maximum", self.price >= discount * np.where(self.is_call, forward, self.strike))
-        self.drop("in_the_money", np.where(self.is_call, self.strike < forward, self.strike >= forward))
-        use = self.kept
-        vol, vega = np.full(len(use), np.nan), np.full(len(use), np.nan)
-        vol[use], status = black.implied_vol(
-            self.price[use], forward[use], self.strike[use], tau[use], self.is_call[use], discount[use]
-        )
-        failed = np.zeros(len(use), dtype=bool)
-        failed[use] = (status != black.ImpliedVolStatus.OK) | ~np.isfinite(vol[use])
-        self.drop("no_implied_vol", failed)
-        self.drop("vol_out_of_range", ~((vol >= options.vol_bounds[0]) & (vol <= options.vol_bounds[1])))
-        per_expiry = np.bincount(self.of_expiry[self.kept], minlength=len(self.expiry))
-        self.drop("too_few_strikes", per_expiry[self.of_expiry] < options.min_strikes)
-        use = self.kept
-        vega[use] = black.vega(forward[use], self.strike[use], tau[use], vol[use], self.is_call[use], discount[use])
-        self.forward, self.discount, self.vol, self.vega = forward, discount, vol, vega
-        return self.counts
-
-    def one_sided(self) -> str:
-        """Say so if there are calls only or puts only."""
-        if self.is_call.all() or not self.is_call.any():
-            side, other = ("calls", "puts") if self.is_call[0] else ("puts", "calls")
-            return f"it holds {side} only, and put-call parity needs {other} too; "
-        return ""
-
-    def forwards_table(self, parity: Parity) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.DataFrame(
-            {
-                "expiry": self.expiry,
-                "tau": self.tau,
-                "forward": parity.forward,
-                "forward_error": parity.forward_error,
-                "discount_factor": parity.discount_factor,
-                "rate_source": np.array(RATE_SOURCES)[parity.rate_source],
-                "n_pairs": parity.n_pairs,
-                "residual_mad": parity.residual_mad,
-                "residual_max": parity.residual_max,
-                "n_used": np.bincount(self.of_expiry[self.kept], minlength=len(self.expiry)),
-            }
-        )
-
-    def quotes_table(self) -> pd.DataFrame:
-        import pandas as pd
-
-        use, forward = self.kept, self.forward[self.kept]
-        moneyness = self.strike[use] / forward
-        columns: dict[str, Any] = {
-            "expiry": self.expiry[self.of_expiry[use]],
-            "strike": self.strike[use],
-            "option_type": np.where(self.is_call[use], "C", "P"),
-            "price": self.price[use],
-            "is_call": self.is_call[use],
-            "tau": self.tau[self.of_expiry[use]],
-            "forward": forward,
-            "discount_factor": self.discount[use],
-            "moneyness": moneyness,
-            "log_moneyness": np.log(moneyness),
-            "implied_vol": self.vol[use],
-            "vega": self.vega[use],
-        }
-        if self.two_sided:
-            vega = np.maximum(columns["vega"], np.finfo(float).tiny)
-            columns["half_spread_vol"] = np.minimum(self.half_spread[use] / vega, self.options.vol_bounds[1])
-        return pd.DataFrame(columns)
-
-
-def _check_units(slope: float) -> None:
-    """Refuse prices in another unit than strikes, and calls taken for puts: parity holds for neither."""
-    size = abs(slope)
-    if size == 0:
-        raise InputError("call minus put is the same at every strike: column price (bid, ask) holds no option prices")
-    if size > _SLOPE_SLACK or size < 1 / _SLOPE_SLACK:
-        raise InputError(
-            f"call minus put changes by {slope:.3g} per unit of strike where parity has -1: prices and strikes are in "
-            f"different units; {'divide' if size > 1 else 'multiply'} column price (bid, ask) by about "
-            f"{max(size, 1 / size):.2g}"
-        )
-    if slope > 0:
-        raise InputError(
-            "call minus put rises with the strike: calls and puts are swapped; exchange C and P in column option_type"
         )
 
 
@@ -411,26 +222,6 @@ def _one_underlying(clean: pd.DataFrame, date: np.datetime64) -> str | None:
     if len(names) > 1:
         raise InputError(f"quotes of {date} hold {len(names)} underlyings ({names[0]}, {names[1]}, ...); keep one")
     return str(names[0])
-
-
-def _spot(
-    clean: pd.DataFrame, parity: Parity, tau: FloatArray, date: np.datetime64
-) -> tuple[float, Literal["quotes", "parity"]]:
-    nearest = int(np.flatnonzero(np.isfinite(parity.forward))[0])
-    forward = float(parity.forward[nearest])
-    if "spot" not in clean:
-        return forward * float(parity.discount_factor[nearest]), "parity"
-    values = clean["spot"].to_numpy(dtype=np.float64)
-    values = values[np.isfinite(values) & (values > 0)]
-    if not values.size:
-        raise InputError(f"column spot holds no positive number on {date}; fill it in or leave the column out")
-    spot = float(np.median(values))
-    if abs(np.log(forward / spot)) > _SPOT_SLACK + _CARRY_BOUND * float(tau[nearest]):
-        raise InputError(
-            f"column spot is {spot:g} on {date}, where put-call parity gives a forward of {forward:g} to the nearest "
-            "expiry: no carry explains that; correct its unit or leave the column out"
-        )
-    return spot, "quotes"
 
 
 def _why(dropped: pd.Series[int]) -> str:

@@ -7,6 +7,7 @@ it keeps is complete, positive and unique, and whatever it drops is counted unde
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,9 @@ REASONS: dict[str, str] = {
     "duplicate": "another row of the same contract and date is kept",
 }
 
+#: Reasons that can be switched off: such rows have a price all the same.
+KEEPABLE = ("zero_bid", "crossed")
+
 _FULL_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)|\d{8}(T|$)")
 
 _OPTION_TYPES = {"C": "C", "CALL": "C", "P": "P", "PUT": "P"}
@@ -67,7 +71,7 @@ _KEYS = ("underlying", "date", "quote_time", "expiry", "expiry_time", "strike", 
 _DAY = np.timedelta64(1, "D")
 
 
-def check_quotes(quotes: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series[int]]:
+def check_quotes(quotes: pd.DataFrame, *, keep: Collection[str] = ()) -> tuple[pd.DataFrame, pd.Series[int]]:
     """Bring a quotes table into its tidy form and drop the rows that cannot be used, counting why.
 
     Parameters
@@ -80,6 +84,8 @@ def check_quotes(quotes: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series[int]]:
         "American"), and together ``quote_time`` and ``expiry_time``: the instants of the quotes and of the payoff, in
         UTC or with a time zone, to which times to expiry are then exact. Dates may be datetimes without a time zone,
         ISO 8601 text, or integers such as 20240131. Further columns are carried along. The table is not altered.
+    keep : sequence of str
+        Filters to switch off, of "zero_bid" and "crossed".
 
     Returns
     -------
@@ -111,12 +117,12 @@ def check_quotes(quotes: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series[int]]:
     >>> dropped[dropped > 0].to_dict()
     {'zero_bid': 1}
     """
-    clean, verdict, _ = judge_quotes(quotes)
+    clean, verdict, _ = judge_quotes(quotes, keep=keep)
     return clean, count_reasons(verdict)
 
 
 def judge_quotes(
-    quotes: pd.DataFrame,
+    quotes: pd.DataFrame, *, keep: Collection[str] = ()
 ) -> tuple[pd.DataFrame, npt.NDArray[np.int64], npt.NDArray[np.datetime64]]:
     """Do the work of :func:`check_quotes`, telling the verdict and the day of every row.
 
@@ -153,8 +159,9 @@ def judge_quotes(
         "expired": times["expiry_time"] <= times["quote_time"] if times else expiry <= date,
     }
     verdict = np.full(len(quotes), -1, dtype=np.int64)
+    kept = filter_names("keep", keep, KEEPABLE)
     for position, reason in enumerate(REASONS):
-        if reason in bad:
+        if reason in bad and reason not in kept:
             verdict[(verdict < 0) & bad[reason]] = position
 
     columns: dict[str, Any] = {
@@ -199,6 +206,15 @@ def _repeated(clean: pd.DataFrame, keys: list[str], two_sided: bool) -> npt.NDAr
     kept = order[first if two_sided else first + (size - 1) // 2]
     repeated[np.flatnonzero(repeated)[kept]] = False
     return repeated
+
+
+def filter_names(name: str, given: Collection[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of filters, checked; a lone text counts as one name."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for one in names:
+        if one not in known:
+            raise InputError(f"{name} may name {', '.join(known)}, and {one!r} is none of them")
+    return names
 
 
 def count_reasons(verdict: npt.NDArray[np.int64]) -> pd.Series[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -54,3 +55,17 @@ def test_minutes_and_snapshots(market_data: Path) -> None:
     assert minutes["quote_time"].nunique() == 13
     chain = volscen.Chain(read_lean(folder / "indexoption__usa__universes__spx__20151222.csv")[0])
     assert abs(chain.forwards["forward"].iloc[0] / 2038.97 - 1) < 0.001  # the index closed there
+
+
+def test_premiums_taken_off_make_parity_hold(market_data: Path) -> None:
+    for name, file in DAILY.items():
+        quotes, _ = read_lean(market_data / "lean" / file)
+        quotes = quotes[quotes["date"] == quotes["date"].max()]
+        converted, raw = volscen.Chain(quotes), volscen.Chain(quotes, american="otm")
+        if name == "goog":
+            assert converted.dropped["below_intrinsic"] < 0.7 * raw.dropped["below_intrinsic"]
+            misfit = [chain.forwards["residual_mad"].iloc[-4:].mean() for chain in (converted, raw)]
+            assert misfit[0] < 0.8 * misfit[1]
+        # Raw parity of American puts has a rate below zero on Apple's chain; bills paid some 0.1%.
+        rate = -np.log(converted.forwards["discount_factor"]) / converted.forwards["tau"]
+        assert rate.between(-0.004, 0.02).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
@@ -12,7 +12,9 @@ from volscen.quotes import check_quotes
 __all__ = ["finish"]
 
 
-def finish(table: pd.DataFrame, counts: Mapping[str, int], name: str) -> tuple[pd.DataFrame, pd.Series[int]]:
+def finish(
+    table: pd.DataFrame, counts: Mapping[str, int], name: str, keep: Collection[str] = ()
+) -> tuple[pd.DataFrame, pd.Series[int]]:
     """Check a table and put the counts of what the source dropped itself before those of the check.
 
     Parameters
@@ -23,6 +25,8 @@ def finish(table: pd.DataFrame, counts: Mapping[str, int], name: str) -> tuple[p
         Rows or records dropped so far, by reason.
     name : str
         What errors call the source: the file.
+    keep : sequence of str
+        See :func:`volscen.quotes.check_quotes`.
 
     Raises
     ------
@@ -30,7 +34,7 @@ def finish(table: pd.DataFrame, counts: Mapping[str, int], name: str) -> tuple[p
         If the table cannot be read or not one row is left.
     """
     try:
-        quotes, dropped = check_quotes(table)
+        quotes, dropped = check_quotes(table, keep=keep)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     before = pd.Series(dict(counts), name="rows", dtype="int64")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +67,7 @@ def read_databento(
     statistics: PathLike | Iterable[PathLike] | None = None,
     roots: str | Iterable[str] | None = None,
     rules: Mapping[str, RootRule] | None = None,
+    keep: Collection[str] = (),
 ) -> tuple[pd.DataFrame, pd.Series[int]]:
     """Read snapshots of option quotes from Databento files (DBN) of the dataset OPRA.PILLAR.
 
@@ -93,6 +94,8 @@ def read_databento(
         Exercise, settlement and multiplier of roots that :data:`ROOT_RULES` lacks or has otherwise. A root found in
         neither is taken for a share or fund: American, settled at the close, 100 a contract;
         ``dropped.attrs["assumed_roots"]`` names those.
+    keep : sequence of str
+        Filters of :func:`volscen.quotes.check_quotes` to switch off, of "zero_bid" and "crossed".
 
     Returns
     -------
@@ -164,7 +167,7 @@ def read_databento(
     if statistics is not None:
         table = _with_open_interest(table, paths_of(statistics, "statistics"))
     counts = {reason: snapshots.counts[reason] for reason in SNAPSHOT_REASONS}
-    quotes, dropped = finish(table, counts, name)
+    quotes, dropped = finish(table, counts, name, keep)
     dropped.attrs.update(
         records=snapshots.records,
         carried=snapshots.carried,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,11 @@ _EXPIRY_HOUR = 8
 
 
 def read_deribit(
-    source: str | Path | dict[str, Any] | list[Any], *, currency: str | None = None, quote_time: object = None
+    source: str | Path | dict[str, Any] | list[Any],
+    *,
+    currency: str | None = None,
+    quote_time: object = None,
+    keep: Collection[str] = (),
 ) -> tuple[pd.DataFrame, pd.Series[int]]:
     """Read a snapshot of Deribit's option book, as its public interface answers.
 
@@ -47,6 +52,8 @@ def read_deribit(
         Keep the options on this coin, such as ``"BTC"``; may be omitted where there is one.
     quote_time : str or datetime, optional
         Instant of the snapshot (UTC, or with a time zone); the latest time in the answer when omitted.
+    keep : sequence of str
+        Filters of :func:`volscen.quotes.check_quotes` to switch off, of "zero_bid" and "crossed".
 
     Returns
     -------
@@ -141,7 +148,7 @@ def read_deribit(
     table = pd.DataFrame(kept)
     if table["spot"].isna().all():
         table = table.drop(columns="spot")
-    quotes, dropped = finish(table, counts, name)
+    quotes, dropped = finish(table, counts, name, keep)
     dropped.attrs["rows"] = len(rows)
     return quotes, dropped
 

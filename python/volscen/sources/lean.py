@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,10 @@ _FIELDS = ("time", "_1", "_2", "_3", "bid", "bid_size", "_4", "_5", "_6", "ask",
 
 
 def read_lean(
-    source: str | Path | Iterable[str | Path], *, times: str | Sequence[str] = "close-15min"
+    source: str | Path | Iterable[str | Path],
+    *,
+    times: str | Sequence[str] = "close-15min",
+    keep: Collection[str] = (),
 ) -> tuple[pd.DataFrame, pd.Series[int]]:
     """Read option quotes from LEAN's files.
 
@@ -50,6 +53,8 @@ def read_lean(
     times : str or sequence of str
         When to look at quotes by minute, as for :func:`volscen.sources.read_databento`; daily archives hold the last
         bid and ask of the day.
+    keep : sequence of str
+        Filters of :func:`volscen.quotes.check_quotes` to switch off, of "zero_bid" and "crossed".
 
     Returns
     -------
@@ -114,7 +119,8 @@ def read_lean(
         table = table[~silent]
         # Of the two sides an empty bid is a bid of nothing, which the tidy check counts as such.
         table["bid"] = table["bid"].fillna(0.0)
-    quotes, dropped = finish(table, counts, str(paths[0]) if len(paths) == 1 else f"{len(paths)} files from {paths[0]}")
+    name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files from {paths[0]}"
+    quotes, dropped = finish(table, counts, name, keep)
     dropped.attrs["rows"] = rows
     return quotes, dropped
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from volscen.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -40,7 +40,11 @@ _CARRIED = ("open_interest", "impl_volatility", "delta", "gamma", "vega", "theta
 
 
 def read_optionmetrics(
-    source: str | Path | pd.DataFrame, *, underlying: str | int | None = None, spot: Mapping[Any, float] | None = None
+    source: str | Path | pd.DataFrame,
+    *,
+    underlying: str | int | None = None,
+    spot: Mapping[Any, float] | None = None,
+    keep: Collection[str] = (),
 ) -> tuple[pd.DataFrame, pd.Series[int]]:
     """Read option prices of OptionMetrics IvyDB.
 
@@ -55,6 +59,8 @@ def read_optionmetrics(
         Keep one ticker or, for a number, one secid.
     spot : mapping of date to float, optional
         Closing price of the underlying by day, such as a pandas Series.
+    keep : sequence of str
+        Filters of :func:`volscen.quotes.check_quotes` to switch off, of "zero_bid" and "crossed".
 
     Returns
     -------
@@ -144,7 +150,7 @@ def read_optionmetrics(
     for column in ("volume", *_CARRIED):
         if column in table and column not in out:
             out[column] = _numbers(table[column])
-    return finish(pd.DataFrame(out), counts, name)
+    return finish(pd.DataFrame(out), counts, name, keep)
 
 
 def read_optionmetrics_surface(

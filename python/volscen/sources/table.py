@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ def read_table(
     *,
     columns: Mapping[str, str] | None = None,
     scale: Mapping[str, float] | None = None,
+    keep: Collection[str] = (),
 ) -> tuple[pd.DataFrame, pd.Series[int]]:
     """Read a table of option quotes and bring it into the tidy form.
 
@@ -33,6 +34,8 @@ def read_table(
         source that already bears a tidy name given to another one is left out.
     scale : mapping of str to float, optional
         Factor by tidy name, where the source has another unit: ``{"strike": 1e-3, "price": 1e-4}``.
+    keep : sequence of str
+        Filters of :func:`volscen.quotes.check_quotes` to switch off, of "zero_bid" and "crossed".
 
     Returns
     -------
@@ -66,7 +69,7 @@ def read_table(
         table = _scale(_rename(frame, columns or {}), scale or {})
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    return finish(table, {}, name)
+    return finish(table, {}, name, keep)
 
 
 def load_frame(source: Any) -> tuple[pd.DataFrame, str]:
