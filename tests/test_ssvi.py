@@ -432,6 +432,7 @@ def test_what_lies_between_the_steepest_slices_is_free_of_arbitrage(seed):
         w = theta[:, None] * (1 + 3 * np.abs(k + rng.uniform(-0.3, 0.3, (2, 1))) / np.sqrt(theta[:, None]))
         fit = ssvi.fit(k, w, 1 / w**2)
         assert_free(ssvi.at(fit.parameters, [0.5, 1.0], np.linspace(0.5, 1.0, 23)))
+        assert_free(ssvi.at(fit.parameters, [0.5, 1.0], np.geomspace(1.0, 300.0, 12)))
 
 
 @pytest.mark.parametrize(

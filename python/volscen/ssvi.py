@@ -33,8 +33,10 @@ __all__ = ["SSVIFit", "SSVIStatus", "at", "durrleman_g", "fit", "implied_vol", "
 _K_LIMIT = 1e3
 _W_LIMITS = (1e-30, 1e6)
 
-#: Largest psi (1 + abs(rho)) of a slice: twice Lee's bound on the slope of total variance, less a little.
+# Of the set of slices without butterfly arbitrage that the kernel uses too: largest psi (1 + abs(rho)), and the
+# polynomial U of the notes of fit.
 _SLOPE_LIMIT = 3.999
+_INTERCEPT = (19.797, -28.75, 23.08, -10.128)
 
 
 class SSVIStatus(enum.IntEnum):
@@ -323,6 +325,14 @@ def durrleman_g(parameters: ArrayLike, log_moneyness: ArrayLike) -> Any:
     return svi.durrleman_g(to_svi(parameters), log_moneyness)
 
 
+def _steepest(theta: NDArray[np.float64], rho: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Largest psi without butterfly arbitrage by the conditions of :func:`fit`."""
+    r = np.abs(rho)  # the other sign allows more
+    u = np.polynomial.Polynomial(_INTERCEPT)(r)
+    bound = np.sqrt(theta * u / (1 + theta * (1 + r) / 4 * (u * (1 + r) / 4 - 1)))
+    return np.asarray(np.minimum(bound, _SLOPE_LIMIT / (1 + r)))
+
+
 def at(parameters: ArrayLike, tau: ArrayLike, times: ArrayLike) -> NDArray[np.float64]:
     """Slices of fitted surfaces at other times, free of static arbitrage as those of the fit are.
 
@@ -350,9 +360,8 @@ def at(parameters: ArrayLike, tau: ArrayLike, times: ArrayLike) -> NDArray[np.fl
     Between maturities theta, psi and rho psi are linear in time (J. Corbetta, P. Cohort, I. Laachir and C. Martini
     2019): psi (1 +- rho) then increase, psi/theta lies between its two ends, and the set of slices without
     butterfly arbitrage that :func:`fit` uses is convex along such a line. Before the first maturity theta and psi
-    are proportional to time, which leaves vol at every K/F as it is; the smile of the first slice flattens in no
-    way. After the last, theta is proportional to time and psi to its square root, as far as psi (1 + abs(rho)) <=
-    3.999 allows; rho stays.
+    are proportional to time, which leaves vol at every K/F as it is. After the last, theta is proportional to time,
+    psi to its square root, as far as the conditions of :func:`fit` allow, and rho stays.
 
     Examples
     --------
@@ -384,8 +393,8 @@ def at(parameters: ArrayLike, tau: ArrayLike, times: ArrayLike) -> NDArray[np.fl
     ratio = np.where(t < known[0], t / known[0], np.maximum(t / known[-1], 1.0))
     new_theta, new_psi, skew = between(theta), between(psi), between(rho * psi)
     new_rho = np.divide(skew, new_psi, out=np.zeros(skew.shape), where=new_psi > 0)
-    widest = new_psi * (1 + np.abs(new_rho))
-    most = np.divide(_SLOPE_LIMIT, widest, out=np.full(widest.shape, np.inf), where=widest > 0)
-    stretch = np.where(t < known[0], ratio, np.minimum(np.sqrt(ratio), np.maximum(most, 1.0)))
-    out = np.stack([new_theta * ratio, new_rho, new_psi * stretch], axis=-1)
+    new_theta *= ratio
+    most = np.maximum(_steepest(new_theta, new_rho), new_psi)
+    new_psi = np.where(t < known[0], new_psi * ratio, np.minimum(new_psi * np.sqrt(ratio), most))
+    out = np.stack([new_theta, new_rho, new_psi], axis=-1)
     return out[..., 0, :] if wanted.ndim == 0 else out
