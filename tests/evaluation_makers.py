@@ -41,13 +41,13 @@ def small_cube(history: xr.Dataset, first: int = 50, n: int = 61) -> xr.Dataset:
     shock = rng.standard_normal((rows.size, n))
     cells = rng.standard_normal((rows.size, n, TAU.size, MONEYNESS.size))
     implied_vol = history.implied_vol.values[rows][:, None] * np.exp(
-        -0.02 * shock[..., None, None] + 0.02 * rng.standard_normal((rows.size, n, 1, 1)) + 0.02 * cells
+        -0.02 * shock[..., None, None] + 0.02 * rng.standard_normal((rows.size, n, 1, 1)) + 0.15 * cells
     )
     weight = rng.dirichlet(np.full(n, 2.0), rows.size)
     return xr.Dataset(
         {
             "implied_vol": (("as_of", "scenario", "step", "tau", "moneyness"), implied_vol[:, :, None]),
-            "log_return": (("as_of", "scenario", "step"), 0.01 * shock[..., None]),
+            "log_return": (("as_of", "scenario", "step"), 0.005 * shock[..., None]),
             "weight": (("as_of", "scenario"), weight),
         },
         coords={

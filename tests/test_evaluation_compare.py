@@ -176,8 +176,9 @@ def test_z2_by_hand_and_its_p_value_at_the_nominal_rate():
     variance, skew = second - mean**2, third - 3 * mean * second + 2 * mean**3
     moment = np.tile(np.array([mean, variance, skew])[:, None], (250, 1, 6000))
     p = z2_p_value(z2_statistic(x, np.full(x.shape, q), np.full(x.shape, e), alpha), moment)
-    for level in (0.01, 0.05, 0.1):
-        assert np.mean(p < level) == pytest.approx(level, abs=0.2 * level + 0.003)
+    # a normal law in place of the skewed one is off by .004 at 1%
+    for level, margin in ((0.01, 0.003), (0.05, 0.006), (0.1, 0.01)):
+        assert np.mean(p < level) == pytest.approx(level, abs=margin)
     wide = z2_p_value(z2_statistic(1.3 * x, np.full(x.shape, q), np.full(x.shape, e), alpha), moment)
     assert np.mean(wide < 0.05) > 0.85
     assert np.all(z2_p_value(np.ones(3), moment[:, :, :3]) == 1)

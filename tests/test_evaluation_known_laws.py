@@ -233,3 +233,20 @@ def test_stylised_facts_of_a_known_market(history):
         stylised_facts(cube.isel(step=slice(0, 5)))
     with pytest.raises(InputError, match="history or a scenario"):
         stylised_facts(cube.weight)
+
+
+def test_leverage_looks_forward():
+    """After a fall the next return is three times as large: a return tells of the size of the next, not of the last."""
+    rng = np.random.default_rng(7)
+    r = np.zeros(3000)
+    for t in range(1, 3000):
+        r[t] = (0.015 if r[t - 1] < 0 else 0.005) * rng.choice([-1.0, 1.0])
+    vol = 0.2 * np.exp(0.02 * rng.standard_normal((3000, 2, 3)))
+    dates = np.busday_offset(np.datetime64("2000-01-03"), np.arange(3000))
+    history = volscen.make_history(dates, [0.1, 0.5], [0.9, 1.0, 1.1], vol, spot=100 * np.exp(np.cumsum(r)))
+    leverage = stylised_facts(history).leverage
+    # corr(r, r'^2) = -E|r| (a - b)/2 / sd sd' with |r| and r'^2 of two values: E|r| = a+b over 2, both variances known
+    a, b = 0.015, 0.005
+    expected = -(a + b) / 2 / np.sqrt((a**2 + b**2) / 2)
+    assert float(leverage.sel(lag=1)) == pytest.approx(expected, abs=0.03)
+    assert np.abs(leverage.sel(lag=[2, 3])).max() < 0.08

@@ -23,6 +23,7 @@ from volscen.evaluation import (
     variogram_score,
 )
 from volscen.evaluation._scores import _fair, sort_scenarios, sorted_tail_crps
+from volscen.evaluation._surfaces import falling_variance, negative_density, strip_volatility
 
 
 def test_energy_score_by_hand():
@@ -210,6 +211,34 @@ def test_arbitrage_and_structure_agree_with_an_independent_scorer(independent, f
         # the sign of a component is arbitrary
         expected = abs(independent["weighted"]["corr_data"][name])
         assert abs(float(data.sel(series_other=other))) == pytest.approx(expected, rel=1e-9)
+
+
+def test_signs_of_arbitrage_on_surfaces():
+    """Durrleman's g of total variance linear in log-moneyness is known; a flat surface has none of it."""
+    k = np.linspace(-0.4, 0.4, 9)
+    slopes = np.linspace(-2.5, 2.5, 41)
+    w = np.maximum(1.1 + slopes[:, None] * k, 0.05)
+    linear = np.all(w > 0.05, axis=1)
+    g = (1 - k * slopes[:, None] / (2 * w)) ** 2 - slopes[:, None] ** 2 / 4 * (1 / w + 0.25)
+    expected = (g[:, 1:-1] < 0).any(axis=1)
+    assert 3 < expected[linear].sum() < linear.sum() - 3
+    tau = np.array([0.5])
+    found = negative_density(np.sqrt(w / tau)[:, None, :], tau, np.exp(k))
+    np.testing.assert_array_equal(found[linear], expected[linear])
+    flat = np.full((1, 3, 9), 0.2)
+    axis = np.array([0.1, 0.5, 1.0])
+    assert not negative_density(flat, axis, np.exp(k))[0]
+    # a peak in the middle is no density either: the second derivative counts
+    peak = flat.copy()
+    peak[0, 1, 4] = 0.3
+    assert negative_density(peak, axis, np.exp(k))[0]
+    assert not falling_variance(flat, axis)[0]
+    # .04 .5 = .02 of total variance at half a year: falling below .2 sqrt(.1 / .5) = .0894
+    for vol, falls in ((0.0895, False), (0.0893, True)):
+        low = flat.copy()
+        low[0, 1, 2] = vol
+        assert falling_variance(low, axis)[0] == falls
+    assert strip_volatility(flat, axis, np.exp(k))[0] == pytest.approx(0.2, abs=1e-3)
 
 
 def test_ks_is_scipys(cube_days, figures):
