@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A loaded machine is no error.
+settings.register_profile("volscen", deadline=None)
+settings.load_profile("volscen")
 
 
 @pytest.fixture(scope="session")
