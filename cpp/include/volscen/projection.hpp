@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "volscen/projection_feasible.hpp"
 #include "volscen/projection_grid.hpp"
 #include "volscen/projection_qp.hpp"
 
@@ -65,157 +66,17 @@ struct ProjectionWork {
     }
 };
 
-VOLSCEN_INLINE void surface_values(const ProjectionGrid& grid, const double* s, double* value,
-                                   double* slope) {
-    constexpr std::size_t W = projection_lanes;
-    for (std::size_t n = 0; n < grid.cells; ++n) {
-        const std::size_t i = n % grid.columns;
-        lane_values(s + n * W, grid.distance[i], grid.lo[i], value + n * W, slope + n * W);
-    }
-}
-
-// The bound on v_n from its neighbours, less what the penalty's own rounding may take (times `share`).
-VOLSCEN_INLINE void row_bound(const ProjectionGrid& grid, const double* value, std::size_t n, double share,
-                              double* __restrict bound) {
-    constexpr std::size_t W = projection_lanes;
-    const std::size_t i = n % grid.columns;
-    const double* below = i == 0 ? value + n * W : value + (n - 1) * W;
-    const double* above = i + 1 == grid.columns ? value + n * W : value + (n + 1) * W;
-    const double keep = 1.0 - share * 1e-12;
-    const double spare = share * ((grid.gap[i] > 0.0 ? 3e-15 * value_scale : 0.0) + value_grain);
-    for (std::size_t l = 0; l < W; ++l) {
-        const double line = grid.left[i] * below[l] + grid.right[i] * above[l] + grid.gap[i];
-        const double tight = line * keep - spare;
-        bound[l] = tight > value_dust ? tight : value_dust;
-    }
-}
-
-// ------------------------------------------------------------------------------------------- feasibility
-// Whether s keeps all conditions with half the margin of the linearised ones; per lane.
-VOLSCEN_INLINE void check_margins(const ProjectionGrid& grid, double rounding, const double* s,
-                                  const double* value, const double* slope, double* __restrict kept) {
-    constexpr std::size_t W = projection_lanes;
-    const double half = 0.5 * rounding;
-    for (std::size_t l = 0; l < W; ++l) {
-        kept[l] = 1.0;
-    }
-    for (std::size_t n = 0; n < grid.cells; ++n) {
-        const std::size_t i = n % grid.columns;
-        const std::size_t below = i == 0 ? n : n - 1, above = i + 1 == grid.columns ? n : n + 1;
-        double bound[W];
-        row_bound(grid, value, n, 0.5, bound);
-        for (std::size_t l = 0; l < W; ++l) {
-            const double noise = slope[n * W + l] * s[n * W + l] +
-                                 grid.left[i] * slope[below * W + l] * s[below * W + l] +
-                                 grid.right[i] * slope[above * W + l] * s[above * W + l];
-            const double v = value[n * W + l];
-            const bool fine = (v + half * noise <= bound[l]) | (v < value_dust);
-            kept[l] = fine ? kept[l] : 0.0;
-        }
-    }
-    for (std::size_t n = 0; n + grid.columns < grid.cells; ++n) {
-        for (std::size_t l = 0; l < W; ++l) {
-            const bool fine = s[(n + grid.columns) * W + l] >= (1.0 + half) * s[n * W + l];
-            kept[l] = fine ? kept[l] : 0.0;
-        }
-    }
-}
-
-// Lowers every value of a row to the greatest convex function below it with slopes in [-1, 0].
-VOLSCEN_INLINE void envelope(const ProjectionGrid& grid, const double* __restrict value,
-                             double* __restrict bound) {
-    constexpr std::size_t W = projection_lanes;
-    const std::size_t M = grid.columns;
-    for (std::size_t i = 0; i < M * W; ++i) {
-        bound[i] = value[i];
-    }
-    for (std::size_t a = 0; a < M; ++a) {
-        for (std::size_t b = a + 1; b < M; ++b) {
-            const double up = grid.last_gap(a, b) * value_scale, down = grid.first_gap(a, b) * value_scale;
-            for (std::size_t l = 0; l < W; ++l) {
-                const double later = value[a * W + l] + up, earlier = value[b * W + l] + down;
-                bound[b * W + l] = later < bound[b * W + l] ? later : bound[b * W + l];
-                bound[a * W + l] = earlier < bound[a * W + l] ? earlier : bound[a * W + l];
-            }
-            const double span = grid.moneyness[b] - grid.moneyness[a];
-            for (std::size_t i = a + 1; i < b; ++i) {
-                const double wa = (grid.moneyness[b] - grid.moneyness[i]) / span;
-                const double wb = (grid.moneyness[i] - grid.moneyness[a]) / span;
-                const double gap = grid.chord_gap(a, i, b) * value_scale;
-                for (std::size_t l = 0; l < W; ++l) {
-                    const double line = wa * value[a * W + l] + wb * value[b * W + l] + gap;
-                    bound[i * W + l] = line < bound[i * W + l] ? line : bound[i * W + l];
-                }
-            }
-        }
-    }
-}
-
-// Lowers s where the value is above `wanted`: Newton in 1/s^2, in which log v is convex below the money's far
-// side, so that iterates come down to the root without passing it.
-VOLSCEN_INLINE void lower_to(double distance, double lo, const double* __restrict wanted,
-                             double* __restrict s, double* __restrict value, double* __restrict slope) {
-    constexpr std::size_t W = projection_lanes;
-    double goal[W], open[W], any = 0.0;
-    for (std::size_t l = 0; l < W; ++l) {
-        open[l] = wanted[l] < value[l] ? 1.0 : 0.0;
-        any += open[l];
-        goal[l] = logarithm(wanted[l] > value_dust ? wanted[l] : 0.1 * value_dust);
-    }
-    for (int iteration = 0; iteration < 60 && any > 0.0; ++iteration) {
-        any = 0.0;
-        for (std::size_t l = 0; l < W; ++l) {
-            const double v = value[l] > 1e-300 ? value[l] : 1e-300;
-            const double excess = logarithm(v) - goal[l];
-            const double elasticity = slope[l] * s[l] / v;
-            double ratio = 1.0 + 2.0 * excess / (elasticity > 1e-9 ? elasticity : 1e-9);
-            ratio = ratio > 4.0 ? 4.0 : (ratio < 0.25 ? 0.25 : ratio);
-            open[l] = absolute(ratio - 1.0) > 1e-12 ? open[l] : 0.0;
-            s[l] = open[l] > 0.0 ? s[l] / std::sqrt(ratio) : s[l];
-            any += open[l];
-        }
-        lane_values(s, distance, lo, value, slope);
-    }
-}
-
-// Makes s feasible, without margin, where `wanted` is set: envelopes along moneyness, then running maxima in
-// tau.
-VOLSCEN_INLINE void restore(const ProjectionGrid& grid, const double* wanted, double* s, double* value,
-                            double* slope, double* bound) {
-    constexpr std::size_t W = projection_lanes;
-    const std::size_t M = grid.columns;
-    for (std::size_t j = 0; j < grid.rows; ++j) {
-        const std::size_t first = j * M * W;
-        envelope(grid, value + first, bound);
-        for (std::size_t i = 0; i < M; ++i) {
-            const std::size_t at = first + i * W;
-            double limit[W];
-            for (std::size_t l = 0; l < W; ++l) {
-                limit[l] = wanted[l] > 0.0 ? bound[i * W + l] : value[at + l];
-            }
-            lower_to(grid.distance[i], grid.lo[i], limit, s + at, value + at, slope + at);
-        }
-    }
-    for (std::size_t n = M; n < grid.cells; ++n) {
-        for (std::size_t l = 0; l < W; ++l) {
-            const std::size_t here = n * W + l, before = here - M * W;
-            const bool raise = (wanted[l] > 0.0) & (s[before] > s[here]);
-            s[here] = raise ? s[before] : s[here];
-            value[here] = raise ? value[before] : value[here];
-            slope[here] = raise ? slope[before] : slope[here];
-        }
-    }
-}
-
 // ------------------------------------------------------------------------------------------- programmes
 // Half the weighted squared distance from the target.
 VOLSCEN_INLINE void distance_from(const ProjectionGrid& grid, const double* weight, const double* s,
                                   const double* target, double* __restrict out) {
     constexpr std::size_t W = projection_lanes;
+    VOLSCEN_LANES
     for (std::size_t l = 0; l < W; ++l) {
         out[l] = 0.0;
     }
     for (std::size_t n = 0; n < grid.cells; ++n) {
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             const double d = s[n * W + l] - target[n * W + l];
             out[l] += 0.5 * weight[n * W + l] * d * d;
@@ -236,6 +97,7 @@ VOLSCEN_INLINE void linearise(const ProjectionGrid& grid, double rounding, Proje
     add_transposed(row, row.multiplier.data(), pull);
     for (std::size_t n = 0; n < grid.cells; ++n) {
         const double k2 = grid.distance[n % grid.columns] * grid.distance[n % grid.columns];
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             const std::size_t i = n * W + l;
             const double s2 = work.s[i] * work.s[i];
@@ -251,6 +113,7 @@ VOLSCEN_INLINE void linearise(const ProjectionGrid& grid, double rounding, Proje
         const std::size_t below = i == 0 ? n : n - 1, above = i + 1 == grid.columns ? n : n + 1;
         double bound[W];
         row_bound(grid, work.value.data(), n, 1.0, bound);
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             const std::size_t c = n * W + l;
             const double v = work.value[c];
@@ -292,6 +155,7 @@ VOLSCEN_INLINE void vega_weights(const ProjectionGrid& grid, double floor, Proje
     double top[W] = {}, scale[W] = {};
     for (std::size_t n = 0; n < grid.cells; ++n) {
         const double root = grid.root_tau[n / grid.columns];
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             const double vega = work.slope[n * W + l] * root;
             top[l] = vega > top[l] ? vega : top[l];
@@ -299,6 +163,7 @@ VOLSCEN_INLINE void vega_weights(const ProjectionGrid& grid, double floor, Proje
     }
     for (std::size_t n = 0; n < grid.cells; ++n) {
         const double inverse = 1.0 / grid.root_tau[n / grid.columns];
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             const std::size_t i = n * W + l;
             const double least = floor * top[l] * inverse;
@@ -309,6 +174,7 @@ VOLSCEN_INLINE void vega_weights(const ProjectionGrid& grid, double floor, Proje
         }
     }
     for (std::size_t n = 0; n < grid.cells; ++n) {
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             work.weight[n * W + l] /= scale[l];
         }
@@ -323,6 +189,7 @@ struct ProjectionBody {
         const double rounding = task->options.rounding;
         const std::size_t size = grid.cells * W;
         double active[W], follow[W], damping[W], distance[W], rescue[W], stalled[W], wanted[W], solved[W];
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             active[l] = 1.0;
             follow[l] = damping[l] = rescue[l] = stalled[l] = 0.0;
@@ -340,6 +207,7 @@ struct ProjectionBody {
         distance_from(grid, work.weight.data(), work.s.data(), work.target.data(), distance);
         for (int iteration = 0; iteration < task->options.iterations; ++iteration) {
             double any = 0.0;
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 any += active[l];
             }
@@ -348,10 +216,13 @@ struct ProjectionBody {
             }
             linearise(grid, rounding, work, follow, damping);
             double scale[W];
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 scale[l] = distance[l] > 1e-10 ? distance[l] : 1e-10;
             }
-            solve_qp(work.qp, QpLimits{}, scale, active, 1e-2, 1e-5, solved);
+            QpLimits limits;
+            limits.gap = iteration == 0 ? 1e-4 : limits.gap;  // the first programme only points the way
+            solve_qp(work.qp, limits, scale, active, 1e-2, 1e-5, solved);
             advance(task, work, solved, active, follow, damping, distance, rescue, stalled);
         }
         for (std::size_t i = 0; i < size; ++i) {
@@ -373,6 +244,7 @@ struct ProjectionBody {
             const double step = x[i] > 0.0 ? x[i] * (1.0 / 1.5) : x[i] * (-1.0 / 0.6);
             longest[i % W] = step > longest[i % W] ? step : longest[i % W];
         }
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             length[l] = longest[l] > 1.0 ? 1.0 / longest[l] : 1.0;
         }
@@ -385,6 +257,7 @@ struct ProjectionBody {
         check_margins(grid, task->options.rounding, work.trial.data(), work.trial_value.data(),
                       work.trial_slope.data(), kept);
         double repairs = 0.0;
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             // Lanes in rescue look for margins only, and restoring would take them away.
             wanted[l] = (active[l] > 0.0) & !(kept[l] > 0.0) & !(rescue[l] > 0.0) ? 1.0 : 0.0;
@@ -396,6 +269,7 @@ struct ProjectionBody {
         }
         distance_from(grid, work.weight.data(), work.trial.data(), work.target.data(), fresh);
         double accepted[W];
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             const bool better = (fresh[l] <= distance[l] * (1.0 + 1e-4) + 1e-20) | (rescue[l] > 0.0);
             const bool take = (active[l] > 0.0) & better;
@@ -426,6 +300,7 @@ struct ProjectionBody {
             work.slope[i] = take ? work.trial_slope[i] : work.slope[i];
         }
         // A lane in rescue looks for the nearest surface to where it stands that keeps the margins.
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             if (rescue[l] > 0.0 && active[l] > 0.0) {
                 for (std::size_t n = 0; n < grid.cells; ++n) {

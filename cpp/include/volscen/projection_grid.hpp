@@ -15,6 +15,15 @@
 
 #include "volscen/special.hpp"
 
+// Lanes never share a number, which compilers cannot see through the pointers.
+#if defined(__clang__)
+#define VOLSCEN_LANES _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define VOLSCEN_LANES _Pragma("GCC ivdep")
+#else
+#define VOLSCEN_LANES
+#endif
+
 namespace volscen {
 
 constexpr std::size_t projection_lanes = 8;
@@ -85,6 +94,7 @@ struct ProjectionGrid {
 VOLSCEN_INLINE void lane_values(const double* __restrict s, double distance, double lo,
                                 double* __restrict value, double* __restrict slope) {
     constexpr double root_half = coefficients::sqrt_half;
+    VOLSCEN_LANES
     for (std::size_t l = 0; l < projection_lanes; ++l) {
         const double h = -distance / s[l];
         const double t = 0.5 * s[l];

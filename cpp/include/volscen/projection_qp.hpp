@@ -76,12 +76,15 @@ VOLSCEN_INLINE void add_transposed(const Conditions& f, const double* __restrict
         double* before = out + (n * W) - f.back * W;
         double* here = out + n * W;
         double* after = out + (n + f.forward) * W;
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             before[l] += f.left[n * W + l] * u[n * W + l];
         }
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             here[l] += f.middle[n * W + l] * u[n * W + l];
         }
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             after[l] += f.right[n * W + l] * u[n * W + l];
         }
@@ -94,6 +97,7 @@ VOLSCEN_INLINE void product(const Conditions& f, const double* x, std::size_t n,
     const double* before = x + n * W - f.back * W;
     const double* here = x + n * W;
     const double* after = x + (n + f.forward) * W;
+    VOLSCEN_LANES
     for (std::size_t l = 0; l < W; ++l) {
         out[l] =
             f.left[n * W + l] * before[l] + f.middle[n * W + l] * here[l] + f.right[n * W + l] * after[l];
@@ -106,6 +110,7 @@ VOLSCEN_INLINE void assemble(ProjectionQp& qp) {
     double* A = qp.matrix.data();
     std::fill(qp.matrix.begin(), qp.matrix.end(), 0.0);
     for (std::size_t n = 0; n < qp.cells; ++n) {
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             A[n * width + l] = qp.hessian[n * W + l];
         }
@@ -120,12 +125,14 @@ VOLSCEN_INLINE void assemble(ProjectionQp& qp) {
             double* after = here + f.forward * width;
             if (f.back > 0 && n >= f.back) {
                 double* before = here - f.back * width;
+                VOLSCEN_LANES
                 for (std::size_t l = 0; l < W; ++l) {
                     before[l] += w[l] * a[l] * a[l];
                     before[f.back * W + l] += w[l] * a[l] * m[l];
                     before[(f.back + f.forward) * W + l] += w[l] * a[l] * b[l];
                 }
             }
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 here[l] += w[l] * m[l] * m[l];
                 here[f.forward * W + l] += w[l] * m[l] * b[l];
@@ -143,6 +150,7 @@ VOLSCEN_INLINE void factor(ProjectionQp& qp) {
     for (std::size_t n = 0; n < qp.cells; ++n) {
         double* __restrict column = A + n * width;
         double inverse[W];
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             inverse[l] = 1.0 / column[l];
             column[l] = inverse[l];
@@ -150,16 +158,19 @@ VOLSCEN_INLINE void factor(ProjectionQp& qp) {
         for (std::size_t j = 1; j <= band; ++j) {
             double* __restrict target = A + (n + j) * width;
             double ratio[W];
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 ratio[l] = column[j * W + l] * inverse[l];
             }
             for (std::size_t i = j; i <= band; ++i) {
+                VOLSCEN_LANES
                 for (std::size_t l = 0; l < W; ++l) {
                     target[(i - j) * W + l] -= ratio[l] * column[i * W + l];
                 }
             }
         }
         for (std::size_t j = 1; j <= band; ++j) {
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 column[j * W + l] *= inverse[l];
             }
@@ -175,14 +186,17 @@ VOLSCEN_INLINE void solve(const ProjectionQp& qp, double* y) {
     for (std::size_t n = 0; n < qp.cells; ++n) {
         const double* column = A + n * width;
         double here[W];
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             here[l] = y[n * W + l];
         }
         for (std::size_t j = 1; j <= band; ++j) {
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 y[(n + j) * W + l] -= column[j * W + l] * here[l];
             }
         }
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             y[n * W + l] = here[l] * column[l];
         }
@@ -190,14 +204,17 @@ VOLSCEN_INLINE void solve(const ProjectionQp& qp, double* y) {
     for (std::size_t n = qp.cells; n-- > 0;) {
         const double* column = A + n * width;
         double sum[W];
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             sum[l] = y[n * W + l];
         }
         for (std::size_t j = 1; j <= band; ++j) {
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 sum[l] -= column[j * W + l] * y[(n + j) * W + l];
             }
         }
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             y[n * W + l] = sum[l];
         }
@@ -218,6 +235,7 @@ VOLSCEN_INLINE void newton_step(ProjectionQp& qp, const double* __restrict targe
         // multiplier_step holds the wanted product over the slack, less the multiplier, on its way to the
         // step.
         for (std::size_t n = 0; n < f.count; ++n) {
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 const std::size_t i = n * W + l;
                 const double cross = corrector ? f.slack_step[i] * f.multiplier_step[i] : 0.0;
@@ -228,6 +246,7 @@ VOLSCEN_INLINE void newton_step(ProjectionQp& qp, const double* __restrict targe
         add_transposed(f, f.multiplier_step.data(), dx);
     }
     solve(qp, dx);
+    VOLSCEN_LANES
     for (std::size_t l = 0; l < W; ++l) {
         blocking[l] = 0.0;
     }
@@ -235,6 +254,7 @@ VOLSCEN_INLINE void newton_step(ProjectionQp& qp, const double* __restrict targe
         for (std::size_t n = 0; n < f.count; ++n) {
             double moved[W];
             product(f, dx, n, moved);
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 const std::size_t i = n * W + l;
                 f.slack_step[i] = moved[l] + f.residual[i];
@@ -266,6 +286,7 @@ VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const dou
     std::fill(qp.x.begin(), qp.x.end(), 0.0);
     std::fill(qp.dx.begin(), qp.dx.end(), 0.0);
     double going[W];
+    VOLSCEN_LANES
     for (std::size_t l = 0; l < W; ++l) {
         going[l] = active[l];
         solved[l] = 0.0;
@@ -284,6 +305,7 @@ VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const dou
             for (std::size_t n = 0; n < f.count; ++n) {
                 double moved[W];
                 product(f, x, n, moved);
+                VOLSCEN_LANES
                 for (std::size_t l = 0; l < W; ++l) {
                     const std::size_t i = n * W + l;
                     f.residual[i] = moved[l] - f.slack[i] - f.bound[i];
@@ -298,6 +320,7 @@ VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const dou
             add_transposed(f, f.multiplier.data(), dual);
         }
         double any = 0.0;
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             const bool met = (product_sum[l] <= limits.gap * scale[l]) & (worst[l] <= limits.residual);
             solved[l] = (going[l] > 0.0) & met ? 1.0 : solved[l];
@@ -315,11 +338,13 @@ VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const dou
         double target[W] = {}, blocking[W];
         newton_step(qp, target, false, blocking);
         double ahead[W] = {}, length[W];
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             length[l] = blocking[l] > 1.0 ? 1.0 / blocking[l] : 1.0;
         }
         for (const Conditions& f : qp.families) {
             for (std::size_t n = 0; n < f.count; ++n) {
+                VOLSCEN_LANES
                 for (std::size_t l = 0; l < W; ++l) {
                     const std::size_t i = n * W + l;
                     ahead[l] += (f.slack[i] + length[l] * f.slack_step[i]) *
@@ -327,11 +352,13 @@ VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const dou
                 }
             }
         }
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             const double ratio = ahead[l] / product_sum[l];
             target[l] = ratio * ratio * ratio * product_sum[l] / count;
         }
         newton_step(qp, target, true, blocking);
+        VOLSCEN_LANES
         for (std::size_t l = 0; l < W; ++l) {
             const double full = blocking[l] * (1.0 / 0.995);
             length[l] = full > 1.0 ? 1.0 / full : 1.0;
@@ -340,6 +367,7 @@ VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const dou
             going[l] = moves ? going[l] : 0.0;
         }
         for (std::size_t n = 0; n < qp.cells; ++n) {
+            VOLSCEN_LANES
             for (std::size_t l = 0; l < W; ++l) {
                 const double moved = x[n * W + l] + length[l] * dx[n * W + l];
                 x[n * W + l] = going[l] > 0.0 ? moved : x[n * W + l];
@@ -347,6 +375,7 @@ VOLSCEN_INLINE void solve_qp(ProjectionQp& qp, const QpLimits& limits, const dou
         }
         for (Conditions& f : qp.families) {
             for (std::size_t n = 0; n < f.count; ++n) {
+                VOLSCEN_LANES
                 for (std::size_t l = 0; l < W; ++l) {
                     const std::size_t i = n * W + l;
                     const double z = f.slack[i] + length[l] * f.slack_step[i];
