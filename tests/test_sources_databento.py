@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import sys
 import warnings
 from pathlib import Path
@@ -9,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 import opra_files as opra
 import volscen
 from chain_makers import black_price
 from volscen.errors import FileFormatError, InputError, MissingExtraError
-from volscen.sources import RootRule, _dbn, read_databento, read_opra_contracts
+from volscen.sources import ROOT_RULES, RootRule, _dbn, read_databento, read_opra_contracts
 from volscen.sources._opra import closing_times, osi_parts, settlement_instants, to_utc
 
 DAY = "2024-01-19"
@@ -525,3 +528,49 @@ def test_half_days_against_the_exchange_calendar() -> None:
 def test_new_york_times() -> None:
     wall = np.array(["2024-03-08T16:00", "2024-03-11T16:00"], dtype="datetime64[m]")  # the clocks changed between
     assert to_utc(wall).astype("datetime64[m]").astype(str).tolist() == ["2024-03-08T21:00", "2024-03-11T20:00"]
+
+
+def test_rules_of_index_roots() -> None:
+    """As the exchanges' contract specifications state them."""
+    at_open = {"SPX", "NDX", "RUT", "RUI", "DJX", "VIX", "VIXW"}
+    at_close = {"SPXW", "XSP", "NDXP", "XND", "RUTW", "MRUT", "XEO", "OEX"}
+    assert {root for root, rule in ROOT_RULES.items() if rule.settlement == "AM"} == at_open
+    assert {root for root, rule in ROOT_RULES.items() if rule.settlement == "PM"} == at_close
+    assert {root for root, rule in ROOT_RULES.items() if rule.exercise == "American"} == {"OEX"}
+    assert {rule.multiplier for rule in ROOT_RULES.values()} == {100.0}
+    assert {root: ROOT_RULES[root].underlying for root in ("SPXW", "NDXP", "RUTW", "VIXW")} == {
+        "SPXW": "SPX",
+        "NDXP": "NDX",
+        "RUTW": "RUT",
+        "VIXW": "VIX",
+    }
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.from_regex(r"[A-Z]{1,5}[0-9]?", fullmatch=True),
+            st.dates(datetime.date(2000, 1, 1), datetime.date(2099, 12, 31)),
+            st.sampled_from("CP"),
+            st.integers(0, 99_999_999),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_every_symbol_is_read_back(contracts: list[tuple[str, datetime.date, str, int]]) -> None:
+    parts = osi_parts([f"{root:<6}{day:%y%m%d}{kind}{mills:08d}" for root, day, kind, mills in contracts])
+    assert parts.ok.all()
+    read = zip(parts.root.tolist(), parts.expiry.tolist(), parts.option_type.tolist(), parts.strike, strict=True)
+    assert list(read) == [(root, day, kind, mills / 1000) for root, day, kind, mills in contracts]
+
+
+def test_quotes_at_trades(tmp_path: Path) -> None:
+    path = opra.write(
+        tmp_path / "a.dbn",
+        opra.header(dbn.Schema.TCBBO, DAY, THREE),
+        opra.cmbp(7, minute("15:00"), 60.0, 61.0),
+        opra.cmbp(8, minute("15:01"), 50.0, 52.0),
+    )
+    quotes, _ = read_databento(path)
+    assert quotes["bid"].tolist() == [60.0, 50.0]
