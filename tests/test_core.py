@@ -50,6 +50,8 @@ k = np.sort(rng.normal(0, 0.2, (300, 19)), axis=1)
 w = 0.04 * (1 + rng.uniform(0, 3, (300, 1)) * k**2 + 0.1 * k) * np.exp(rng.normal(0, 0.05, k.shape))
 fit = svi.fit(k, w)
 print("svi", digest(fit.parameters, fit.rmse, fit.status))
+fit = svi.fit(k, 1.1 * w, start=fit.parameters)
+print("svi, warm", digest(fit.parameters, fit.rmse, fit.status))
 for model in ("essvi", "ssvi"):
     fit = ssvi.fit(k.reshape(30, 10, 19), w.reshape(30, 10, 19), model=model)
     print(model, digest(fit.parameters, fit.rmse, fit.status, fit.power_law))
@@ -75,7 +77,7 @@ def test_every_instruction_set_gives_the_same_bits():
         assert done.returncode == 0, done.stderr
         *lines, used = done.stdout.splitlines()
         assert used == level
-        assert len(lines) == 17
+        assert len(lines) == 18
         outputs.append(lines)
     for other in outputs[1:]:
         assert other == outputs[0]
@@ -170,8 +172,9 @@ def test_every_kernel_is_documented():
         ("_core.implied_total_vol(a, a[:1], b, 1)", ValueError),
         ("_core.bachelier_price(a, a, a, a, b, a[:2], 1)", ValueError),
         ("_core.bachelier_implied_vol(a, a, a, a[:2], b, a, 1)", ValueError),
-        ("_core.svi_fit(a, a, a, True, 1)", ValueError),
-        ("_core.svi_fit(a[None], a[None, :2], a[None], True, 1)", ValueError),
+        ("_core.svi_fit(a, a, a, a, True, 1)", ValueError),
+        ("_core.svi_fit(a[None], a[None, :2], a[None], a[:0, None], True, 1)", ValueError),
+        ("_core.svi_fit(a[None], a[None], a[None], a[None, :4], True, 1)", ValueError),
         ("_core.ssvi_fit(a[None], a[None], a[None], True, 1)", ValueError),
         ("_core.ssvi_fit(a[None, None], a[None, None], a[None, None, :2], True, 1)", ValueError),
         ("_core.arbitrage_penalty_double(a[None, None], a, a, False, 1)", ValueError),

@@ -13,7 +13,8 @@ namespace {
 constexpr std::size_t chunk = 8;
 
 py::tuple fit(const ContiguousDouble& log_moneyness, const ContiguousDouble& total_variance,
-              const ContiguousDouble& weight, bool butterfly, int num_threads) {
+              const ContiguousDouble& weight, const ContiguousDouble& start, bool butterfly,
+              int num_threads) {
     check_threads(num_threads);
     check_same_shape(log_moneyness, total_variance);
     check_same_shape(log_moneyness, weight);
@@ -21,6 +22,9 @@ py::tuple fit(const ContiguousDouble& log_moneyness, const ContiguousDouble& tot
         throw py::value_error("log_moneyness must have the shape (slices, quotes)");
     }
     const py::ssize_t slices = log_moneyness.shape(0);
+    if (start.ndim() != 2 || start.shape(1) != 5 || (start.shape(0) != slices && start.shape(0) != 0)) {
+        throw py::value_error("start must have the shape (slices, 5), or (0, 5) for none");
+    }
     py::array_t<double> parameters({slices, py::ssize_t(5)}), rmse(slices);
     py::array_t<std::int8_t> status(slices);
     SviTask whole = {};
@@ -28,6 +32,7 @@ py::tuple fit(const ContiguousDouble& log_moneyness, const ContiguousDouble& tot
     whole.k = log_moneyness.data();
     whole.w = total_variance.data();
     whole.weight = weight.data();
+    whole.start = start.shape(0) > 0 ? start.data() : nullptr;
     whole.butterfly = butterfly;
     whole.parameters = parameters.mutable_data();
     whole.rmse = rmse.mutable_data();
@@ -43,6 +48,7 @@ py::tuple fit(const ContiguousDouble& log_moneyness, const ContiguousDouble& tot
                 task.k += begin * task.n;
                 task.w += begin * task.n;
                 task.weight += begin * task.n;
+                task.start = task.start == nullptr ? nullptr : task.start + 5 * begin;
                 task.parameters += 5 * begin;
                 task.rmse += begin;
                 task.status += begin;
@@ -57,7 +63,7 @@ py::tuple fit(const ContiguousDouble& log_moneyness, const ContiguousDouble& tot
 
 void bind_svi(py::module_& m) {
     m.def("svi_fit", &fit, py::arg("log_moneyness"), py::arg("total_variance"), py::arg("weight"),
-          py::arg("butterfly"), py::arg("num_threads"),
+          py::arg("start"), py::arg("butterfly"), py::arg("num_threads"),
           "Raw-SVI parameters (n, 5), rms errors and statuses of slices (n, quotes).");
 }
 

@@ -85,6 +85,7 @@ def svi_fit(
     log_moneyness: _Float64,
     total_variance: _Float64,
     weight: _Float64,
+    start: _Float64,
     butterfly: bool,
     num_threads: int,
 ) -> tuple[_Float64, _Float64, NDArray[np.int8]]: ...

@@ -1,7 +1,8 @@
-"""Raw-SVI slices of total implied variance: fit to quotes, value, implied vol, Durrleman's function.
+"""Raw-SVI slices of total implied variance: fit to quotes, value, implied vol, Durrleman's function, other forms.
 
 A slice is w(k) = a + b (rho (k - m) + sqrt((k - m)^2 + sigma^2)), with k = ln(K/F) and w = vol^2 tau
-(J. Gatheral, 2004). Parameters lie in the last axis in the order a, b, rho, m, sigma.
+(J. Gatheral, 2004). Parameters lie in the last axis in the order a, b, rho, m, sigma. They are of *total*
+variance: a and b of a slice fitted to vol^2 instead are these over tau; rho, m and sigma are the same.
 
 >>> import numpy as np
 >>> from volscen import svi
@@ -22,9 +23,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from ._array import broadcast, float_array, thread_count
+from ._svi_forms import jump_wings_to_raw, natural_to_raw, raw_to_jump_wings, raw_to_natural
 from .errors import InputError
 
-__all__ = ["SVIFit", "SVIStatus", "durrleman_g", "fit", "implied_vol", "total_variance"]
+__all__ = [
+    "SVIFit",
+    "SVIStatus",
+    "durrleman_g",
+    "fit",
+    "implied_vol",
+    "jump_wings_to_raw",
+    "natural_to_raw",
+    "raw_to_jump_wings",
+    "raw_to_natural",
+    "total_variance",
+]
 
 
 # Far beyond any market; within them no product in the fit overflows.
@@ -66,6 +79,7 @@ def fit(
     total_variance: ArrayLike,
     weight: ArrayLike | None = None,
     *,
+    start: ArrayLike | None = None,
     butterfly: bool = True,
     num_threads: int | None = None,
 ) -> SVIFit:
@@ -79,7 +93,11 @@ def fit(
         w = vol^2 tau of the quotes, shape (..., n), positive (1e-30 to 1e6).
     weight
         Weight of each squared error, zero or more, shape (..., n); equal weights by default. A quote of weight
-        zero is ignored, whatever its other values (padding of short slices).
+        zero is ignored, whatever its other values (padding of short slices). To weigh errors of vol instead of
+        total variance, divide their weights by (2 vol tau)^2.
+    start
+        Raw-SVI parameters to start from, such as yesterday's, shape (..., 5) or one that broadcasts to it. A
+        slice of NaN stands for none. Slices with fewer than five strikes need none and ignore it.
     butterfly
         Whether slices must be free of butterfly arbitrage. False gives the plain least-squares slice, with
         b >= 0 and -1 <= rho <= 1 only.
@@ -95,22 +113,31 @@ def fit(
     ------
     InputError
         When a quote of positive weight lies outside those ranges or is NaN, a weight is negative or not finite,
-        or shapes do not broadcast together.
+        a start is no slice, or shapes do not broadcast together.
 
     Notes
     -----
-    For given m and sigma the slice is linear in the other three, which are solved exactly; m and sigma are
-    found by Levenberg-Marquardt steps from several starts (Zeliade Systems 2009). They are searched with m
-    within 4 half-widths of the strike range from its middle, and sigma between 0.01 and 20 half-widths.
+    *Search.* For given m and sigma the slice is linear in the other three, which are solved exactly on the cone
+    b >= 0, -1 <= rho <= 1 (Zeliade Systems 2009). The error is evaluated on a grid of 9 values of m, within two
+    half-widths of the strike range from its middle, times 8 of sigma, from 0.027 to 6 half-widths; the best m of
+    each sigma is improved by six Levenberg-Marquardt steps, and the leading basins are polished until the error
+    moves by less than 1e-9 of itself. m stays within 4 half-widths of the middle, sigma between 0.01 and 20
+    half-widths: minima beyond the range of strikes, nearly linear and nearly parabolic slices lie within.
 
-    With ``butterfly`` every slice satisfies Durrleman's condition g(k) >= 0 on the whole line (scanned at 512
-    points k = m + sigma sinh(u) to 1e8 sigma on both sides, and refined where it is least), Lee's bound
-    b (1 + |rho|) < 2, which settles the wings beyond, and w >= 0.001 times the smallest variance quoted. A
-    least-squares slice that breaks them is fitted again under them, from several starts.
+    *Arbitrage.* With ``butterfly`` every slice satisfies Durrleman's condition g(k) >= 0 on the whole line. g is
+    kept above 1e-7 at 256 points k = m + sigma sinh(u) to 1e8 sigma on both sides, at 192 more around the
+    minimum where a < 0 and the slice turns sharply there, and at points ever closer around each low place of g;
+    beyond, it is positive by Lee's bound b (1 + abs(rho)) < 2. Also w >= 0.001 times the smallest variance quoted.
+    Where the least-squares slice breaks these conditions it is fitted again under them, by sequential quadratic
+    programming from that slice and from the eight of the grid.
 
-    Slices with fewer than five distinct strikes have fewer free parameters and the status ``REDUCED``: with
-    four, sigma is half the width of the strike range; with three, m is also its middle; with one or two, the
-    slice is flat at the weighted mean.
+    *Warm start.* The fit from ``start`` is kept when no slice of the grid is better (with ``butterfly``: none that
+    obeys the conditions); otherwise the fit is that without ``start``. So it is never worse than the grid, and a
+    poor start costs time only; but it may stay in another basin than the full search would find.
+
+    *Few quotes.* Slices with fewer than five distinct strikes have fewer free parameters and the status
+    ``REDUCED``: with four, sigma is half the width of the strike range; with three, m is also its middle; with one
+    or two, the slice is flat at the weighted mean. The conditions hold there too.
 
     Examples
     --------
@@ -142,8 +169,24 @@ def fit(
     lead = k.shape[:-1]
     count = int(np.prod(lead, dtype=np.int64))
     k, w, weights = (np.ascontiguousarray(operand).reshape(count, k.shape[-1]) for operand in (k, w, weights))
-    parameters, rmse, status = _core.svi_fit(k, w, weights, butterfly, threads)
+    warm = np.empty((0, 5)) if start is None else _starts(start, lead).reshape(count, 5)
+    parameters, rmse, status = _core.svi_fit(k, w, weights, warm, butterfly, threads)
     return SVIFit(parameters.reshape((*lead, 5)), rmse.reshape(lead), status.reshape(lead))
+
+
+def _starts(start: ArrayLike, lead: tuple[int, ...]) -> NDArray[np.float64]:
+    """Slices to start from, shape (*lead, 5); zeros stand for none."""
+    table = float_array("start", start)
+    try:
+        table = np.broadcast_to(table, (*lead, 5))
+    except ValueError:
+        raise InputError(f"start {table.shape} does not broadcast to {(*lead, 5)}, a slice for each to fit") from None
+    none = np.isnan(table).any(axis=-1)
+    with np.errstate(invalid="ignore"):
+        slices = (table[..., 1] >= 0) & (np.abs(table[..., 2]) <= 1) & (table[..., 4] > 0)
+    if not (none | (slices & np.isfinite(table).all(axis=-1))).all():
+        raise InputError("start must have b >= 0, -1 <= rho <= 1 and sigma > 0, all finite; a slice of NaN is none")
+    return np.ascontiguousarray(np.where(none[..., np.newaxis], 0.0, table))
 
 
 def _terms(parameters: ArrayLike, log_moneyness: ArrayLike) -> tuple[NDArray[np.float64], ...]:

@@ -24,6 +24,7 @@ struct SviTask {
     const double* k;       // (count, n)
     const double* w;       // (count, n)
     const double* weight;  // (count, n), zero where a quote is to be ignored
+    const double* start;   // (count, 5) or null: slices to start from, none where sigma is not positive
     bool butterfly;
     double* parameters;   // (count, 5): a, b, rho, m, sigma
     double* rmse;         // (count,)
@@ -46,41 +47,40 @@ VOLSCEN_INLINE SviSlice svi_slice_at(const SviSearch& s, const SviFrame& frame, 
 constexpr int svi_first_steps = 5;
 constexpr int svi_last_steps = 30;
 constexpr std::size_t svi_finalists = 2;
+constexpr std::size_t svi_most_starts = svi_lanes + 1;
 
-// The best slice under Durrleman's condition where the least-squares slice breaks it. Fits start there and
-// from the best slice of each width on the grid; those that lead after a few steps are finished.
-VOLSCEN_INLINE SviSlice svi_constrained(const SviSearch& s, const SviQuotes& quotes, const SviFrame& frame,
-                                        const SviSlice& broken, double floor, bool search_grid) {
-    SviSlice start[svi_lanes + 1] = {broken};
-    std::size_t count = 1;
-    if (search_grid) {
-        const SviLanes lanes = svi_coarse(s, 0);
-        for (std::size_t l = 0; l < svi_lanes; ++l) {
-            start[count++] = svi_slice_at(s, frame, lanes.m[l], lanes.sigma[l]);
-        }
-    }
-    const double unit =
-        std::sqrt(at_least(1e-12 * frame.level * frame.level, svi_squared_error(quotes, broken)));
-    const SviProblem problem = {unit,
+struct SviStarts {
+    SviSlice slice[svi_most_starts];
+    std::size_t count;
+};
+
+// The best slice under Durrleman's condition: fits from several slices, of which those that lead after a few
+// steps are finished; never worse than the flat slice.
+VOLSCEN_INLINE SviSlice svi_constrained(const SviQuotes& quotes, const SviFrame& frame,
+                                        const SviStarts& starts, double unit, double floor,
+                                        std::size_t distinct) {
+    const SviProblem problem = {at_least(1e-6 * frame.level, unit),
                                 1.01 * floor,
                                 frame.level,
                                 2e-5,
                                 frame.half_width * svi_sigma_low,
                                 frame.half_width * svi_sigma_high,
                                 frame.middle - frame.half_width * svi_m_limit,
-                                frame.middle + frame.half_width * svi_m_limit};
-    SviRun run[svi_lanes + 1];
-    for (std::size_t c = 0; c < count; ++c) {
-        svi_begin(run[c], quotes, start[c], problem);
+                                frame.middle + frame.half_width * svi_m_limit,
+                                distinct > 3 ? 0.0 : svi_held,
+                                distinct > 4 ? 0.0 : svi_held};
+    SviRun run[svi_most_starts];
+    bool finished[svi_most_starts] = {};
+    for (std::size_t c = 0; c < starts.count; ++c) {
+        svi_begin(run[c], quotes, starts.slice[c], problem);
         svi_advance(run[c], quotes, problem, svi_first_steps);
     }
     SviSlice best = {frame.level, 0.0, 0.0, frame.middle, frame.half_width};
     double lowest = svi_squared_error(quotes, best);
-    bool finished[svi_lanes + 1] = {};
-    for (std::size_t f = 0; f < svi_finalists && f < count; ++f) {
-        std::size_t lead = count;
-        for (std::size_t c = 0; c < count; ++c) {
-            if (!finished[c] && (lead == count || svi_merit(run[c]) < svi_merit(run[lead]))) {
+    for (std::size_t f = 0; f < svi_finalists && f < starts.count; ++f) {
+        std::size_t lead = starts.count;
+        for (std::size_t c = 0; c < starts.count; ++c) {
+            if (!finished[c] && (lead == starts.count || svi_merit(run[c]) < svi_merit(run[lead]))) {
                 lead = c;
             }
         }
@@ -94,6 +94,58 @@ VOLSCEN_INLINE SviSlice svi_constrained(const SviSearch& s, const SviQuotes& quo
         if (here < lowest) {
             lowest = here;
             best = fitted;
+        }
+    }
+    return best;
+}
+
+// The best slice from five strikes or more. A fit warm from the slice `start` (unless null) is kept when no
+// slice of the coarse grid is better; where `butterfly`, no slice of the grid that obeys Durrleman's
+// condition.
+VOLSCEN_INLINE SviSlice svi_whole(const SviSearch& s, const SviQuotes& quotes, const SviFrame& frame,
+                                  const SviSlice* start, bool butterfly, double floor) {
+    const SviLanes grid = svi_grid(s);
+    SviSlice best = {};
+    bool warm = start != nullptr;
+    for (int attempt = warm ? 0 : 1; attempt < 2; ++attempt) {
+        warm = attempt == 0;
+        SviCandidate plain;
+        if (warm) {
+            const double m =
+                at_most(svi_m_limit, at_least(-svi_m_limit, (start->m - frame.middle) / frame.half_width));
+            const double sigma =
+                at_most(svi_sigma_high, at_least(svi_sigma_low, start->sigma / frame.half_width));
+            plain = svi_polish(s, {m, std::log(sigma), 0.0}, true);
+        } else {
+            plain = svi_cold(s, grid);
+        }
+        bool beaten = false;
+        for (std::size_t l = 0; warm && l < svi_lanes; ++l) {
+            beaten = beaten || grid.error[l] < plain.error;
+        }
+        if (beaten) {
+            continue;
+        }
+        best = svi_slice_at(s, frame, plain.m, std::exp(plain.log_sigma));
+        if (!butterfly || butterfly_free(best, floor)) {
+            return best;
+        }
+        SviStarts starts = {{best}, 1};
+        if (warm) {
+            starts.slice[starts.count++] = *start;
+        } else {
+            for (std::size_t l = 0; l < svi_lanes; ++l) {
+                starts.slice[starts.count++] = svi_slice_at(s, frame, grid.m[l], grid.sigma[l]);
+            }
+        }
+        best = svi_constrained(quotes, frame, starts, std::sqrt(plain.error), floor, 5);
+        const double error = warm ? svi_squared_error(quotes, best) : 0.0;
+        for (std::size_t l = 0; warm && l < svi_lanes && !beaten; ++l) {
+            beaten = grid.error[l] < error &&
+                     butterfly_free(svi_slice_at(s, frame, grid.m[l], grid.sigma[l]), floor);
+        }
+        if (!beaten) {
+            return best;
         }
     }
     return best;
@@ -117,8 +169,8 @@ VOLSCEN_INLINE std::size_t sorted_distinct(double* k, std::size_t n) {
 }
 
 VOLSCEN_INLINE void svi_fit_one(const double* k, const double* w, const double* weight, std::size_t n,
-                                bool butterfly, double* work, double* parameters, double* rmse,
-                                std::int8_t* status) {
+                                const double* start, bool butterfly, double* work, double* parameters,
+                                double* rmse, std::int8_t* status) {
     const std::size_t padded = (n + svi_lanes - 1) / svi_lanes * svi_lanes;
     double* use_k = work;
     double* use_w = use_k + padded;
@@ -184,18 +236,21 @@ VOLSCEN_INLINE void svi_fit_one(const double* k, const double* w, const double* 
         use_w,
         use_weight,
         {column, column + padded, column + 2 * padded, column + 3 * padded, column + 4 * padded}};
-    SviCandidate found = {};
-    if (distinct >= 5) {
-        found = svi_cold(search);
-    } else if (distinct == 4) {
-        found = svi_polish(search, {0.0, 0.0, 0.0}, false);
-    }
     const SviFrame frame = {level, middle, half_width};
+    const double floor = svi_floor * smallest;
     SviSlice best = {level, 0.0, 0.0, middle, half_width};
-    if (distinct >= 3) {
-        best = svi_slice_at(search, frame, found.m, std::exp(found.log_sigma));
-        if (butterfly && !butterfly_free(best, svi_floor * smallest)) {
-            best = svi_constrained(search, quotes, frame, best, svi_floor * smallest, distinct >= 5);
+    if (distinct >= 5) {
+        const bool warm = start != nullptr && start[4] > 0.0;
+        const SviSlice from =
+            warm ? SviSlice{start[0], start[1] * start[2] * start[4], start[1] * start[4], start[3], start[4]}
+                 : best;
+        best = svi_whole(search, quotes, frame, warm ? &from : nullptr, butterfly, floor);
+    } else if (distinct >= 3) {
+        const double m = distinct == 4 ? svi_polish(search, {0.0, 0.0, 0.0}, false).m : 0.0;
+        best = svi_slice_at(search, frame, m, 1.0);
+        if (butterfly && !butterfly_free(best, floor)) {
+            best = svi_constrained(quotes, frame, {{best}, 1}, std::sqrt(svi_squared_error(quotes, best)),
+                                   floor, distinct);
         }
     }
     parameters[0] = best.a;
@@ -211,8 +266,9 @@ struct SviBody {
     static VOLSCEN_INLINE void run(const SviTask* task) {
         for (std::size_t i = 0; i < task->count; ++i) {
             const std::size_t row = i * task->n;
-            svi_fit_one(task->k + row, task->w + row, task->weight + row, task->n, task->butterfly,
-                        task->work, task->parameters + 5 * i, task->rmse + i, task->status + i);
+            svi_fit_one(task->k + row, task->w + row, task->weight + row, task->n,
+                        task->start == nullptr ? nullptr : task->start + 5 * i, task->butterfly, task->work,
+                        task->parameters + 5 * i, task->rmse + i, task->status + i);
         }
     }
 };

@@ -29,8 +29,8 @@ constexpr double svi_slope_limit = 2.0 - 1e-6;
 // scanned.
 constexpr double svi_floor = 1e-3;
 
-// What g keeps above zero, for rounding in the parameters.
-constexpr double svi_margin = 1e-10;
+// What g keeps above zero, for rounding in the parameters and the distance of the closest points.
+constexpr double svi_margin = 1e-7;
 
 constexpr std::size_t svi_global_points = 256;  // to 1e8 sigma on both sides of m
 constexpr std::size_t svi_local_points = 192;   // to 1e5 units on both sides of the minimum
@@ -134,7 +134,7 @@ VOLSCEN_INLINE bool svi_all_free(const SviScan<N>& scan) {
     return lowest >= svi_margin && lead > 0.0;
 }
 
-// Whether g >= 0 between the neighbours of each low point, by closer points there, twice.
+// Whether g >= 0 between the neighbours of each low point, by closer and closer points there.
 template <std::size_t N>
 VOLSCEN_INLINE bool svi_free_between(const SviSlice& p, double floor, const SviScan<N>& scan) {
     for (std::size_t j = 1; j + 1 < N; ++j) {
@@ -142,7 +142,7 @@ VOLSCEN_INLINE bool svi_free_between(const SviSlice& p, double floor, const SviS
             continue;
         }
         double left = scan.y[j - 1], right = scan.y[j + 1];
-        for (int zoom = 0; zoom < 2; ++zoom) {
+        for (int zoom = 0; zoom < 3; ++zoom) {
             SviScan<32> close;
             const double step = (right - left) / static_cast<double>(close.size - 1);
             for (std::size_t i = 0; i < close.size; ++i) {

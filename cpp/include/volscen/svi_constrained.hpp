@@ -51,6 +51,7 @@ struct SviProblem {
     double scale;   // of total variance
     double margin;  // of g and lead
     double sigma_low, sigma_high, m_low, m_high;
+    double damping_m, damping_sigma;  // infinite in effect where the shape is held
 };
 
 struct SviState {
@@ -324,14 +325,14 @@ VOLSCEN_INLINE void svi_nonnegative(const double (&matrix)[svi_conditions][svi_c
 }
 
 // The damped step under the linearised conditions; the sum of their multipliers comes back in `force`.
-VOLSCEN_INLINE bool svi_step(const SviState& s, double damping, double damping_shape,
-                             double (&step)[svi_free], double& force) {
+VOLSCEN_INLINE bool svi_step(const SviState& s, const double (&damping)[svi_free], double (&step)[svi_free],
+                             double& force) {
     double l[svi_free][svi_free];
     for (std::size_t i = 0; i < svi_free; ++i) {
         for (std::size_t j = 0; j <= i; ++j) {
             l[i][j] = s.h[i][j];
         }
-        l[i][i] += (i < 3 ? damping : damping_shape) * l[i][i] + 1e-300;
+        l[i][i] += damping[i] * l[i][i] + 1e-300;
     }
     if (!svi_cholesky(l, svi_free)) {
         return false;
@@ -414,6 +415,9 @@ VOLSCEN_INLINE SviSlice svi_pulled(const SviSlice& p, double level, double floor
     return best;
 }
 
+// Damping that holds a parameter where it is.
+constexpr double svi_held = 1e15;
+
 // A fit under way.
 struct SviRun {
     SviState now;
@@ -452,19 +456,17 @@ VOLSCEN_INLINE void svi_begin(SviRun& run, const SviQuotes& q, const SviSlice& s
 VOLSCEN_INLINE void svi_advance(SviRun& run, const SviQuotes& q, const SviProblem& problem, int steps) {
     SviState trial;
     for (int i = 0; i < steps && !run.done; ++i) {
+        const double d = run.damping;
         double step[svi_free], force;
-        double share = 1.0;
-        const double before_objective = run.now.objective, before_violation = run.now.violation;
-        if (!svi_step(run.now, run.damping, run.damping, step, force)) {
-            run.damping = at_least(1e-8, 10.0 * run.damping);
+        if (!svi_step(run.now, {d, d, d, d + problem.damping_m, d + problem.damping_sigma}, step, force)) {
+            run.damping = at_least(1e-8, 10.0 * d);
             continue;
         }
         run.price = at_least(0.5 * run.price, 1.5 * force + 1e-3);
         const double far = std::fabs(step[3]) / (0.25 * (problem.m_high - problem.m_low));
         const double longest = at_least(std::fabs(step[4]), far);
-        share = longest > 1.0 ? 1.0 / longest : 1.0;
-        svi_assess(q, problem, svi_moved(run.now.p, step, share), trial);
-        if (svi_step(trial, run.damping, 1e15, step, force)) {
+        svi_assess(q, problem, svi_moved(run.now.p, step, longest > 1.0 ? 1.0 / longest : 1.0), trial);
+        if (svi_step(trial, {d, d, d, svi_held, svi_held}, step, force)) {
             SviState again;
             svi_assess(q, problem, svi_moved(trial.p, step, 1.0), again);
             if (again.objective + run.price * again.violation <
@@ -472,7 +474,7 @@ VOLSCEN_INLINE void svi_advance(SviRun& run, const SviQuotes& q, const SviProble
                 trial = again;
             }
         }
-        const double before = before_objective + run.price * before_violation;
+        const double before = run.now.objective + run.price * run.now.violation;
         const double after = trial.objective + run.price * trial.violation;
         if (after < before) {
             run.now = trial;

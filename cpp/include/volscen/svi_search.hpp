@@ -318,14 +318,13 @@ constexpr double svi_grid_sigma[svi_lanes] = {0.027, 0.059, 0.128, 0.276, 0.597,
 
 constexpr int svi_coarse_steps = 6;
 
-// The lanes after the coarse search.
-VOLSCEN_INLINE SviLanes svi_coarse(const SviSearch& s, int steps) {
-    SviLanes now, trial;
+// The best m of the grid in each lane.
+VOLSCEN_INLINE SviLanes svi_grid(const SviSearch& s) {
+    SviLanes best = {}, trial;
     for (std::size_t l = 0; l < svi_lanes; ++l) {
         trial.sigma[l] = svi_grid_sigma[l];
-        now.sigma[l] = svi_grid_sigma[l];
-        now.error[l] = std::numeric_limits<double>::infinity();
-        now.m[l] = 0.0;
+        best.sigma[l] = svi_grid_sigma[l];
+        best.error[l] = std::numeric_limits<double>::infinity();
     }
     for (std::size_t i = 0; i < svi_grid_m; ++i) {
         for (std::size_t l = 0; l < svi_lanes; ++l) {
@@ -333,17 +332,23 @@ VOLSCEN_INLINE SviLanes svi_coarse(const SviSearch& s, int steps) {
         }
         svi_evaluate<false>(s, trial);
         for (std::size_t l = 0; l < svi_lanes; ++l) {
-            const bool better = trial.error[l] < now.error[l];
-            now.error[l] = better ? trial.error[l] : now.error[l];
-            now.m[l] = better ? trial.m[l] : now.m[l];
+            const bool better = trial.error[l] < best.error[l];
+            best.error[l] = better ? trial.error[l] : best.error[l];
+            best.m[l] = better ? trial.m[l] : best.m[l];
         }
     }
+    return best;
+}
+
+// The lanes after a few Levenberg-Marquardt steps.
+VOLSCEN_INLINE SviLanes svi_coarse(const SviSearch& s, SviLanes now) {
+    SviLanes trial = now;
     double damping[svi_lanes];
     for (std::size_t l = 0; l < svi_lanes; ++l) {
         damping[l] = 1e-2;
     }
     svi_evaluate<true>(s, now);
-    for (int step = 0; step < steps; ++step) {
+    for (int step = 0; step < svi_coarse_steps; ++step) {
         for (std::size_t l = 0; l < svi_lanes; ++l) {
             const double hmm = at_least(0.0, now.hmm[l]), htt = at_least(0.0, now.htt[l]);
             const double amm = hmm * (1.0 + damping[l]) + 1e-14 * s.variance;
@@ -382,8 +387,8 @@ constexpr std::size_t svi_polished = 2;
 
 // The best slice found from anywhere. Lanes are polished in order of their errors, each only where it lies
 // apart from those polished before it and could still win.
-VOLSCEN_INLINE SviCandidate svi_cold(const SviSearch& s) {
-    const SviLanes lanes = svi_coarse(s, svi_coarse_steps);
+VOLSCEN_INLINE SviCandidate svi_cold(const SviSearch& s, const SviLanes& grid) {
+    const SviLanes lanes = svi_coarse(s, grid);
     bool done[svi_lanes] = {};
     SviCandidate best = {0.0, 0.0, std::numeric_limits<double>::infinity()};
     for (std::size_t c = 0; c < svi_polished; ++c) {
