@@ -77,7 +77,21 @@ public:
 
 private:
     void copy(const char* start, py::ssize_t stride, std::size_t count, double* out) const {
-        if (is_bool_) {
+        if (stride == 0) {
+            // A broadcast operand.
+            double value = *start != 0 ? 1.0 : 0.0;
+            if (!is_bool_) {
+                std::memcpy(&value, start, sizeof(double));
+            }
+            for (std::size_t i = 0; i < count; ++i) {
+                out[i] = value;
+            }
+        } else if (is_bool_ && stride == 1) {
+            const auto* flags = reinterpret_cast<const unsigned char*>(start);
+            for (std::size_t i = 0; i < count; ++i) {
+                out[i] = static_cast<double>(static_cast<int>(flags[i] != 0));
+            }
+        } else if (is_bool_) {
             for (std::size_t i = 0; i < count; ++i) {
                 out[i] = start[static_cast<py::ssize_t>(i) * stride] != 0 ? 1.0 : 0.0;
             }
