@@ -181,7 +181,7 @@ def _starts(start: ArrayLike, lead: tuple[int, ...]) -> NDArray[np.float64]:
         table = np.broadcast_to(table, (*lead, 5))
     except ValueError:
         raise InputError(f"start {table.shape} does not broadcast to {(*lead, 5)}, a slice for each to fit") from None
-    none = np.isnan(table).any(axis=-1)
+    none = np.asarray(np.isnan(table).any(axis=-1))
     with np.errstate(invalid="ignore"):
         slices = (table[..., 1] >= 0) & (np.abs(table[..., 2]) <= 1) & (table[..., 4] > 0)
     if not (none | (slices & np.isfinite(table).all(axis=-1))).all():
