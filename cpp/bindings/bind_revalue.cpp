@@ -165,7 +165,8 @@ RevaluePlan plan_of(const SurfaceGrid& grid, const Contracts& given) {
         c.offset = given.offset.data()[i];
         c.quantity = given.quantity.size() > 0 ? given.quantity.data()[i] : 1.0;
         c.sign = given.is_call.data()[i] ? 1.0 : -1.0;
-        c.settled = !(remaining > 0.0 && c.strike > 0.0);
+        // So little time that a ratio of times would overflow is none.
+        c.settled = !(remaining > 1e-280 && c.strike > 0.0);
         c.rule = 0;
         c.root_tau = 0.0;
         c.log_strike = {0.0, 0.0};
