@@ -24,7 +24,7 @@ def variance(p: Array, k: Array) -> Array:
 
 
 def work_set(count: int) -> tuple[Array, Array, Array, Array]:
-    """True parameters, log-moneyness, quoted total variance and weights of surfaces with 10 to 20 bp of noise in vol."""
+    """True parameters, log-moneyness, quoted total variance and weights of surfaces with 15 bp of noise in vol."""
     rng = np.random.default_rng(8)
     truth = []
     while len(truth) < count:
@@ -88,8 +88,8 @@ def run(options: Options) -> Part:
         best = np.array([scipy_fit(truth[i], k[i], w[i]) for i in range(few)])
     errors, lowest = rmse(fits["essvi"].parameters, k, w), rmse(best, k[:few], w[:few])
     part.tables[f"Fits of {len(k)} surfaces of 12 maturities x 25 strikes"] = [
-        {"by": name, "mean RMSE, bp": float(rmse(p, k[: len(p)], w[: len(p)]).mean()), "surfaces with arbitrage": violations(p),
-         "of": len(p)}
+        {"by": name, "mean RMSE, bp": float(rmse(p, k[: len(p)], w[: len(p)]).mean()),
+         "surfaces with arbitrage": violations(p), "of": len(p)}
         for name, p in (("volscen essvi", fits["essvi"].parameters), ("volscen ssvi", fits["ssvi"].parameters),
                         ("scipy from the truth, no conditions between maturities", best), ("the truth", truth))
     ]  # fmt: skip
