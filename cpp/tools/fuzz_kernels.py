@@ -23,9 +23,9 @@ from collections.abc import Callable
 
 import numpy as np
 from fuzz_inputs import Array, Run, laid_out, numbers, same, some_shape
-from fuzz_surfaces import fuzz_penalty, fuzz_revaluation, fuzz_ssvi, fuzz_svi
+from fuzz_surfaces import fuzz_penalty, fuzz_projection, fuzz_revaluation, fuzz_ssvi, fuzz_svi
 
-from volscen import _core, black
+from volscen import _core, bachelier, black
 
 
 def option_operands(rng: np.random.Generator, size: int) -> tuple[list[Array], list[Array], tuple[int, ...]]:
@@ -90,12 +90,61 @@ def fuzz_implied_vol(rng: np.random.Generator, size: int) -> Run:
     return 6 * int(np.prod(shape)), [np.asarray(vol), np.asarray(status)]
 
 
+def fuzz_bachelier(rng: np.random.Generator, size: int) -> Run:
+    dense, given, shape = option_operands(rng, size)
+    f, k, t, _, call, df = dense
+    value = bachelier.price(*given, num_threads=int(rng.integers(1, 4)))
+    same(value, bachelier.price(*(np.array(x) for x in dense)), "bachelier.price")
+    with np.errstate(all="ignore"):
+        intrinsic = df * np.maximum(np.where(call, f - k, k - f), 0)
+        near = np.asarray(value) * (1 + rng.integers(-4, 5, shape) * 2.0**-52)
+        wild = numbers(rng, shape, 0.3, 300.0)
+        price = np.choose(rng.integers(0, 4, shape), [wild, np.asarray(value), near, intrinsic + wild])
+    operands = [price, f, k, t, call, df]
+    vol, status = bachelier.implied_vol(
+        laid_out(rng, price), given[0], given[1], given[2], given[4], given[5], num_threads=int(rng.integers(1, 4))
+    )
+    again = bachelier.implied_vol(*(np.array(x) for x in operands))
+    same(vol, again[0], "bachelier.implied_vol")
+    same(status, again[1], "the status of bachelier.implied_vol")
+    wrong = ((status == 0) | (status == 1)) != (np.isfinite(vol) & (np.asarray(vol) >= 0))
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0])
+        raise AssertionError(
+            f"bachelier.implied_vol gives {vol[at]} with status {status[at]} at {[x[at].item() for x in operands]}"
+        )
+    return 12 * int(np.prod(shape)), [np.asarray(value), np.asarray(vol), np.asarray(status)]
+
+
+def fuzz_total_vol(rng: np.random.Generator, size: int) -> Run:
+    shape = some_shape(rng, size)
+    x = numbers(rng, shape, 0.1) * rng.choice([-1, 1], shape)
+    beta = numbers(rng, shape, 0.3, 16.0)
+    call = rng.random(shape) < 0.5
+    total, status = black.implied_total_vol(
+        laid_out(rng, beta), laid_out(rng, x), laid_out(rng, call), num_threads=int(rng.integers(1, 4))
+    )
+    again = black.implied_total_vol(beta, x, call)
+    same(total, again[0], "implied_total_vol")
+    same(status, again[1], "the status of implied_total_vol")
+    wrong = ((status == 0) | (status == 1)) != (np.isfinite(total) & (np.asarray(total) >= 0))
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0])
+        raise AssertionError(
+            f"implied_total_vol gives {total[at]} with status {status[at]} at {[y[at].item() for y in (beta, x, call)]}"
+        )
+    return 3 * int(np.prod(shape)), [np.asarray(total), np.asarray(status)]
+
+
 KERNELS: dict[str, Callable[[np.random.Generator, int], Run]] = {
     "black": fuzz_black,
     "implied_vol": fuzz_implied_vol,
+    "total_vol": fuzz_total_vol,
+    "bachelier": fuzz_bachelier,
     "svi": fuzz_svi,
     "ssvi": fuzz_ssvi,
     "penalty": fuzz_penalty,
+    "projection": fuzz_projection,
     "revaluation": fuzz_revaluation,
 }
 

@@ -1,4 +1,4 @@
-"""Fuzz of the kernels of slices and surfaces: SVI, SSVI, penalty, revaluation."""
+"""Fuzz of the kernels of slices and surfaces: SVI, SSVI, penalty, projection, revaluation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fuzz_inputs import SPECIAL, Array, Run, laid_out, refused, same
 
 from volscen import _core, arbitrage, revaluation, ssvi, svi
 
-__all__ = ["fuzz_penalty", "fuzz_revaluation", "fuzz_ssvi", "fuzz_svi"]
+__all__ = ["fuzz_penalty", "fuzz_projection", "fuzz_revaluation", "fuzz_ssvi", "fuzz_svi"]
 
 
 def fuzz_svi(rng: np.random.Generator, size: int) -> Run:
@@ -70,6 +70,36 @@ def fuzz_penalty(rng: np.random.Generator, size: int) -> Run:
             if not refused(lambda f=function: f(laid_out(rng, bad), tau, moneyness)):
                 raise AssertionError("a vol that is no positive number slipped through the penalty")
     return 4 * vol.size, [phi, gradient, parts, pulled]
+
+
+def fuzz_projection(rng: np.random.Generator, size: int) -> Run:
+    taus, columns = (int(x) for x in rng.integers(1, 11, 2))
+    tau = np.cumsum(10 ** rng.uniform(-2, 0.3, taus))
+    moneyness = 10 ** rng.uniform(-1, 0) + np.cumsum(10 ** rng.uniform(-2, -0.5, columns))
+    dtype = rng.choice([np.float32, np.float64])
+    count = max(size // (20 * taus * columns), 1) if rng.random() > 0.05 else 0
+    vol = np.exp(rng.normal(-1.5, 10 ** rng.uniform(-3, 0.3), (count, taus, columns))).astype(dtype)
+    bad = np.zeros(count, bool)
+    if rng.random() < 0.3 and vol.size:
+        bad = rng.random(count) < 0.3
+        for n in np.flatnonzero(bad):
+            vol[n].flat[rng.integers(taus * columns)] = rng.choice([np.nan, 0.0, -1.0, np.inf, -np.inf])
+    found, status = arbitrage.project(laid_out(rng, vol), tau, moneyness, num_threads=int(rng.integers(1, 4)))
+    again = arbitrage.project(vol, tau, moneyness)
+    same(found, again[0], "arbitrage.project")
+    same(status, again[1], "the status of arbitrage.project")
+    codes = arbitrage.ProjectionStatus
+    if not ((status == codes.INVALID) == bad).all():
+        raise AssertionError("arbitrage.project judges vols wrongly")
+    lost = (status == codes.INVALID) | (status == codes.FAILED)
+    if not (np.isnan(found).all((-2, -1)) == lost).all() or not np.isfinite(found[~lost]).all():
+        raise AssertionError("arbitrage.project gives NaN without a status, or a status without NaN")
+    free = status == codes.FREE
+    if found[free].tobytes() != vol[free].tobytes():
+        raise AssertionError("arbitrage.project changes surfaces that are free of arbitrage")
+    if (~lost).any() and (arbitrage.penalty(found[~lost].astype(np.float64), tau, moneyness) > 1e-12).any():
+        raise AssertionError("arbitrage.project leaves arbitrage")
+    return 20 * vol.size, [found, status]
 
 
 def fuzz_ssvi(rng: np.random.Generator, size: int) -> Run:
