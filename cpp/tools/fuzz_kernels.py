@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 import numpy as np
 from fuzz_inputs import Array, Run, laid_out, numbers, same, some_shape
-from fuzz_surfaces import fuzz_penalty, fuzz_projection, fuzz_revaluation, fuzz_ssvi, fuzz_svi
+from fuzz_surfaces import fuzz_penalty, fuzz_projection, fuzz_revaluation, fuzz_revalue, fuzz_ssvi, fuzz_svi
 
 from volscen import _core, bachelier, black
 
@@ -146,6 +146,7 @@ KERNELS: dict[str, Callable[[np.random.Generator, int], Run]] = {
     "penalty": fuzz_penalty,
     "projection": fuzz_projection,
     "revaluation": fuzz_revaluation,
+    "revalue": fuzz_revalue,
 }
 
 

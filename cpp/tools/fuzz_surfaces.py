@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from fuzz_inputs import SPECIAL, Array, Run, laid_out, refused, same
+from fuzz_inputs import SPECIAL, Array, Run, laid_out, numbers, refused, same
 
 from volscen import _core, arbitrage, revaluation, ssvi, svi
+from volscen.surface import interpolate_vol
 
-__all__ = ["fuzz_penalty", "fuzz_projection", "fuzz_revaluation", "fuzz_ssvi", "fuzz_svi"]
+__all__ = ["fuzz_penalty", "fuzz_projection", "fuzz_revaluation", "fuzz_revalue", "fuzz_ssvi", "fuzz_svi"]
 
 
 def fuzz_svi(rng: np.random.Generator, size: int) -> Run:
@@ -103,23 +106,22 @@ def fuzz_projection(rng: np.random.Generator, size: int) -> Run:
 
 
 def fuzz_ssvi(rng: np.random.Generator, size: int) -> Run:
-    slices, quotes = int(rng.integers(1, 14)), int(rng.integers(0, 20))
-    count = max(size // (3 * slices * max(quotes, 1)), 1) if rng.random() > 0.05 else 0
-    shape = (count, slices, quotes)
-    k = rng.normal(0, 10 ** rng.uniform(-3, 2), shape)
-    w = 10 ** rng.uniform(-6, 2, (count, 1, 1)) * np.cumsum(rng.uniform(0.1, 1, (count, slices, 1)), axis=1)
-    w = w * np.exp(rng.normal(0, 10 ** rng.uniform(-4, 0.5), shape))
-    weight = rng.choice([0.0, 1.0, 0.1, 1e-100, 1e100], shape)
+    quotes, maturities = int(rng.integers(0, 30)), int(rng.integers(0, 15))
+    count = max(size // (3 * max(quotes * maturities, 1)), 1) if rng.random() > 0.05 else 0
+    shape = (count, maturities, quotes)
+    k = rng.normal(0, 10 ** rng.uniform(-4, 2.5), shape)
+    w = 10 ** rng.uniform(-8, 3, (*shape[:2], 1)) * np.exp(rng.normal(0, 10 ** rng.uniform(-4, 1), shape))
+    weight = rng.choice([0.0, 1.0, 0.1, 1e-300, 1e300], shape)
     if rng.random() < 0.3:
-        k = np.round(k, 1)  # ties
+        k, w = np.round(k, 1), np.round(w, 3) + 1e-3  # ties
     if rng.random() < 0.2 and k.size:
         for x in (k, w, weight):
-            hit = rng.random(shape) < 0.003
+            hit = rng.random(shape) < 0.01
             x[hit] = rng.choice(SPECIAL, hit.sum())
     used = weight > 0
     sound = np.isfinite(weight).all() and (weight >= 0).all()
     sound = sound and (np.abs(k[used]) <= 1e3).all() and ((w[used] >= 1e-30) & (w[used] <= 1e6)).all()
-    model = "ssvi" if rng.random() < 0.5 else "essvi"
+    model: Any = rng.choice(["essvi", "ssvi"])
     given = [laid_out(rng, x) for x in (k, w, weight)]
     if not sound:
         if not refused(lambda: ssvi.fit(*given, model=model)):
@@ -132,10 +134,77 @@ def fuzz_ssvi(rng: np.random.Generator, size: int) -> Run:
     empty = fit.status == ssvi.SSVIStatus.NO_DATA
     if not (np.isnan(fit.parameters).all(-1) == empty).all() or not (np.isfinite(fit.rmse) == ~empty).all():
         raise AssertionError("ssvi.fit gives NaN without the status NO_DATA")
-    theta, rho, psi = np.moveaxis(fit.parameters[~empty], -1, 0)
-    if not ((theta > 0) & (np.abs(rho) < 1) & (psi >= 0) & (psi * (1 + np.abs(rho)) <= 4)).all():
-        raise AssertionError("ssvi.fit gives parameters out of their range")
+    for slices in fit.parameters:
+        theta, rho, psi = slices[np.isfinite(slices[:, 0])].T
+        sides = np.array([psi * (1 + rho), psi * (1 - rho)])
+        crossing = (np.diff(sides) < 0).any() or (np.diff(psi / theta) > 1e-15 * (psi / theta)[1:]).any()
+        if crossing or not ((theta > 0) & (psi > 0) & (np.abs(rho) < 1) & (sides < 4)).all():
+            raise AssertionError("ssvi.fit gives a surface with arbitrage")
     return 3 * k.size, [fit.parameters, fit.rmse, fit.status, fit.power_law]
+
+
+def fuzz_revalue(rng: np.random.Generator, size: int) -> Run:
+    taus, columns = (int(x) for x in rng.integers(1, 14, 2))
+    tau = np.cumsum(10 ** rng.uniform(-4, 1, taus))
+    moneyness = np.exp(rng.normal(0, 1)) * np.cumsum(10 ** rng.uniform(-6, 0.5, columns))
+    count = max(size // (2 * taus * columns), 1) if rng.random() > 0.05 else 0
+    width = int(rng.integers(0, 1 + size // (4 * max(count, 1)))) if rng.random() < 0.9 else 300
+    decades = rng.choice([0.1, 1.0, 30.0])
+    wild = rng.choice([0.0, 0.0, 0.01])
+    dtype = rng.choice([np.float32, np.float64])
+    vol = np.exp(rng.normal(-1.5, rng.uniform(0, 3), (count, taus, columns))).astype(dtype)
+    spot, strike = numbers(rng, (count,), wild, decades), numbers(rng, (width,), wild, decades)
+    rest, carry, df = (numbers(rng, (width,), wild, d) for d in (min(decades, 5.0), 0.2, 0.2))
+    offset = rng.choice([0.0, 1e-3, 1.0]) * rng.normal(size=width)
+    if rng.random() < 0.3:
+        rest = rng.choice([0.0, -1.0, *tau], width)
+    sound = all((np.isfinite(x) & (x > 0)).all() for x in (spot, carry, df))
+    sound = sound and np.isfinite(rest).all() and (np.isfinite(strike) & (strike >= 0)).all()
+    options: dict[str, Any] = {
+        "extrapolation": str(rng.choice(["flat_vol", "flat_total_variance", "linear"])),
+        "greeks": bool(rng.random() < 0.5),
+        "vol_floor": float(rng.choice([1e-3, 0.2, 5e-324])),
+    }
+    calls = rng.random(width) < 0.5
+
+    def run(operands: list[Array], **more: Any) -> revaluation.Values:
+        surfaces, s, k, t, c, d = operands
+        return revaluation.price(
+            surfaces, tau, moneyness, s, k, t, calls, carry=c, discount_factor=d, vol_offset=offset, **options, **more
+        )
+
+    dense = [vol, spot, strike, rest, carry, df]
+    given = [laid_out(rng, x) for x in dense]
+    if not sound:
+        if not refused(lambda: run(given)):
+            raise AssertionError("revaluation.price took a number out of range")
+        return vol.size + 5 * width, []
+    found, again = run(given, num_threads=int(rng.integers(1, 4))), run(dense)
+    results = [x for x in found if x is not None]
+    for one, other in zip(results, (x for x in again if x is not None), strict=True):
+        same(one, other, "revaluation.price")
+    # Forwards beyond the largest number overflow; nothing is NaN.
+    if any(np.isnan(x).any() for x in results) or (found.price < 0).any():
+        raise AssertionError("revaluation.price is NaN or negative")
+    total = run(given, quantity=np.ones(width), num_threads=2).price
+    summed = np.zeros(count)
+    for column in range(width):
+        summed += found.price[:, column]
+    same(total, summed, "the sum over contracts")
+    query = moneyness[rng.integers(0, columns, width)] * np.exp(rng.choice([0.0, 0.5]) * rng.normal(size=width))
+    t = tau[rng.integers(0, taus, width)] * np.exp(rng.choice([0.0, 1.0]) * rng.normal(size=width))
+    between = interpolate_vol(given[0], tau, moneyness, t, query, extrapolation=options["extrapolation"])
+    same(
+        between, interpolate_vol(vol, tau, moneyness, t, query, extrapolation=options["extrapolation"]), "interpolation"
+    )
+    if not np.isfinite(between).all():
+        raise AssertionError("interpolate_vol of sound surfaces is not finite")
+    if vol.size:
+        bad = vol.copy()
+        bad.flat[rng.integers(vol.size)] = rng.choice([np.nan, 0.0, -0.0, -1.0, np.inf, -np.inf])
+        if not refused(lambda: run([laid_out(rng, bad), *given[1:]])):
+            raise AssertionError("a vol that is no positive number slipped through revaluation.price")
+    return vol.size + 5 * width, [*results, total, between]
 
 
 def fuzz_revaluation(rng: np.random.Generator, size: int) -> Run:

@@ -93,8 +93,8 @@ def fit(
         w = vol^2 tau of the quotes, shape (..., n), positive (1e-30 to 1e6).
     weight
         Weight of each squared error, zero or more, shape (..., n); equal weights by default. A quote of weight
-        zero is ignored, whatever its other values (padding of short slices). To weigh errors of vol instead of
-        total variance, divide their weights by (2 vol tau)^2.
+        zero is ignored, whatever its other values (padding of short slices); so is one below 1e-30 of the
+        heaviest. To weigh errors of vol instead of total variance, divide their weights by (2 vol tau)^2.
     start
         Raw-SVI parameters to start from, such as yesterday's, shape (..., 5) or one that broadcasts to it. A
         slice of NaN stands for none. Slices with fewer than five strikes need none and ignore it.
@@ -166,6 +166,9 @@ def fit(
             f"total_variance must be positive (from {_W_LIMITS[0]:g} to {_W_LIMITS[1]:g}); "
             "give weight 0 to quotes to be ignored"
         )
+    if weights.size:
+        # What cannot change a sum in double precision cannot determine a parameter either.
+        weights = np.where(weights < 1e-30 * weights.max(axis=-1, keepdims=True), 0.0, weights)
     lead = k.shape[:-1]
     count = int(np.prod(lead, dtype=np.int64))
     k, w, weights = (np.ascontiguousarray(operand).reshape(count, k.shape[-1]) for operand in (k, w, weights))
