@@ -23,7 +23,7 @@ from pathlib import Path
 from kernelbench.report import Options, text_of
 from volscen import _core
 
-PARTS = ["black", "implied_vol", "svi", "ssvi", "penalty", "projection", "revaluation"]
+PARTS = ["black", "implied_vol", "bachelier", "svi", "ssvi", "penalty", "projection", "revaluation"]
 PEERS = ["numpy", "scipy", "numba", "torch", "QuantLib", "fast-vollib", "pyfeng", "py-vollib-vectorized", "py-vollib"]
 PEERS += ["py-lets-be-rational", "svi-py", "clarabel", "python-flint", "mpmath"]
 

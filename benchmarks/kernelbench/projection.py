@@ -2,125 +2,94 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.special import ndtr
 
-from volscen import arbitrage
+from volscen import arbitrage, datasets
 
 from . import timing
-from .penalty import MONEYNESS, TAU, surfaces
 from .report import Options, Part
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-FLOOR = 1e-3  # of the largest vega: the default of arbitrage.project
+# Vuletic and Cont (2024) report a penalty of mean .0199 (median .003) for the raw draws of VolGAN; this noise gives a
+# like mean (and four times the median).
+PAPER = 0.02
+NOISE = (PAPER, 0.03, 0.05, 0.1, 0.3)
 
 
-def calls(vol: Array) -> tuple[Array, Array]:
-    """Calls per unit of forward, and their vegas."""
-    root = np.sqrt(TAU)[:, None]
-    s = vol * root
-    d1 = s / 2 - np.log(MONEYNESS) / s
-    return ndtr(d1) - MONEYNESS * ndtr(d1 - s), np.exp(-d1 * d1 / 2) / np.sqrt(2 * np.pi) * root
+def violated(noise: float, count: int) -> Array:
+    """Days of the sample history, 10 x 8, times the exponential of independent noise; those that break a condition."""
+    history = datasets.sample_history()
+    rng = np.random.default_rng(0)
+    vol = history["implied_vol"].values[rng.integers(0, history.sizes["date"], 2 * count)]
+    vol = vol * np.exp(noise * rng.normal(size=vol.shape))
+    broken = arbitrage.penalty(vol, history["tau"], history["moneyness"]) > 0
+    return np.asarray(vol[broken][:count])
 
 
-def conditions() -> tuple[Any, Array]:
-    """A and b of A c >= b for the calls c in flat order: calendar, convexity, first and last slope."""
-    rows, columns = TAU.size, MONEYNESS.size
-    cell = np.arange(rows * columns).reshape(rows, columns)
-    lines: list[tuple[list[int], list[float], float]] = []
-    for j in range(rows):
-        step = np.diff(MONEYNESS)
-        if j + 1 < rows:
-            lines += [([cell[j + 1, i], cell[j, i]], [1.0, -1.0], 0.0) for i in range(columns)]
-        for i in range(1, columns - 1):
-            left, right = 1 / step[i - 1], 1 / step[i]
-            lines.append(([cell[j, i - 1], cell[j, i], cell[j, i + 1]], [left, -left - right, right], 0.0))
-        lines.append(([cell[j, 1], cell[j, 0]], [1 / step[0], -1 / step[0]], -1.0))
-        lines.append(([cell[j, -2], cell[j, -1]], [1 / step[-1], -1 / step[-1]], 0.0))
-    a = sparse.lil_matrix((len(lines), rows * columns))
-    for n, (where, what, _) in enumerate(lines):
-        a[n, where] = what
-    return a.tocsc(), np.array([least for _, _, least in lines])
+def ratios_to_clarabel(vol: Array, projected: Array, tau: Array, moneyness: Array) -> tuple[Array, int, float]:
+    """Objective over that of sequential quadratic programming with clarabel, its failures, its seconds a surface."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))  # one oracle for tests and benchmark
+    from projection_reference import objective, sequential_clarabel
 
-
-def weights(vol: Array) -> Array:
-    vega = calls(vol)[1]
-    return np.asarray(np.maximum(vega, FLOOR * vega.max()) ** 2)
-
-
-def objective(vol: Array, projected: Array) -> float:
-    return float((weights(vol) * (projected - vol) ** 2).sum())
-
-
-def by_clarabel(vol: Array, steps: int = 12) -> Array:
-    """Sequential quadratic programming, each programme by clarabel."""
-    import clarabel
-
-    a, least = conditions()
-    w, now = weights(vol).ravel(), vol.ravel().copy()
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    for _ in range(steps):
-        c, vega = (x.ravel() for x in calls(now.reshape(vol.shape)))
-        scaled = -(a @ sparse.diags(vega)).tocsc()
-        solver = clarabel.DefaultSolver(
-            sparse.diags(w).tocsc(), w * (now - vol.ravel()), scaled, a @ c - least,
-            [clarabel.NonnegativeConeT(least.size)], settings,
-        )  # fmt: skip
-        step = np.array(solver.solve().x)
-        now = now + np.clip(step, -0.3 * now, 0.5 * now)
-        if np.abs(step).max() < 1e-9:
-            break
-    return now.reshape(vol.shape)
+    found, failures = [], 0
+    start = time.process_time()
+    for surface, ours in zip(vol, projected, strict=True):
+        try:
+            peer = objective(sequential_clarabel(surface, tau, moneyness), surface, tau, moneyness)
+        except RuntimeError:
+            failures += 1
+            continue
+        if peer > 1e-16:
+            found.append(objective(ours, surface, tau, moneyness) / peer)
+    return np.array(found), failures, (time.process_time() - start) / len(vol)
 
 
 def run(options: Options) -> Part:
     part = Part("Projection onto the arbitrage-free set")
-    count = options.count(2_000, 100)
-    vol = surfaces(count)
-    projected, status = arbitrage.project(vol, TAU, MONEYNESS)
     codes = arbitrage.ProjectionStatus
-    done = status == codes.PROJECTED
-    left = float(arbitrage.penalty(projected[np.isfinite(projected).all((1, 2))], TAU, MONEYNESS).max())
-    part.check("no violation above 1e-12 is left in a projected surface", left <= 1e-12)
-    again, second = arbitrage.project(projected[done], TAU, MONEYNESS)
-    part.check(
-        "projected surfaces are returned bit for bit",
-        again.tobytes() == projected[done].tobytes() and (second == codes.FREE).all(),
-    )
-    share = 100 * float(done.mean())
-    part.target("surfaces projected, %: at least 99.9", share, share >= 99.9)
-    part.tables["Status"] = [{"status": c.name, "surfaces": int((status == c).sum())} for c in codes]
-    size = count
-    contenders = [timing.Contender("volscen", lambda: arbitrage.project(vol, TAU, MONEYNESS), size, own=True)]
-    try:
-        few = np.flatnonzero(done)[: options.count(100, 5)]
-        start = time.process_time()
-        peers = [by_clarabel(vol[n]) for n in few]
-        took = (time.process_time() - start) / few.size
-        ratios = np.array(
-            [objective(vol[n], projected[n]) / objective(vol[n], p) for n, p in zip(few, peers, strict=True)]
+    history = datasets.sample_history()
+    tau, moneyness = history["tau"].values, history["moneyness"].values
+    table, worst, stopped, asked, clean, settled = [], 0.0, 0, 0, True, True
+    for noise in NOISE:
+        vol = violated(noise, options.count(1_000, 50))
+        phi = arbitrage.penalty(vol, tau, moneyness)
+        projected, status = arbitrage.project(vol, tau, moneyness)
+        usable = np.isin(status, (codes.PROJECTED, codes.NOT_CONVERGED))
+        left = arbitrage.penalty(projected[usable], tau, moneyness)
+        again, second = arbitrage.project(projected, tau, moneyness)
+        clean = clean and usable.all() and left.max() == 0
+        settled = settled and again.tobytes() == projected.tobytes() and (second == codes.FREE).all()
+        stopped, asked = stopped + int((status != codes.PROJECTED).sum()), asked + len(vol)
+        row: dict[str, Any] = {"noise": f"{noise:.0%}", "surfaces": len(vol), "penalty, median": float(np.median(phi)),
+                               "mean": float(phi.mean())}  # fmt: skip
+        clock = timing.single(lambda v=vol: arbitrage.project(v, tau, moneyness), len(vol), options.seconds / 10)
+        row["us, one thread"] = clock * 1e-3
+        both = timing.wall(
+            {"2": lambda v=vol: arbitrage.project(v, tau, moneyness, num_threads=2)}, len(vol), options.seconds / 10
         )
-        part.tables["Objective over clarabel's"] = [
-            {"surfaces": int(few.size), "median": float(np.median(ratios)), "largest": float(ratios.max()),
-             "clarabel SQP, us/surface": took * 1e6}
-        ]  # fmt: skip
-        part.target("largest objective over clarabel's: at most 1.01", float(ratios.max()), ratios.max() <= 1.01)
-        contenders.append(timing.Contender("clarabel, sequential", lambda: by_clarabel(vol[few[0]]), 1))
-    except ImportError as error:
-        part.tables["Objective over clarabel's"] = [{"by": "clarabel", "note": f"absent: {error}"}]
-    part.tables[f"{count:,} surfaces, 10 x 8, 5% of noise in every vol, one thread, CPU time"] = timing.rows(
-        contenders, options.seconds / 2, "us/surface", 1e-3
+        row["wall us, 2 threads"] = both["2"] * 1e-3
+        try:
+            count = len(vol) if noise == PAPER else options.count(200, 10)
+            ratios, failures, took = ratios_to_clarabel(vol[:count], projected[:count], tau, moneyness)
+            row |= {"clarabel, us": took * 1e6, "surfaces for clarabel": count, "its failures": failures}
+            row |= {"objective over its, median": float(np.median(ratios)), "largest": float(ratios.max())}
+            worst = max(worst, float(ratios.max()))
+        except ImportError as error:
+            row["clarabel, us"] = f"absent: {error}"
+        table.append(row)
+    part.check("every surface is handed out, and its penalty is exactly zero", clean)
+    part.check("projected again, surfaces keep their bits", settled)
+    part.tables["Violated surfaces, 10 x 8"] = table
+    part.target(
+        "surfaces shown to be the nearest, %: at least 99.9", 100 * (1 - stopped / asked), stopped <= asked / 1e3
     )
-    both = timing.wall(
-        {str(n): lambda n=n: arbitrage.project(vol, TAU, MONEYNESS, num_threads=n) for n in (1, 2)},
-        size,
-        options.seconds / 4,
-    )
-    part.tables["Threads, wall clock"] = [{"threads": n, "us/surface": ns * 1e-3} for n, ns in both.items()]
-    part.target("wall us/surface on two threads: at most 200", both["2"] * 1e-3, both["2"] * 1e-3 <= 200)
+    if worst:
+        part.target("largest objective over clarabel's: at most 1.01", worst, worst <= 1.01)
+    at_paper = table[NOISE.index(PAPER)]["wall us, 2 threads"]
+    part.target(f"wall us/surface on two threads, noise of {PAPER:.0%}: at most 200", at_paper, at_paper <= 200)
     return part
