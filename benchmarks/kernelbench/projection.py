@@ -40,10 +40,14 @@ def ratios_to_clarabel(vol: Array, projected: Array, tau: Array, moneyness: Arra
     start = time.process_time()
     for surface, ours in zip(vol, projected, strict=True):
         try:
-            peer = objective(sequential_clarabel(surface, tau, moneyness), surface, tau, moneyness)
+            nearest = sequential_clarabel(surface, tau, moneyness)
         except RuntimeError:
             failures += 1
             continue
+        if arbitrage.penalty(nearest, tau, moneyness) > 1e-9:  # it stopped outside the set
+            failures += 1
+            continue
+        peer = objective(nearest, surface, tau, moneyness)
         if peer > 1e-16:
             found.append(objective(ours, surface, tau, moneyness) / peer)
     return np.array(found), failures, (time.process_time() - start) / len(vol)
