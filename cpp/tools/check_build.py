@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +54,14 @@ def run(command: list[str], **environment: str) -> None:
 
 def build(target: Path, compiler: str, *defines: str) -> None:
     """Install the package into a folder of its own, warnings as errors."""
+    try:
+        origin = metadata.distribution("volscen").read_text("direct_url.json") or "{}"
+    except metadata.PackageNotFoundError:
+        origin = "{}"
+    if json.loads(origin).get("dir_info", {}).get("editable"):
+        raise SystemExit(
+            "volscen is installed editable here, which hides any other build: use an environment without it"
+        )
     given = ["VOLSCEN_WERROR=ON", *defines]
     options = [part for define in given for part in ("-C", f"cmake.define.{define}")]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
