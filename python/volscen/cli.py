@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from volscen._cli_arguments import check_out, number_or, parse_option, parse_pairs
+from volscen._cli_history import history_app
 from volscen.errors import InputError, VolscenError
 
 __all__ = ["app", "main"]
@@ -25,7 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Exit codes: 0 success, 1 bad input or data, 2 wrong usage, 130 interrupted.",
 )
-history_app = typer.Typer(help="Build histories of surfaces.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(history_app, name="history")
 
 
@@ -79,7 +80,7 @@ def generate(
     from volscen._summary import scenario_summary
     from volscen.schema import HISTORY
 
-    _check_out(out, compression)
+    check_out(out, compression)
     if generator is not None and history is None:
         raise InputError("--history is needed with --generator: it gives the starting state")
     dates: Any = as_of[0] if as_of and len(as_of) == 1 else as_of or None
@@ -91,7 +92,7 @@ def generate(
         horizon=horizon,
         seed=seed,
         reweight=None if equal_weights else "arbitrage",
-        beta=_number_or(beta, ("auto", "paper"), "--beta"),
+        beta=number_or(beta, ("auto", "paper"), "--beta"),
         project=project,
         num_threads=num_threads,
         dtype=dtype,
@@ -99,73 +100,6 @@ def generate(
     volscen.write(cube, out, compression=compression)
     typer.echo(scenario_summary(cube))
     typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
-
-
-@history_app.command(
-    "build",
-    epilog="Examples:  volscen history build quotes.parquet --days 30,60,91 --moneyness 0.9,0.95,1,1.05,1.1 "
-    "--columns price=close,option_type=type --out history.nc   |   volscen history build opra/ --source databento "
-    "--read times=15:45 --read roots=SPXW --days 30,60,91 --moneyness 0.9,0.95,1,1.05 --out history.nc   |   "
-    "volscen history build factors.csv --source spx-factors --out history.nc",
-)
-def history_build(
-    quotes: Annotated[Path, typer.Argument(help="File (or, for databento, folder) of quotes, or of daily factors.")],
-    out: Annotated[Path, typer.Option(help="NetCDF file to write.")],
-    source: Annotated[
-        str,
-        typer.Option(
-            help="What the file is: table (CSV, Parquet), databento, optionmetrics, lean, deribit, spx-factors."
-        ),
-    ] = "table",
-    read: Annotated[list[str] | None, typer.Option(help="Option of the reader, name=value; may be repeated.")] = None,
-    days: Annotated[str | None, typer.Option(help="Maturities in calendar days, separated by commas.")] = None,
-    moneyness: Annotated[str | None, typer.Option(help="K/F, separated by commas.")] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Where the names differ: ours=theirs, separated by commas.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="Smoother: 'svi', 'essvi', 'ssvi' or 'kernel'.")] = "svi",
-    num_workers: Annotated[int | None, typer.Option(help="Processes. Default: all available.")] = None,
-    report: Annotated[Path | None, typer.Option(help="CSV file for the report, one row per date.")] = None,
-) -> None:
-    """Build a history of surfaces from option quotes."""
-    import volscen
-    from volscen._files import check_writable
-    from volscen.schema import check_grid
-    from volscen.sources import read_spx_factors
-    from volscen.sources._readers import READERS, read_quotes
-
-    _check_out(out)
-    if report is not None:
-        check_writable(report)
-    grid: dict[str, Any] = {}
-    if days:
-        grid["tau"] = check_grid(_numbers(days, "--days"), "--days") / 365
-    if moneyness:
-        grid["moneyness"] = check_grid(_numbers(moneyness, "--moneyness"), "--moneyness")
-    days_report: Any = None
-    if source == "spx-factors":
-        for given, name in ((report, "--report"), (read, "--read"), (columns, "--columns")):
-            if given is not None:
-                raise InputError(f"{name} goes with quotes only; leave it out for --source spx-factors")
-        history = read_spx_factors(quotes, **grid)
-    elif source in READERS:
-        if len(grid) != 2:
-            raise InputError("--days and --moneyness are needed: they are the grid of the history")
-        options = dict(_option(text, "--read") for text in read or [])
-        if columns is not None:
-            options["columns"] = _pairs(columns, "--columns")
-        table, dropped = read_quotes(quotes, source, **options)
-        history, days_report = volscen.build_history(table, method=method, num_workers=num_workers, **grid)
-        _print_counts("quotes dropped on reading", dropped[dropped > 0].to_dict())
-        reasons = days_report.loc[days_report["status"] == "dropped", "reason"].value_counts().to_dict()
-        _print_counts("days dropped", reasons)
-    else:
-        raise InputError(f"--source must be one of {', '.join(READERS)}, spx-factors, not {source!r}")
-    volscen.write(history, out)
-    if report is not None:
-        _write_table(days_report, report)
-    dates = history["date"].values.astype("datetime64[D]")
-    typer.echo(f"wrote {out}: {dates.size} days from {dates[0]} to {dates[-1]}")
 
 
 @app.command(
@@ -223,7 +157,7 @@ def fit(
         if last < dates[0]:
             raise InputError(f"--until {last} lies before the history, which begins on {dates[0]}")
         data = data.isel(date=dates <= last)
-    model = volscen.fit(data, generator, **dict(_option(text) for text in option or []))
+    model = volscen.fit(data, generator, **dict(parse_option(text) for text in option or []))
     model.save(out)
     typer.echo(f"wrote {out}: generator {model.name} fitted on {model.period_[0]} to {model.period_[1]}")
 
@@ -253,13 +187,13 @@ def hedge(
     from volscen.schema import SCENARIOS
 
     if out is not None:
-        _check_out(out)
+        check_out(out)
     result = volscen.hedge(
         _of_one_date(read_dataset(scenarios, kind=SCENARIOS), as_of),
         volscen.Portfolio.from_table(portfolio),
         instruments_from_table(instruments),
         method=method,
-        alpha=_number_or(alpha, ("grid", "cv"), "--alpha"),
+        alpha=number_or(alpha, ("grid", "cv"), "--alpha"),
         step=step,
     )
     typer.echo(hedge_summary(result))
@@ -323,7 +257,7 @@ def evaluate(
     if scenarios:
         if train_end is None:
             raise InputError("--train-end is needed with --scenarios: the dates before it give the scales")
-        pairs = _pairs(",".join(scenarios), "--scenarios") or {}
+        pairs = parse_pairs(",".join(scenarios), "--scenarios") or {}
         found = judge_scenarios(pairs, data, train_end=train_end, first=first, last=last, baseline=baseline)
     else:
         if first is None:
@@ -340,7 +274,7 @@ def evaluate(
             refit_every=None if refit == "never" else _whole_or(refit),
             update_every=update_every or None,
             n_scenarios=n_scenarios,
-            beta=_number_or(beta, ("auto", "paper"), "--beta"),
+            beta=number_or(beta, ("auto", "paper"), "--beta"),
             num_workers=num_workers,
             folder=folder,
         )
@@ -361,44 +295,6 @@ def info(file: Annotated[Path, typer.Argument(help="History, scenarios, hedge re
 
 
 # ---------------------------------------------------------------------------------------------- arguments
-def _number_or(text: str | None, words: tuple[str, ...], name: str) -> Any:
-    if text is None or text in words:
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{name} must be a number or one of {', '.join(words)}, not {text!r}") from None
-
-
-def _numbers(text: str, name: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{name} must be numbers separated by commas, not {text!r}") from None
-
-
-def _pairs(text: str | None, name: str) -> dict[str, str] | None:
-    if text is None:
-        return None
-    pairs = [part.split("=", 1) for part in text.split(",")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise InputError(f"{name} must look like ours=theirs,ours=theirs, not {text!r}")
-    return {ours: theirs for ours, theirs in pairs}
-
-
-def _option(text: str, flag: str = "--option") -> tuple[str, Any]:
-    """Name and value from name=value; the value is JSON where it parses, else text."""
-    import json
-
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise InputError(f"{flag} must look like name=value, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
 def _candidates(generators: list[str], options: list[str]) -> dict[str, Any]:
     """Generators to judge by label, with their options; a model file is loaded."""
     import volscen
@@ -408,7 +304,7 @@ def _candidates(generators: list[str], options: list[str]) -> dict[str, Any]:
         label, separator, rest = text.partition(".")
         if not separator:
             raise InputError(f"--option must look like label.name=value, not {text!r}")
-        name, value = _option(rest)
+        name, value = parse_option(rest)
         own.setdefault(label, {})[name] = value
     out: dict[str, Any] = {}
     for text in generators:
@@ -433,15 +329,6 @@ def _whole_or(text: str) -> Any:
     return int(text) if text.isdecimal() else text
 
 
-def _check_out(out: Path, compression: int = 0) -> None:
-    """Refuse, before any work, a NetCDF file that could not be written after it."""
-    from volscen._files import check_writable
-    from volscen._io import check_output
-
-    check_output(out, compression)
-    check_writable(out)
-
-
 def _of_one_date(cube: Any, as_of: str | None) -> Any:
     from volscen._dates import to_day
 
@@ -455,19 +342,6 @@ def _of_one_date(cube: Any, as_of: str | None) -> Any:
     if wanted not in dates:
         raise InputError(f"--as-of {wanted}: {held}")
     return cube.isel(as_of=int((dates == wanted).argmax())) if dates.ndim else cube
-
-
-def _write_table(table: Any, path: Path) -> None:
-    from volscen._files import atomic_path
-
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary)
-
-
-def _print_counts(title: str, counts: dict[Any, int]) -> None:
-    total = sum(counts.values())
-    reasons = "; ".join(f"{reason}: {count:,}" for reason, count in counts.items())
-    typer.echo(f"{title}: {total:,}" + (f" ({reasons})" if reasons else ""))
 
 
 def main() -> None:
