@@ -8,6 +8,7 @@ from . import revaluation as revaluation
 from . import risk as risk
 from . import sources as sources
 from . import ssvi as ssvi
+from . import surface as surface
 from . import svi as svi
 from ._build_history import build_history as build_history
 from ._io import read as read
@@ -29,3 +30,4 @@ from .portfolio import Underlying as Underlying
 from .scenarios import generate as generate
 from .schema import validate as validate
 from .surface import build_surface as build_surface
+from .surface import vix as vix

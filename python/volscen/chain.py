@@ -130,6 +130,7 @@ class Chain:
     quotes: pd.DataFrame
     dropped: pd.Series[int]
     n_rows: int
+    _rows: pd.DataFrame
 
     def __init__(
         self,
@@ -171,6 +172,7 @@ class Chain:
         )
         rows, day = rows_of_day(quotes, date)
         clean, dropped = check_quotes(rows, keep=options.keep)
+        self._rows = rows
         self._build(clean, day, dropped, options)
 
     @classmethod
@@ -179,6 +181,7 @@ class Chain:
     ) -> Chain:
         """Make the chain of rows that passed :func:`volscen.quotes.check_quotes` already, with its counts."""
         chain = cls.__new__(cls)
+        chain._rows = clean
         chain._build(clean, date, dropped, options)
         return chain
 
@@ -206,6 +209,19 @@ class Chain:
         self.forwards = day.forwards_table(parity)
         self.quotes = day.quotes_table()
         self.spot, self.spot_source = day.spot(parity)
+
+    def listed(self, expiry: object) -> pd.DataFrame:
+        """Sound rows of one expiry of :attr:`forwards` whatever the filters, those without a bid among them.
+
+        Contracts marked ``adjusted`` are left out.
+        """
+        from volscen.quotes import check_quotes
+
+        clean, _ = check_quotes(self._rows, keep=("zero_bid",))
+        wanted = clean["expiry_time" if "expiry_time" in clean else "expiry"] == expiry
+        if "adjusted" in clean:
+            wanted &= ~clean["adjusted"]
+        return clean[wanted]
 
     def __repr__(self) -> str:
         name = f" {self.underlying}" if self.underlying else ""

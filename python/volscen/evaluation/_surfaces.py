@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from volscen import black
 from volscen.surface import interpolate_vol
+from volscen.surface._strip import options_over_strike
 
 __all__ = ["falling_variance", "negative_density", "strip_volatility"]
 
@@ -27,8 +27,7 @@ def strip_volatility(implied_vol: FloatArray, tau: FloatArray, moneyness: FloatA
     not its level.
     """
     vol = interpolate_vol(implied_vol, tau, moneyness, _MONTH, np.exp(_STRIP))
-    price = black.price(1.0, np.exp(_STRIP), _MONTH, vol, _STRIP >= 0)
-    area = np.trapezoid(price * np.exp(-_STRIP), _STRIP, axis=1)
+    area = np.trapezoid(options_over_strike(vol, _STRIP, _MONTH), _STRIP, axis=1)
     return np.asarray(np.sqrt(2 / _MONTH * area))
 
 

@@ -9,5 +9,6 @@ from __future__ import annotations
 from volscen.surface._build import build_surface
 from volscen.surface._interpolate import interpolate_vol
 from volscen.surface._smoothers import REGISTRY
+from volscen.surface._vix import vix
 
-__all__ = ["REGISTRY", "build_surface", "interpolate_vol"]
+__all__ = ["REGISTRY", "build_surface", "interpolate_vol", "vix"]
