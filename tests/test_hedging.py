@@ -15,14 +15,16 @@ from scipy.stats import norm
 from sklearn.linear_model import Lasso, LinearRegression
 
 import volscen
+from hedging_toys import problem
 from scenario_toys import make_scenarios, skewed_surface
 from volscen import Option, Portfolio, Underlying, hedge, risk
 from volscen._summary import hedge_summary
 from volscen.errors import InputError
 from volscen.hedging import REGISTRY, HedgeWarning, method_function
-from volscen.hedging._base import HedgeProblem
+from volscen.hedging._base import HedgeOptions
 from volscen.hedging._lasso import FOLDS, GRID, R_SQUARED_LOSS, _path, lasso, left_out_errors, supports
-from volscen.hedging._regression import Standardised, regression, triangle
+from volscen.hedging._moments import Moments
+from volscen.hedging._regression import regression
 from volscen.portfolio import revalue
 
 STRADDLE = Portfolio.straddle(moneyness=1.0, tau=91 / 365)
@@ -40,23 +42,6 @@ def changes(ds, portfolio, instruments, **options):
     held = revalue(ds, instruments, **options)
     y = (book.value - book.value0)[:, -1].values @ np.array(portfolio.quantities)
     return y, (held.value - held.value0)[:, -1].values
-
-
-def problem(x, y, weight=None, **options):
-    n, count = x.shape
-    defaults = {
-        "labels": tuple(f"H{i}" for i in range(count)),
-        "is_underlying": np.arange(count) == 0,
-        "portfolio_change": y,
-        "instrument_change": x,
-        "weight": np.full(n, 1 / n) if weight is None else weight,
-        "portfolio_delta": 0.0,
-        "portfolio_vega": 0.0,
-        "delta": np.zeros(count),
-        "vega": np.zeros(count),
-        "value_scale": 1.0,
-    }
-    return HedgeProblem(**(defaults | options))
 
 
 # ------------------------------------------------------------------------------------------- sensitivities
@@ -94,7 +79,7 @@ def test_delta_vega_of_a_same_strike_put_is_parity():
     # C - P = D (F - K): one call hedged by one put of its strike and -(discounted carry) of the underlying.
     ds = make_scenarios(200, rate=0.04, dividend=0.01, seed=2)
     call, put = (Option(kind, strike=104, tau=0.5) for kind in ("call", "put"))
-    out = hedge(ds, [call], [Underlying(), put], method="delta-vega")
+    out = hedge(ds, [call], [Underlying(), put], method="delta-vega", parity="allow")
     np.testing.assert_allclose(out.ratio, [np.exp(-0.01 * 0.5), 1.0], rtol=1e-10)
     assert float(out.r_squared) == pytest.approx(1, abs=1e-3)  # carry of one day is left
 
@@ -104,7 +89,7 @@ def test_an_option_hedges_itself():
     ds = make_scenarios(300, seed=1)
     option = Option("put", moneyness=0.95, tau=0.3)
     for method in ("regression", "lasso"):
-        out = hedge(ds, [(option, 2.5)], [option], method=method)
+        out = hedge(ds, [(option, 2.5)], [option], method=method, parity="allow")
         assert float(out.ratio[0]) == pytest.approx(2.5, rel=1e-12)
         assert float(out.r_squared) == pytest.approx(1, abs=1e-14)
         assert float(out.residual_std) == pytest.approx(0, abs=1e-11)
@@ -163,7 +148,7 @@ def test_intercept_is_free():
     x = rng.standard_normal((200, 2)) + np.array([3.0, -5.0])
     y = x @ [0.7, -0.2] + 1000.0
     for method in (regression, lasso):
-        found = method(problem(x, y), None)
+        found = method(problem(x, y), HedgeOptions.of(2))
         np.testing.assert_allclose(found.ratio, [0.7, -0.2], rtol=1e-9)
         assert found.constant == pytest.approx(1000, rel=1e-9)
 
@@ -242,18 +227,18 @@ def test_lasso_selection_against_scikit_learn():
     x = common @ rng.standard_normal((3, 8)) + 0.3 * rng.standard_normal((n, 8)) + 2.0
     y = 40 + 5 * x[:, 1] - 2 * x[:, 4] + rng.standard_normal(n)
     weight = rng.dirichlet(np.ones(n))
-    data = Standardised.of(problem(x, y, weight))
+    data = Moments.of(problem(x, y, weight))
     mean, scale = weight @ x, np.sqrt(weight @ (x - weight @ x) ** 2)
     y_scale = np.sqrt(weight @ (y - weight @ y) ** 2)
     alphas = np.array([0.5, 0.2, 0.05, 0.01])
-    found = supports(triangle(data)[1:, 1:], alphas)
+    found = supports(data.gram, alphas)
     sizes = set()
     for alpha, columns in zip(alphas, found, strict=True):
         reference = Lasso(alpha=alpha, tol=1e-10, max_iter=100_000)
         reference.fit((x - mean) / scale, y / y_scale, sample_weight=weight)
         np.testing.assert_array_equal(columns, np.flatnonzero(reference.coef_))
         sizes.add(columns.size)
-        refit = lasso(problem(x, y, weight), float(alpha))
+        refit = lasso(problem(x, y, weight), HedgeOptions.of(8, alpha=float(alpha)))
         ols = LinearRegression().fit(x[:, columns], y, sample_weight=weight)
         np.testing.assert_allclose(refit.ratio[columns], ols.coef_, rtol=1e-8)
         np.testing.assert_array_equal(refit.selected, np.isin(np.arange(8), columns))
@@ -265,11 +250,11 @@ def test_lasso_selection_against_scikit_learn():
 def test_order_of_penalties_does_not_matter():
     rng = np.random.default_rng(2)
     x = rng.standard_normal((100, 5))
-    factor = triangle(Standardised.of(problem(x, x @ rng.standard_normal(5) + rng.standard_normal(100))))[1:, 1:]
+    gram = Moments.of(problem(x, x @ rng.standard_normal(5) + rng.standard_normal(100))).gram
     alphas = np.array([0.0, 0.3, 0.05, 1.0, 0.1])
-    together = supports(factor, alphas)
+    together = supports(gram, alphas)
     for alpha, columns in zip(alphas, together, strict=True):
-        np.testing.assert_array_equal(columns, supports(factor, np.array([alpha]))[0])
+        np.testing.assert_array_equal(columns, supports(gram, np.array([alpha]))[0])
     assert together[0].size == 5
     assert together[3].size == 0
 
@@ -297,7 +282,7 @@ def test_cross_validation_finds_the_instruments_that_matter():
     rng = np.random.default_rng(11)
     x = rng.standard_normal((500, 10))
     y = 2 * x[:, 2] - x[:, 7] + 0.5 * rng.standard_normal(500)
-    found = lasso(problem(x, y), "cv")
+    found = lasso(problem(x, y), HedgeOptions.of(10, alpha="cv"))
     assert set(np.flatnonzero(found.selected)) == {2, 7}
     np.testing.assert_allclose(found.ratio[[2, 7]], [2, -1], atol=0.1)
 
@@ -308,8 +293,10 @@ def test_cross_validation_by_brute_force():
     x = rng.standard_normal((n, 4)) @ rng.standard_normal((4, 4)) + 1
     y = x @ [1.0, 0.5, 0.0, 0.0] + rng.standard_normal(n) + 7 + (np.arange(n) % FOLDS == 2)
     weight = rng.dirichlet(np.ones(n))
-    data = Standardised.of(problem(x, y, weight))
-    largest = np.abs(weight @ (data.x * data.y[:, None])).max()
+    data = Moments.of(problem(x, y, weight))
+    scaled = (x - weight @ x) / data.x_scale
+    target = (y - weight @ y) / data.y_scale
+    largest = np.abs(weight @ (scaled * target[:, None])).max()
     alphas = largest * np.geomspace(1, 1e-3, 51)[1:]
     error = np.zeros((FOLDS, 50))
     for f in range(FOLDS):
@@ -318,19 +305,18 @@ def test_cross_validation_by_brute_force():
         for i, alpha in enumerate(alphas):
             # The penalty stays that of weights summing to one over all scenarios.
             reference = Lasso(alpha=alpha / w.sum(), tol=1e-12, max_iter=100_000)
-            kept = np.flatnonzero(reference.fit(data.x[~out_], data.y[~out_], sample_weight=w).coef_)
-            prediction = np.average(data.y[~out_], weights=w)
+            kept = np.flatnonzero(reference.fit(scaled[~out_], target[~out_], sample_weight=w).coef_)
+            prediction = np.average(target[~out_], weights=w)
             if kept.size:
-                prediction = LinearRegression().fit(data.x[~out_][:, kept], data.y[~out_], sample_weight=w)
-                prediction = prediction.predict(data.x[out_][:, kept])
-            error[f, i] = weight[out_] @ (data.y[out_] - prediction) ** 2
-    folds = [triangle(data, slice(f, None, FOLDS)) for f in range(FOLDS)]
-    np.testing.assert_allclose(left_out_errors(folds, alphas), error, rtol=1e-7)
+                prediction = LinearRegression().fit(scaled[~out_][:, kept], target[~out_], sample_weight=w)
+                prediction = prediction.predict(scaled[out_][:, kept])
+            error[f, i] = weight[out_] @ (target[out_] - prediction) ** 2
+    np.testing.assert_allclose(left_out_errors(data.folds(FOLDS), alphas), error, rtol=1e-7)
     best = error.sum(axis=0).argmin()
     share = np.array([weight[np.arange(n) % FOLDS == f].sum() for f in range(FOLDS)])
     bound = error.sum(axis=0)[best] + (error[:, best] / share).std(ddof=1) / np.sqrt(FOLDS)
     expected = alphas[error.sum(axis=0) <= bound][0]
-    assert lasso(problem(x, y, weight), "cv").alpha == pytest.approx(expected, rel=1e-9)
+    assert lasso(problem(x, y, weight), HedgeOptions.of(4, alpha="cv")).alpha == pytest.approx(expected, rel=1e-9)
 
 
 def test_lasso_is_optimal_among_copies():
@@ -340,12 +326,11 @@ def test_lasso_is_optimal_among_copies():
     x = rng.standard_normal((200, 3)) @ rng.standard_normal((3, 3))
     x = np.column_stack([x, x[:, 0], x[:, 1] - x[:, 2], x[:, 1]])
     y = x @ rng.standard_normal(6) + 0.1 * rng.standard_normal(200)
-    data = Standardised.of(problem(x, y))
-    factor = triangle(data)[1:, 1:]
-    gram, xy = factor[:, :-1].T @ factor[:, :-1], factor[:, :-1].T @ factor[:, -1]
+    gram, xy = (part := Moments.of(problem(x, y)).gram)[:-1, :-1], part[:-1, -1]
+    scaled, target = (x - x.mean(axis=0)) / x.std(axis=0), (y - y.mean()) / y.std()
     alphas = np.array([0.5, 0.2, 0.1, 0.03, 0.01])
     for alpha, b in zip(alphas, _path(gram, xy, alphas).T, strict=True):
-        gradient = data.x.T @ (data.y - data.x @ b) / 200
+        gradient = scaled.T @ (target - scaled @ b) / 200
         assert np.abs(gradient).max() <= alpha + 1e-6
         np.testing.assert_allclose(gradient[b != 0], alpha * np.sign(b[b != 0]), atol=1e-6)
 
@@ -367,7 +352,7 @@ def test_dependent_instruments_are_named():
     with pytest.raises(
         InputError, match=r"dependent.*underlying, call K=100 182.5d, put K=100 182.5d; .*lasso"
     ) as info:
-        hedge(ds, STRADDLE, [ATM, Underlying(), call, put])
+        hedge(ds, STRADDLE, [ATM, Underlying(), call, put], method="regression")
     assert ATM.label not in str(info.value)
     with pytest.raises(InputError, match="underlying, underlying #2"):
         hedge(ds, STRADDLE, [Underlying(), Underlying()])
@@ -377,7 +362,7 @@ def test_nearly_dependent_instruments_are_warned_about():
     ds = make_scenarios(2000, seed=2)
     near = [Option("call", strike=k, tau=0.5) for k in (98, 99, 100, 101, 102)]
     with pytest.warns(HedgeWarning, match="condition number") as record:
-        out = hedge(ds, STRADDLE, near)
+        out = hedge(ds, STRADDLE, near, method="regression")
     assert record[0].filename == __file__
     assert float(out.condition_number) > 300
     with warnings.catch_warnings():
@@ -407,7 +392,7 @@ def test_few_scenarios_for_each_instrument_are_warned_about(n, few):
     instruments = [Underlying(), ATM, Option("put", moneyness=0.9, tau=0.4)]
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
-        hedge(make_scenarios(n, seed=1), STRADDLE, instruments)
+        hedge(make_scenarios(n, seed=1), STRADDLE, instruments, method="regression")
     texts = [str(w.message) for w in record if "effective scenarios are few for 3 instruments" in str(w.message)]
     assert len(texts) == few
     assert all(w.category is HedgeWarning and w.filename == __file__ for w in record)
@@ -416,6 +401,8 @@ def test_few_scenarios_for_each_instrument_are_warned_about(n, few):
 @pytest.mark.parametrize("method", sorted(REGISTRY))
 def test_lazy_cubes_hedge_as_loaded_ones(method):
     instruments = [Underlying(), ATM]
+    if method == "neighbours":
+        instruments = [Underlying(), *(Option("call", moneyness=m, tau=91 / 365) for m in (0.95, 1.05))]
     eager = volscen.generate(n_scenarios=1500, seed=1)
     lazy = volscen.generate(n_scenarios=1500, seed=1, chunks=700)
     expected = hedge(eager, STRADDLE, instruments, method=method)
@@ -462,7 +449,7 @@ def test_scikit_learn_is_imported_only_for_lasso():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "kelly"}, "unknown method 'kelly'.*delta, delta-vega, lasso, regression"),
+        ({"method": "kelly"}, "unknown method 'kelly'.*auto, delta, delta-vega, .*lasso, .*regression"),
         ({"instruments": []}, "instruments is empty"),
         ({"instruments": "underlying"}, "instruments must be a list"),
         ({"instruments": [(Underlying(), 1)]}, r"volscen\.Option or volscen\.Underlying"),
@@ -560,12 +547,8 @@ def test_result_survives_netcdf(tmp_path):
 
 
 def test_every_method_is_registered():
-    assert sorted(REGISTRY) == ["delta", "delta-vega", "lasso", "regression"]
-    assert {method_function(name).__module__.rsplit(".", 1)[1] for name in REGISTRY} == {
-        "_delta",
-        "_lasso",
-        "_regression",
-    }
+    assert {"delta", "delta-vega", "lasso", "min-es", "neighbours", "regression", "ridge"} <= set(REGISTRY)
+    assert all(callable(method_function(name)) for name in REGISTRY)
 
 
 def test_a_contract_keeps_its_own_volatility():

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen.errors import FitError, InputError
-from volscen.hedging._base import Alpha, HedgeProblem, HedgeSolution
-from volscen.hedging._regression import RANK_TOLERANCE, Standardised, combine, least_squares, solve, triangle
+from volscen.hedging._base import Alpha, HedgeOptions, HedgeProblem, HedgeSolution
+from volscen.hedging._moments import Moments
+from volscen.hedging._regression import least_squares
 
 __all__ = ["GRID", "lasso"]
 
@@ -44,42 +45,43 @@ PATH_END = 1e-3
 _ZERO = 1e-12
 _OPTIMAL = 1e-6
 
+#: Eigenvalues of the moments of a selection below this share of the largest: no refit can be judged by them.
+_DEPENDENT = 1e-12
 
-def lasso(problem: HedgeProblem, alpha: Alpha) -> HedgeSolution:
+
+def lasso(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
     """Select instruments at a penalty given, by the paper's grid, or by cross-validation; then refit."""
-    data = Standardised.of(problem)
+    data = Moments.of(problem)
+    alpha = options.alpha
     if not (alpha is None or isinstance(alpha, str)):
         alpha = _penalty(alpha)
     if alpha is None or alpha == "cv":
-        if data.y.size < 2 * FOLDS:
+        if data.rows.shape[0] < 2 * FOLDS:
             raise InputError(
-                f"alpha='cv' needs at least {2 * FOLDS} scenarios that have weight, not {data.y.size}; give alpha "
-                "as a number or 'grid'"
+                f"alpha='cv' needs at least {2 * FOLDS} scenarios that have weight, not {data.rows.shape[0]}; give "
+                "alpha as a number or 'grid'"
             )
-        folds = [triangle(data, slice(fold, None, FOLDS)) for fold in range(FOLDS)]
-        factor = combine(folds)
-        chosen = _by_cross_validation(folds, _largest(factor))
+        chosen = _by_cross_validation(data.folds(FOLDS), _largest(data.gram))
     else:
-        factor = triangle(data)
-        chosen = _by_grid(factor[1:, 1:]) if alpha == "grid" else _penalty(alpha)
-    columns = supports(factor[1:, 1:], np.array([chosen]))[0]
+        chosen = _by_grid(data.gram) if alpha == "grid" else _penalty(alpha)
+    columns = supports(data.gram, np.array([chosen]))[0]
     if columns.size == 0:
-        raise InputError(f"alpha={chosen:.4g} selects no instrument; choose it below {_largest(factor):.4g}")
-    return least_squares(problem, data, factor, columns, alpha=chosen)
+        raise InputError(f"alpha={chosen:.4g} selects no instrument; choose it below {_largest(data.gram):.4g}")
+    return least_squares(problem, data, columns, options, alpha=chosen)
 
 
-def _largest(factor: FloatArray) -> float:
+def _largest(gram: FloatArray) -> float:
     """Penalty from which on no instrument is kept."""
-    return float(np.abs(factor[1:, 1:-1].T @ factor[1:, -1]).max())
+    return float(np.abs(gram[:-1, -1]).max())
 
 
-def supports(factor: FloatArray, alphas: FloatArray) -> list[Support]:
-    """Instruments that LASSO keeps at each penalty, from a centred triangular factor."""
-    x, y = factor[:, :-1], factor[:, -1]
-    out = [np.arange(x.shape[1])] * alphas.size  # no penalty keeps everything
+def supports(gram: FloatArray, alphas: FloatArray) -> list[Support]:
+    """Instruments that LASSO keeps at each penalty, from the moments of instruments and, last, the portfolio."""
+    n = gram.shape[0] - 1
+    out = [np.arange(n)] * alphas.size  # no penalty keeps everything
     penalised = np.flatnonzero(alphas > 0)
     if penalised.size:
-        coefficients = _path(x.T @ x, x.T @ y, alphas[penalised])
+        coefficients = _path(gram[:-1, :-1], gram[:-1, -1], alphas[penalised])
         for column, position in enumerate(penalised):
             out[position] = np.flatnonzero(np.abs(coefficients[:, column]) > _ZERO)
     return out
@@ -140,19 +142,19 @@ def _penalty(alpha: Alpha) -> float:
     return value
 
 
-def _by_grid(factor: FloatArray) -> float:
+def _by_grid(gram: FloatArray) -> float:
     """Largest penalty of the paper's grid whose refit keeps the in-sample R-squared, within R_SQUARED_LOSS.
 
     The paper reads alpha off the in-sample R-squared and mean squared error without stating a rule; both fall
     and rise together, so this is its plainest reading.
     """
     r_squared = np.full(GRID.size, -np.inf)
-    for i, columns in enumerate(supports(factor, GRID)):
+    for i, columns in enumerate(supports(gram, GRID)):
         if columns.size == 0:
             continue
-        coefficients, s, _ = solve(factor, columns)
-        if s[-1] > RANK_TOLERANCE * s[0]:  # a dependent set has no ratios of its own
-            r_squared[i] = 1 - _squared_error(factor, columns, coefficients) / float(factor[:, -1] @ factor[:, -1])
+        coefficients, independent = _refit(gram, columns)
+        if independent:  # a dependent set has no ratios of its own
+            r_squared[i] = coefficients @ gram[columns, -1] / gram[-1, -1]
     if not np.any(np.isfinite(r_squared)):
         raise InputError(
             "no alpha of the grid selects a linearly independent set of instruments; drop some of them or "
@@ -161,40 +163,50 @@ def _by_grid(factor: FloatArray) -> float:
     return float(GRID[np.flatnonzero(r_squared >= r_squared.max() - R_SQUARED_LOSS)[-1]])
 
 
-def _by_cross_validation(factors: list[FloatArray], largest: float) -> float:
+def _refit(gram: FloatArray, columns: Support) -> tuple[FloatArray, bool]:
+    """Least squares on some instruments, the shortest where they are dependent, and whether they are not."""
+    values, vectors = np.linalg.eigh(gram[np.ix_(columns, columns)])
+    kept = values > _DEPENDENT * values[-1]
+    projected = vectors[:, kept].T @ gram[columns, -1]
+    return np.asarray(vectors[:, kept] @ (projected / values[kept])), bool(kept.all())
+
+
+def _by_cross_validation(folds: list[FloatArray], largest: float) -> float:
     """Largest penalty whose refit predicts left-out scenarios within one standard error of the best.
 
     Breiman, Friedman, Olshen and Stone (1984), the one-standard-error rule; every FOLDS-th scenario is left
     out.
     """
     alphas = largest * np.geomspace(1, PATH_END, PATH_SIZE + 1)[1:]
-    error = left_out_errors(factors, alphas)
-    mass = np.array([factor[0, 0] ** 2 for factor in factors])  # a factor's first entry is the root of its weight
+    error = left_out_errors(folds, alphas)
+    mass = np.array([fold[0, 0] for fold in folds])
     total = error.sum(axis=0)
     best = int(np.argmin(total))
-    standard_error = float((error[:, best] / mass).std(ddof=1)) / np.sqrt(len(factors))
+    standard_error = float((error[:, best] / mass).std(ddof=1)) / np.sqrt(len(folds))
     return float(alphas[np.flatnonzero(total <= total[best] + standard_error)[0]])
 
 
-def left_out_errors(factors: list[FloatArray], alphas: FloatArray) -> FloatArray:
-    """Weighted squared error on each fold (F, A) of LASSO-OLS fitted on the other folds."""
-    error = np.empty((len(factors), alphas.size))
-    for fold, left_out in enumerate(factors):
-        training = combine([factor for other, factor in enumerate(factors) if other != fold])
+def left_out_errors(folds: list[FloatArray], alphas: FloatArray) -> FloatArray:
+    """Weighted squared error on each fold (F, A) of LASSO-OLS fitted on the other folds.
+
+    The moments of the scenarios that are fitted on are those of all less those left out.
+    """
+    error = np.empty((len(folds), alphas.size))
+    whole = np.sum(folds, axis=0)
+    for number, left_out in enumerate(folds):
+        training = whole - left_out
+        mean = training[0, 1:] / training[0, 0]
+        centred = training[1:, 1:] - training[0, 0] * mean[:, None] * mean
         known: dict[bytes, float] = {}
-        for i, columns in enumerate(supports(training[1:, 1:], alphas)):
+        for i, columns in enumerate(supports(centred, alphas)):
             key = columns.tobytes()
             if key not in known:
-                coefficients = solve(training[1:, 1:], columns)[0] if columns.size else np.empty(0)
-                # The first row of the factor is the intercept's equation.
-                row = training[0, 1:]
-                intercept = (row[-1] - row[columns] @ coefficients) / training[0, 0]
-                fitted = left_out[:, 1 + columns] @ coefficients + left_out[:, 0] * intercept
-                known[key] = float(np.square(left_out[:, -1] - fitted).sum())
-            error[fold, i] = known[key]
+                coefficients = _refit(centred, columns)[0] if columns.size else np.empty(0)
+                # Error of each scenario: (y - a - b x) = v . (1, x, y) with a the training's intercept.
+                v = np.zeros(left_out.shape[0])
+                v[0] = -(mean[-1] - mean[columns] @ coefficients)
+                v[1 + columns] = -coefficients
+                v[-1] = 1.0
+                known[key] = max(float(v @ left_out @ v), 0.0)
+            error[number, i] = known[key]
     return error
-
-
-def _squared_error(factor: FloatArray, columns: Support, coefficients: FloatArray) -> float:
-    residual = factor[:, -1] - factor[:, columns] @ coefficients
-    return float(residual @ residual)

@@ -1,28 +1,29 @@
-"""Hedge ratios by weighted least squares over scenarios, with an unpenalised intercept.
-
-Everything is computed from the triangular factor of sqrt(w) [1, X, y], where the instruments' changes X and
-the portfolio's change y are centred and scaled first: the factor holds all that least squares on any subset
-of instruments needs, and, unlike a Gram matrix, does not square the condition number.
-"""
+"""Hedge ratios by weighted least squares over scenarios, with an unpenalised intercept."""
 
 from __future__ import annotations
-
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from volscen.errors import InputError
-from volscen.hedging._base import Alpha, HedgeProblem, HedgeSolution, HedgeWarning, no_alpha
+from volscen.hedging._base import HedgeOptions, HedgeProblem, HedgeSolution
+from volscen.hedging._moments import RANK_TOLERANCE, Design, Moments
+from volscen.hedging._trading import constrained, scaled
 
-__all__ = ["CONDITION_WARNING", "RANK_TOLERANCE", "Standardised", "least_squares", "regression", "triangle"]
+__all__ = [
+    "CONDITION_WARNING",
+    "dependent",
+    "design_diagnostics",
+    "few_scenarios",
+    "least_squares",
+    "nearly_dependent",
+    "regression",
+    "solution",
+    "solve",
+]
 
 FloatArray = npt.NDArray[np.float64]
-
-#: Singular values of the standardised changes below this share of the largest count as zero.
-RANK_TOLERANCE = 1e-8
+Columns = npt.NDArray[np.intp]
 
 #: Condition number above which ratios are warned about. Errors of quotes are amplified by up to this factor.
 #: Among options on S&P 500 surfaces ratios stay below about 5 up to here and run to dozens above.
@@ -31,115 +32,105 @@ CONDITION_WARNING = 300.0
 #: Effective scenarios for each instrument below which ratios are warned about: their in-sample fit flatters then.
 SCENARIOS_PER_INSTRUMENT = 5
 
-#: A standard deviation below this share of the spot price is rounding, not a move.
-_NO_MOVE = 1e-12
 
-
-def regression(problem: HedgeProblem, alpha: Alpha) -> HedgeSolution:
+def regression(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
     """Regress the portfolio's changes on those of all instruments."""
-    no_alpha(alpha, "regression")
-    data = Standardised.of(problem)
-    return least_squares(problem, data, triangle(data), np.arange(len(problem.labels)))
+    return least_squares(problem, Moments.of(problem), np.arange(len(problem.labels)), options)
 
 
-@dataclass(frozen=True)
-class Standardised:
-    """Scenarios that have weight, with changes centred and scaled by weighted mean and standard deviation."""
-
-    x: FloatArray
-    y: FloatArray
-    root_weight: FloatArray
-    x_mean: FloatArray
-    x_scale: FloatArray
-    y_mean: float
-    y_scale: float
-
-    @classmethod
-    def of(cls, problem: HedgeProblem) -> Standardised:
-        """Standardise a problem after checking that it can be solved."""
-        n = len(problem.labels)
-        used = problem.weight > 0
-        weight = problem.weight[used] / problem.weight.sum()
-        effective = 1 / float(weight @ weight)
-        if effective < n + 1:
-            raise InputError(
-                f"the weights leave {effective:.1f} effective scenarios (ESS) for {n} instruments and a "
-                "constant; use more scenarios, milder weights or fewer instruments"
-            )
-        x, y = problem.instrument_change[used], problem.portfolio_change[used]
-        x_mean, y_mean = weight @ x, float(weight @ y)
-        x, y = x - x_mean, y - y_mean
-        x_scale, y_scale = np.sqrt(weight @ (x * x)), float(np.sqrt(weight @ (y * y)))
-        still = [problem.labels[i] for i in np.flatnonzero(x_scale <= _NO_MOVE * problem.value_scale)]
-        if still:
-            raise InputError(f"these instruments are worth the same in every scenario: {', '.join(still)}; drop them")
-        return cls(x / x_scale, y / y_scale, np.sqrt(weight), x_mean, x_scale, y_mean, y_scale)
-
-
-def triangle(data: Standardised, rows: slice = slice(None)) -> FloatArray:
-    """Triangular factor of sqrt(w) [1, X, y] over some scenarios, (n + 2, n + 2) or fewer rows.
-
-    Leaving out its first row and column eliminates the intercept exactly.
-    """
-    root = data.root_weight[rows]
-    x = data.x[rows]
-    scaled = np.empty((root.size, x.shape[1] + 2))
-    scaled[:, 0] = root
-    np.multiply(x, root[:, None], out=scaled[:, 1:-1])
-    scaled[:, -1] = data.y[rows] * root
-    return np.asarray(np.linalg.qr(scaled, mode="r"))
-
-
-def combine(factors: Sequence[FloatArray]) -> FloatArray:
-    """Triangular factor of the scenarios of several factors together."""
-    return np.asarray(np.linalg.qr(np.vstack(factors), mode="r"))
-
-
-def solve(factor: FloatArray, columns: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Least squares on some columns of a centred factor: coefficients, singular values, right vectors."""
-    u, s, vt = np.linalg.svd(factor[:, columns], full_matrices=False)
+def solve(design: Design) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Least squares of a design: coefficients, singular values, right vectors."""
+    u, s, vt = np.linalg.svd(design.root)
     kept = s > RANK_TOLERANCE * s[0]
-    projected = (u.T @ factor[:, -1])[kept] / s[kept]
+    projected = (u.T @ design.target)[kept] / s[kept]
     return vt[kept].T @ projected, s, vt
 
 
 def least_squares(
     problem: HedgeProblem,
-    data: Standardised,
-    factor: FloatArray,
-    columns: npt.NDArray[np.intp],
+    data: Moments,
+    columns: Columns,
+    options: HedgeOptions,
     *,
     alpha: float | None = None,
 ) -> HedgeSolution:
     """Weighted least squares on the chosen instruments; refuses a set that is linearly dependent."""
-    coefficients, s, vt = solve(factor[1:, 1:], columns)
+    design = data.design(columns)
+    coefficients, s, vt = solve(design)
     null = s <= RANK_TOLERANCE * s[0]
     if null.any():
-        involved = (np.abs(vt[null]) > 0.05).any(axis=0)
-        names = ", ".join(problem.labels[i] for i in columns[involved])
-        raise InputError(
-            f"these instruments are linearly dependent over the scenarios: {names}; drop one of them or use "
-            "method='lasso'"
-        )
-    effective = 1 / float(np.square(data.root_weight) @ np.square(data.root_weight))
-    if effective < SCENARIOS_PER_INSTRUMENT * columns.size * (1 - 1e-9):
-        warnings.warn(
-            f"{effective:.1f} effective scenarios are few for {columns.size} instruments, so their ratios are "
-            f"uncertain and the R-squared flatters; use at least {SCENARIOS_PER_INSTRUMENT} for each instrument",
-            HedgeWarning,
-            stacklevel=4,
-        )
-    condition = float(s[0] / s[-1])
-    if condition > CONDITION_WARNING:
-        warnings.warn(
-            f"the {columns.size} instruments move nearly together (condition number {condition:.0f}), so "
-            "their ratios are large and unstable; use fewer instruments or method='lasso'",
-            HedgeWarning,
-            stacklevel=4,
-        )
+        raise dependent(problem, columns, vt[null])
+    doubts = [*few_scenarios(data, columns.size), *nearly_dependent(columns.size, float(s[0] / s[-1]))]
+    if not options.trading.is_free:
+        coefficients = constrained(design, scaled(options.trading, data.x_scale, columns, data.y_scale))
+    return solution(
+        problem, data, columns, coefficients, options, alpha=alpha, design=design_diagnostics(s), doubts=doubts
+    )
+
+
+def few_scenarios(data: Moments, n: int) -> list[str]:
+    """Doubts about n ratios from few effective scenarios."""
+    if data.effective >= SCENARIOS_PER_INSTRUMENT * n * (1 - 1e-9):
+        return []
+    return [
+        f"{data.effective:.1f} effective scenarios are few for {n} instruments, so their ratios are uncertain and the "
+        f"R-squared flatters; use at least {SCENARIOS_PER_INSTRUMENT} for each instrument"
+    ]
+
+
+def nearly_dependent(n: int, condition: float) -> list[str]:
+    """Doubts about n ratios of instruments that are nearly of low rank."""
+    if condition <= CONDITION_WARNING:
+        return []
+    return [
+        f"the {n} instruments move nearly together (condition number {condition:.0f}), so their ratios are large "
+        "and unstable; use method='ridge', method='lasso' or fewer instruments"
+    ]
+
+
+def dependent(problem: HedgeProblem, columns: Columns, vectors: FloatArray) -> InputError:
+    """Error that names the instruments which combinations that never move are made of."""
+    involved = (np.abs(vectors) > 0.05).any(axis=0)
+    names = ", ".join(problem.labels[i] for i in columns[involved])
+    return InputError(
+        f"these instruments are linearly dependent over the scenarios: {names}; drop one of them or use "
+        "method='ridge' or method='lasso'"
+    )
+
+
+def design_diagnostics(singular: FloatArray) -> dict[str, float]:
+    """Condition number, and effective rank exp(H(s / sum s)) (Roy and Vetterli 2007, "The effective rank")."""
+    share = singular / singular.sum()
+    share = share[share > 0]
+    smallest = float(singular[-1])
+    return {
+        "condition_number": float(singular[0]) / smallest if smallest > 0 else np.inf,
+        "effective_rank": float(np.exp(-(share @ np.log(share)))),
+    }
+
+
+def solution(
+    problem: HedgeProblem,
+    data: Moments,
+    columns: Columns,
+    coefficients: FloatArray,
+    options: HedgeOptions,
+    *,
+    design: dict[str, float],
+    alpha: float | None = None,
+    doubts: list[str] | None = None,
+) -> HedgeSolution:
+    """Ratios in units of the instruments, from standardised ones."""
     ratio = np.zeros(len(problem.labels))
-    ratio[columns] = coefficients * data.y_scale / data.x_scale[columns]
+    ratio[columns] = coefficients * (data.y_scale / data.x_scale[columns])
+    trading = options.trading
+    # Back at a bound, at a holding or at a whole lot exactly, where scaling left roundings.
+    lots = trading.lot_size > 0
+    ratio[lots] = np.round(ratio[lots] / trading.lot_size[lots]) * trading.lot_size[lots]
+    for mark in (trading.current, trading.lower, trading.upper) if not trading.is_free else ():
+        near = np.isfinite(mark) & (np.abs(ratio - mark) <= 1e-12 * np.abs(mark))
+        ratio[near] = mark[near]
     selected = np.zeros(len(problem.labels), dtype=bool)
     selected[columns] = True
     constant = data.y_mean - float(data.x_mean @ ratio)
-    return HedgeSolution(ratio, selected, constant=constant, alpha=alpha, condition_number=condition)
+    return HedgeSolution(ratio, selected, constant=constant, alpha=alpha, design=design, doubts=doubts or [])
