@@ -60,8 +60,8 @@ def _few_in_tail(data: Moments, tail: float, n: int) -> list[str]:
         return []
     return [
         f"{data.effective * tail:.1f} effective scenarios (ESS) in the tail are few for {n} instruments, so their "
-        f"ratios are uncertain and the expected shortfall flatters; use at least {TAIL_SCENARIOS} for each, a larger tail or "
-        "fewer instruments"
+        f"ratios are uncertain and the expected shortfall flatters; use at least {TAIL_SCENARIOS} for each, a larger "
+        "tail or fewer instruments"
     ]
 
 

@@ -245,7 +245,7 @@ def _by_parity(problem: HedgeProblem, solution: HedgeSolution) -> list[str]:
         if same.any():
             return [
                 f"{traded.labels[i]} has the strike and expiry of {book.labels[held[same][0]]} in the portfolio: with "
-                "the underlying it replicates that by put-call parity, so the fit says nothing of the scenarios; drop it, "
-                "or accept it with parity='allow'"
+                "the underlying it replicates that by put-call parity, so the fit says nothing of the scenarios; drop "
+                "it, or accept it with parity='allow'"
             ]
     return []
