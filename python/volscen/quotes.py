@@ -139,7 +139,7 @@ def judge_quotes(
     option_type = _option_types(quotes["option_type"])
     strike = _numbers(quotes["strike"])
     sides = {name: _numbers(quotes[name]) for name in (("bid", "ask") if two_sided else ("price",))}
-    times = {name: _instants(quotes[name]) for name in _TIMES if name in quotes}
+    times = {name: instants_of(quotes[name]) for name in _TIMES if name in quotes}
 
     values = list(sides.values())
     price = (values[0] + values[1]) / 2 if two_sided else values[0]
@@ -309,7 +309,7 @@ def _exercise_styles(column: pd.Series[Any]) -> npt.NDArray[np.object_]:
     return np.array([*known, ""], dtype=object)[codes]
 
 
-def _instants(column: pd.Series[Any]) -> npt.NDArray[np.datetime64]:
+def instants_of(column: pd.Series[Any]) -> npt.NDArray[np.datetime64]:
     """Instants in UTC as datetime64[ns], NaT where unreadable; those without a time zone are in UTC."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         raise InputError(f"column {column.name} holds numbers; convert them with pandas.to_datetime(..., unit=...)")

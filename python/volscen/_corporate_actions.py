@@ -1,0 +1,201 @@
+"""Splits, reverse splits and special dividends, read from what they do to the contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from volscen._listing import Listing
+
+__all__ = ["JUMP", "CorporateAction", "find_corporate_action"]
+
+FloatArray = npt.NDArray[np.float64]
+_Pairs = list[tuple[FloatArray, FloatArray]]
+_Change = Callable[[FloatArray, float], FloatArray]
+
+#: A log return beyond this that the contracts do not explain is suspect.
+JUMP = 0.25
+
+#: Newly adjusted contracts that make an event, at least, and the share of the old strikes that as many must be; also
+#: the share of the old strikes near the forward whose disappearance makes one where contracts are not marked.
+_NEW_CONTRACTS = 3
+_GONE = 0.5
+_NEAR = 21
+_ENOUGH = 4
+
+#: Share of the old strikes that must be found again for a change of the contracts to be understood.
+_FOUND = 0.75
+
+#: The part of a price ratio that may be a day's own move, in logarithms: it bounds the changes tried.
+_OWN_MOVE = 0.25
+
+#: Strikes closer than this part of the price are told apart, however coarsely they are written.
+_FINEST = 2e-3
+
+#: A factor that rounds to a fraction of numbers up to this is that fraction.
+_LARGEST_TERM = 20
+
+
+@dataclass(frozen=True)
+class CorporateAction:
+    """What happened between two days.
+
+    Attributes
+    ----------
+    kind : {"", "scaled", "shifted", "suspect"}
+        Nothing; strikes were multiplied by ``size``; strikes were lowered by ``size``; the price jumped or the
+        contracts changed in a way that is not understood.
+    size : float
+    """
+
+    kind: Literal["", "scaled", "shifted", "suspect"]
+    size: float = 0.0
+
+    def adjustment(self, price: float) -> float:
+        """What is added to the log return into a day whose price is given."""
+        if self.kind == "scaled":
+            return -float(np.log(self.size))
+        if self.kind == "shifted":
+            return float(np.log1p(self.size / price))
+        return 0.0
+
+
+def find_corporate_action(before: Listing, after: Listing, log_return: float) -> CorporateAction:
+    """Compare the contracts of two days.
+
+    Parameters
+    ----------
+    before, after : Listing
+    log_return : float
+        Of prices as they stand.
+
+    Notes
+    -----
+    An exchange keeps the holders of options whole: in a split each strike is multiplied by the factor of the price,
+    in a special dividend either likewise (as in Shanghai) or lowered by the dividend (as in the United States).
+    So an event is looked for where at least three adjusted contracts, and half as many as there were strikes, are new
+    in the expiries of both days, among these contracts; or where more than half of the 21 strikes nearest the forward are
+    gone, among all. The change is the factor, or else the amount, that carries the largest share of old strikes onto
+    new ones within what rounding leaves: at least three quarters of those that fall into the range of the new. A crash
+    leaves the strikes where they are.
+    """
+    old, marked, everything, gone, looked_at = _compare(before, after)
+    newly = sum(a.size for a in marked)
+    if newly >= max(_NEW_CONTRACTS, _GONE * sum(u.size for u in old)):
+        found = _explain(old, marked, before, log_return)
+    elif looked_at >= _ENOUGH and gone > _GONE * looked_at:
+        found = _explain(old, everything, before, log_return)
+    else:
+        return CorporateAction("suspect" if abs(log_return) > JUMP else "")
+    if found is None or abs(log_return + found.adjustment(_level(before) * float(np.exp(log_return)))) > JUMP:
+        return CorporateAction("suspect")
+    return found
+
+
+def _level(listing: Listing) -> float:
+    """Price level that strikes are near."""
+    return next((level for _, level, _ in listing.forward.values()), listing.spot)
+
+
+def _compare(before: Listing, after: Listing) -> tuple[list[FloatArray], list[FloatArray], list[FloatArray], int, int]:
+    """By expiry of both days: old strikes, newly adjusted ones, all new ones.
+
+    And of the old strikes nearest the forward, how many are gone, and how many were looked at.
+    """
+    old, marked, everything, gone, looked_at = [], [], [], 0, 0
+    for expiry in before.contracts:
+        if expiry not in after.contracts:
+            continue
+        was = np.union1d(*map(np.asarray, before.contracts[expiry]))
+        standard, adjusted = (np.asarray(part, dtype=np.float64) for part in after.contracts[expiry])
+        now = np.union1d(standard, adjusted)
+        old.append(was)
+        marked.append(np.setdiff1d(adjusted, was))
+        everything.append(now)
+        near = was[np.argsort(np.abs(was - before.forward[expiry][1]), kind="stable")[:_NEAR]]
+        gone += int(np.count_nonzero(~np.isin(near, now)))
+        looked_at += near.size
+    return old, marked, everything, gone, looked_at
+
+
+def _explain(
+    old: list[FloatArray], new: list[FloatArray], before: Listing, log_return: float
+) -> CorporateAction | None:
+    """The factor or the amount that carries old strikes onto new ones."""
+    pairs = [(u, a) for u, a in zip(old, new, strict=True) if u.size and a.size]
+    if not pairs:
+        return None
+    level = _level(before)
+    # Both the strike and the ratio that is tried come from rounded strikes.
+    tolerance = min(1.05 * 10.0 ** -_decimals(np.concatenate([a for _, a in pairs])), _FINEST * level)
+    ratios = np.unique(np.concatenate([np.ravel(a[None, :] / u[:, None]) for u, a in pairs]).round(12))
+    ratios = ratios[(np.abs(np.log(ratios) - log_return) <= _OWN_MOVE) & (np.abs(ratios - 1) > 1e-6)]
+    amounts = np.unique(np.concatenate([np.ravel(u[:, None] - a[None, :]) for u, a in pairs]).round(9))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moves = np.log1p(-amounts / level)
+    amounts = amounts[(amounts > 2 * tolerance) & (np.abs(moves - log_return) <= _OWN_MOVE)]
+    factor, factor_share = _best(ratios, pairs, tolerance, np.multiply)
+    amount, amount_share = _best(amounts, pairs, tolerance, np.subtract)
+    if max(factor_share, amount_share) < _FOUND:
+        return None
+    if factor_share >= amount_share:
+        return CorporateAction("scaled", _refined(factor, pairs, tolerance))
+    return CorporateAction("shifted", amount)
+
+
+def _best(sizes: FloatArray, pairs: _Pairs, tolerance: float, change: _Change) -> tuple[float, float]:
+    """Size whose change carries the largest share of old strikes onto new ones, and that share.
+
+    Of equals the one with more strikes found, then with the smaller distances.
+    """
+    best, key = 0.0, (0.0, 0, -np.inf)
+    for size in sizes.tolist():
+        seen = hits = 0
+        misses = 0.0
+        for u, a in pairs:
+            image = change(u, size)
+            image = image[(image >= a[0] - tolerance) & (image <= a[-1] + tolerance)]
+            distance = _to_nearest(image, a)
+            seen += image.size
+            hits += int(np.count_nonzero(distance <= tolerance))
+            misses += float(distance[distance <= tolerance].sum())
+        # A size that carries but a few strikes into the range may find those by chance.
+        if 2 * hits >= sum(min(u.size, a.size) for u, a in pairs) and hits >= _NEW_CONTRACTS:
+            best, key = max((best, key), (size, (hits / seen, hits, -misses)), key=lambda pair: pair[1])
+    return best, key[0]
+
+
+def _to_nearest(image: FloatArray, a: FloatArray) -> FloatArray:
+    right = np.clip(np.searchsorted(a, image), 0, a.size - 1)
+    left = np.maximum(right - 1, 0)
+    return np.asarray(np.minimum(np.abs(image - a[left]), np.abs(image - a[right])))
+
+
+def _refined(factor: float, pairs: _Pairs, tolerance: float) -> float:
+    """The factor by least squares over the strikes it carries; a fraction of small numbers where it rounds to one."""
+    product = square = 0.0
+    n, total = 0, 0.0
+    for u, a in pairs:
+        image = u * factor
+        right = np.clip(np.searchsorted(a, image), 0, a.size - 1)
+        left = np.maximum(right - 1, 0)
+        nearest = np.where(np.abs(image - a[left]) < np.abs(image - a[right]), a[left], a[right])
+        found = np.abs(image - nearest) <= tolerance
+        product += float((u[found] * nearest[found]).sum())
+        square += float((u[found] ** 2).sum())
+        n, total = n + int(found.sum()), total + float(u[found].sum())
+    fitted = product / square
+    simple = Fraction(fitted).limit_denominator(_LARGEST_TERM)
+    if simple.numerator <= _LARGEST_TERM and abs(float(simple) - fitted) <= tolerance * n / total:
+        return float(simple)
+    return fitted
+
+
+def _decimals(strikes: FloatArray) -> int:
+    """Decimals that the strikes are written with, at most four."""
+    return next((n for n in range(4) if np.allclose(strikes, np.round(strikes, n), rtol=0, atol=1e-9)), 4)
