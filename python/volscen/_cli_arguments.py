@@ -54,12 +54,13 @@ def parse_option(text: str, flag: str = "--option") -> tuple[str, Any]:
 
 
 def check_out(out: Path, compression: int = 0) -> None:
-    """Refuse, before any work, a NetCDF file that could not be written after it."""
+    """Refuse, before any work, a NetCDF file or zarr store that could not be written after it."""
     from volscen._files import check_writable
     from volscen._io import check_output
 
     check_output(out, compression)
-    check_writable(out)
+    if out.suffix != ".zarr":
+        check_writable(out)
 
 
 def write_table(table: Any, path: Path) -> None:

@@ -79,10 +79,10 @@ def find_corporate_action(before: Listing, after: Listing, log_return: float) ->
     An exchange keeps the holders of options whole: in a split each strike is multiplied by the factor of the price,
     in a special dividend either likewise (as in Shanghai) or lowered by the dividend (as in the United States).
     So an event is looked for where at least three adjusted contracts, and half as many as there were strikes, are new
-    in the expiries of both days, among these contracts; or where more than half of the 21 strikes nearest the forward are
-    gone, among all. The change is the factor, or else the amount, that carries the largest share of old strikes onto
-    new ones within what rounding leaves: at least three quarters of those that fall into the range of the new. A crash
-    leaves the strikes where they are.
+    in the expiries of both days, among these contracts; or where more than half of the 21 strikes nearest the forward
+    are gone, among all. The change is the factor, or else the amount, that carries the largest share of old strikes
+    onto new ones within what rounding leaves: at least three quarters of those that fall into the range of the new. A
+    crash leaves the strikes where they are.
     """
     old, marked, everything, gone, looked_at = _compare(before, after)
     newly = sum(a.size for a in marked)

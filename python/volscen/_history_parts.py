@@ -132,23 +132,20 @@ def assemble(
         build_settings=recorded.to_text(),
         last_day=before.to_text(),
     )
-    dropped = report.loc[report["status"] == "dropped", "reason"]
-    _totals(
-        history,
-        [(str(np.datetime64(date)), reason) for date, reason in zip(dropped.index.values, dropped, strict=True)],
-    )
+    _totals(history, _dropped(report))
     return schema.validate(schema.arrange(history)), report
 
 
 def append(history: xr.Dataset, new: xr.Dataset | None, report: pd.DataFrame) -> xr.Dataset:
     """The days of ``new`` after those of a history, whose own numbers stay as they are."""
-    days = dropped_days(history)
-    gone = report.loc[report["status"] == "dropped", "reason"]
-    days += [(str(np.datetime64(date)), reason) for date, reason in zip(gone.index.values, gone, strict=True)]
+    days = dropped_days(history) + _dropped(report)
     if new is None:
         out = history.copy()
     else:
         parts = {}
+        strange = [str(name) for name in history.data_vars if name not in new]
+        if strange:
+            raise InputError(f"the history holds {', '.join(strange)}, which new days lack; drop these variables")
         for name in new.data_vars:
             if name not in history:
                 raise InputError(f"the history lacks the variable {name}; build it anew")
@@ -177,6 +174,12 @@ def dropped_days(history: xr.Dataset) -> list[tuple[str, str]]:
         ]
     except (ValueError, TypeError, IndexError):
         raise InputError("the attribute dropped_days of the history is damaged; build it anew") from None
+
+
+def _dropped(report: pd.DataFrame) -> list[tuple[str, str]]:
+    """Days of a report that gave no surface, with the reason."""
+    gone = report.loc[report["status"] == "dropped", "reason"]
+    return list(zip(np.datetime_as_string(gone.index.to_numpy()).tolist(), gone.tolist(), strict=True))
 
 
 def _totals(history: xr.Dataset, dropped: list[tuple[str, str]]) -> None:

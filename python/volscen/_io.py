@@ -1,4 +1,4 @@
-"""Reading and writing files: NetCDF for histories, scenarios and results; tables of quotes."""
+"""Reading and writing files: NetCDF and zarr for histories, scenarios and results; tables of quotes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ import xarray as xr
 
 from volscen import schema
 from volscen._files import atomic_path, cannot_write
-from volscen._reweight import arbitrage_weights, effective_sample_size, weighing_penalty
-from volscen.errors import FileFormatError, InputError
+from volscen._reweight import weighing_penalty, weight_attributes
+from volscen._zarr import check_store, read_zarr, write_zarr
+from volscen.errors import FileFormatError, InputError, VolscenError
 
 __all__ = ["check_output", "read", "read_dataset", "write"]
 
 _NETCDF = (".nc", ".nc4", ".netcdf")
+_ZARR = ".zarr"
 _TABLES = (".csv", ".parquet", ".pq")
 
 
 def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
-    """Write a history, surface, scenario or hedge dataset to NetCDF, whole or not at all.
+    """Write a history, surface, scenario or hedge dataset to NetCDF or zarr, whole or not at all.
 
     Parameters
     ----------
     ds : xarray.Dataset
         Validated first (:func:`volscen.validate`). A lazy cube is computed and written chunk by chunk.
     path : str or Path
-        Ends in ``.nc``; an existing file is replaced only when the new one is complete.
+        Ends in ``.nc`` or ``.zarr`` (a folder; needs ``volscen[distributed]``); what is there is replaced only
+        when the new one is complete.
     compression : int
-        zlib level, 0 (none, fastest) to 9.
+        zlib level, 0 (none, fastest) to 9, of NetCDF; zarr compresses by a method of its own.
 
     Returns
     -------
@@ -58,6 +61,12 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
     """
     path = check_output(path, compression)
     schema.validate(ds)
+    if path.suffix == _ZARR:
+        try:
+            write_zarr(ds, path)
+        except OSError as error:
+            raise cannot_write(path, error, n_bytes=ds.nbytes) from None
+        return path
     lazy = any(not isinstance(ds[name].data, np.ndarray) for name in ds.data_vars)
     encoding = (
         {str(v): {"zlib": True, "complevel": compression} for v in ds.data_vars if ds[v].ndim} if compression else None
@@ -73,13 +82,17 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
 
 
 def check_output(path: str | Path, compression: int = 0) -> Path:
-    """Refuse a NetCDF path or a compression level that cannot be right, before any work."""
+    """Refuse a path or a compression level that cannot be right, before any work."""
     if not isinstance(path, (str, Path)):
         raise InputError(f"path must be a file name, not {path!r}")
-    if Path(path).suffix not in _NETCDF:
-        raise InputError(f"cannot write to {path}: the name must end in .nc")
+    if Path(path).suffix not in (*_NETCDF, _ZARR):
+        raise InputError(f"cannot write to {path}: the name must end in .nc or .zarr")
     if isinstance(compression, bool) or not isinstance(compression, int) or not 0 <= compression <= 9:
         raise InputError(f"compression must be a zlib level from 0 to 9, not {compression!r}")
+    if Path(path).suffix == _ZARR:
+        check_store(Path(path))
+        if compression:
+            raise InputError("compression is of NetCDF; leave it out for a zarr store, which compresses by itself")
     return Path(path)
 
 
@@ -104,12 +117,9 @@ def _complete_attributes(path: Path) -> None:
     import netCDF4
 
     with netCDF4.Dataset(path, "a") as file:
-        penalty = np.asarray(file[weighing_penalty(file.variables)][:]).sum(axis=-1)
-        weight = np.asarray(file["weight"][:])
-        requested = file.getncattr("beta_requested")
-        beta = np.array([arbitrage_weights(row, requested)[1] for row in np.atleast_2d(penalty)])
-        ess = effective_sample_size(weight) / weight.shape[-1]
-        file.setncattr("beta", beta if weight.ndim == 2 else float(beta[0]))
+        penalty = np.asarray(file[weighing_penalty(file.variables)][:])
+        beta, ess = weight_attributes(penalty, np.asarray(file["weight"][:]), file.getncattr("beta_requested"))
+        file.setncattr("beta", beta)
         file.setncattr("ess_fraction", ess)
         file.delncattr("beta_requested")
 
@@ -120,7 +130,7 @@ def read(path: str | Path, **options: Any) -> xr.Dataset | tuple[pd.DataFrame, p
     Parameters
     ----------
     path : str or Path
-        ``.nc``: history, scenarios or hedge result, validated and loaded into memory.
+        ``.nc`` or ``.zarr``: history, scenarios or hedge result, validated and loaded into memory.
         ``.csv`` or ``.parquet``: option quotes; see :func:`volscen.sources.read_table`.
     **options
         Passed to :func:`volscen.sources.read_table` for tables (for instance ``columns``).
@@ -153,21 +163,26 @@ def read(path: str | Path, **options: Any) -> xr.Dataset | tuple[pd.DataFrame, p
         from volscen.sources import read_table
 
         return read_table(path, **options)
-    if path.suffix not in _NETCDF:
-        raise FileFormatError(f"{path}: unknown kind of file; known are {', '.join(_NETCDF + _TABLES)}")
+    if path.suffix not in (*_NETCDF, _ZARR):
+        raise FileFormatError(f"{path}: unknown kind of file; known are {', '.join((*_NETCDF, _ZARR, *_TABLES))}")
     if options:
-        raise InputError(f"{path}: a NetCDF file takes no options, got {sorted(options)}")
+        raise InputError(f"{path}: a NetCDF file or a zarr store takes no options, got {sorted(options)}")
     return read_dataset(path)
 
 
 def read_dataset(path: str | Path, *, kind: str | None = None) -> xr.Dataset:
-    """Read and validate a NetCDF file, optionally of a given schema."""
+    """Read and validate a NetCDF file or a zarr store, optionally of a given schema."""
     path = Path(path)
     if not path.exists():
         raise FileFormatError(f"{path}: no such file")
     try:
-        with xr.open_dataset(path, engine="netcdf4") as ds:
-            loaded = ds.load()
+        if path.suffix == _ZARR:
+            loaded = read_zarr(path)
+        else:
+            with xr.open_dataset(path, engine="netcdf4") as ds:
+                loaded = ds.load()
+    except VolscenError:
+        raise
     except Exception as error:  # the libraries below raise whatever a corrupt file makes them stumble over
         raise FileFormatError(f"{path}: not a readable NetCDF file ({str(error)[:300]})") from None
     try:

@@ -7,7 +7,7 @@ gives NaN.
 from __future__ import annotations
 
 from collections.abc import Container, Hashable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ __all__ = [
     "effective_sample_size",
     "reweight",
     "weighing_penalty",
+    "weight_attributes",
     "weight_dataset",
 ]
 
@@ -132,6 +133,20 @@ def arbitrage_weights(
 def weighing_penalty(names: Container[Hashable]) -> str:
     """Name of the penalty that weights go by: of projected surfaces the one before projection."""
     return "arbitrage_penalty_raw" if "arbitrage_penalty_raw" in names else "arbitrage_penalty"
+
+
+def weight_attributes(penalty: FloatArray, weight: FloatArray, requested: Beta) -> tuple[Any, Any]:
+    """Attributes ``beta`` and ``ess_fraction`` of a cube: numbers, or arrays over ``as_of`` where it has several.
+
+    Parameters
+    ----------
+    penalty : ndarray, shape (..., n, steps)
+    weight : ndarray, shape (..., n)
+    requested : float, "auto" or "paper"
+        See :func:`reweight`.
+    """
+    beta = np.array([arbitrage_weights(row, requested)[1] for row in np.atleast_2d(penalty.sum(axis=-1))])
+    return beta if weight.ndim == 2 else float(beta[0]), effective_sample_size(weight) / weight.shape[-1]
 
 
 def weight_dataset(ds: xr.Dataset, beta: Beta, ess_floor: float = ESS_FLOOR) -> xr.Dataset:

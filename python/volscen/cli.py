@@ -99,7 +99,8 @@ def generate(
     )
     volscen.write(cube, out, compression=compression)
     typer.echo(scenario_summary(cube))
-    typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    size = sum(file.stat().st_size for file in out.rglob("*")) if out.is_dir() else out.stat().st_size
+    typer.echo(f"wrote {out} ({size / 1e6:.1f} MB)")
 
 
 @app.command(
