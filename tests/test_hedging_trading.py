@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from itertools import product
+
 import clarabel
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from hedging_toys import problem
-from volscen import Option, Portfolio, risk
-from volscen.hedging import method_function
+from scenario_toys import make_scenarios
+from volscen import Option, Portfolio, Underlying, hedge, risk
+from volscen.errors import InputError
+from volscen.hedging import HedgeWarning, method_function
 from volscen.hedging._base import HedgeOptions, Trading
 from volscen.hedging._quadratic import Kinks, minimise
 
@@ -178,3 +183,228 @@ def test_least_shortfall_against_the_primal_programme(seed, n, tail, centre, mod
     assert mine == pytest.approx(primal.fun, rel=1e-7, abs=1e-9)
     assert np.all(found >= lower)
     assert np.all(found <= upper)
+
+
+# --------------------------------------------------------------------------------------------------- limits of costs
+INSTRUMENTS = [Underlying(), ATM, Option("put", moneyness=0.9, tau=61 / 365), Option("call", moneyness=1.05, tau=0.4)]
+HELD = {"underlying": -0.4, ATM.label: 0.7, INSTRUMENTS[2].label: 0.2}
+
+
+def quiet(*arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HedgeWarning)
+        return hedge(*arguments, **options)
+
+
+@pytest.mark.parametrize("method", REGRESSIONS)
+def test_no_cost_is_the_plain_hedge_and_a_prohibitive_one_is_the_present_one(method):
+    ds = make_scenarios(400, seed=3)
+    plain = quiet(ds, STRADDLE, INSTRUMENTS, method=method)
+    free = quiet(ds, STRADDLE, INSTRUMENTS, method=method, current=HELD, **SETTINGS, cost_weight=0)
+    np.testing.assert_allclose(free.ratio, plain.ratio, rtol=1e-12)
+    cheap = quiet(ds, STRADDLE, INSTRUMENTS, method=method, current=HELD, **SETTINGS, cost_weight=1e-9)
+    np.testing.assert_allclose(cheap.ratio, plain.ratio, atol=1e-5)
+    dear = quiet(ds, STRADDLE, INSTRUMENTS, method=method, current=HELD, **SETTINGS, cost_weight=1e6)
+    np.testing.assert_array_equal(dear.ratio, [-0.4, 0.7, 0.2, 0.0])
+    assert float(dear.cost) == 0
+    assert float(dear.turnover) == 0
+
+
+@pytest.mark.parametrize("method", REGRESSIONS)
+def test_dearer_trading_trades_less(method):
+    ds = make_scenarios(400, seed=3)
+    found = [
+        quiet(ds, STRADDLE, INSTRUMENTS, method=method, current=HELD, **SETTINGS, cost_weight=weight)
+        for weight in (0, 0.05, 0.2, 0.5, 1, 2, 5)
+    ]
+    costs = np.array([float(each.cost) for each in found])
+    assert np.all(np.diff(costs) <= 1e-9)
+    assert costs[0] > 2 * costs[-1]
+    untraded = [(np.abs(each.trade.values) == 0).sum() for each in found]
+    assert untraded[-1] > untraded[0]
+
+
+@pytest.mark.parametrize("method", ["regression", "ridge", "min-es"])
+@settings(max_examples=8)
+@given(seed=st.integers(0, 1000), factor=st.floats(0.01, 1e3))
+def test_costly_ratios_scale_with_the_book(method, seed, factor):
+    ds = make_scenarios(150, seed=seed)
+    held = np.array([-0.4, 0.7])
+    one = quiet(ds, STRADDLE, [Underlying(), ATM], method=method, current=held, **SETTINGS)
+    book = Portfolio([(i, factor * q) for i, q in STRADDLE.positions])
+    many = quiet(ds, book, [Underlying(), ATM], method=method, current=factor * held, **SETTINGS)
+    np.testing.assert_allclose(many.ratio, factor * one.ratio, rtol=1e-6, atol=1e-9 * factor)
+
+
+def test_the_band_of_no_trade():
+    # Holdings on either side of the best ratio move to the two edges of one band; holdings within it stay.
+    ds = make_scenarios(500, seed=5)
+    options = {"method": "regression", "half_spread": 0.2, "cost_weight": 0.3}
+    found = [float(quiet(ds, STRADDLE, [Underlying()], current=c, **options).ratio[0]) for c in (-5, -1, 1, 5)]
+    low, high = found[0], found[-1]
+    best = float(quiet(ds, STRADDLE, [Underlying()], method="regression").ratio[0])
+    assert low < best < high
+    assert found == pytest.approx([low, low, high, high], rel=1e-9)
+    assert best - low == pytest.approx(high - best, rel=1e-6)
+    inside = (low + 3 * high) / 4
+    assert float(quiet(ds, STRADDLE, [Underlying()], current=inside, **options).ratio[0]) == inside
+
+
+def test_costs_are_reported_by_their_three_parts():
+    ds = make_scenarios(100, seed=1)
+    out = hedge(ds, STRADDLE, [Underlying(), ATM], method="delta-vega", current=[1.0, -1.0], **SETTINGS)
+    trade = out.ratio.values - [1, -1]
+    np.testing.assert_array_equal(out.trade, trade)
+    unit = 0.003 * out.vega.values + 0.001 + 1e-4 * out.value0.values
+    np.testing.assert_allclose(out.trade_cost, np.abs(trade) * unit, rtol=1e-14)
+    assert float(out.cost) == pytest.approx(float(out.trade_cost.sum()), rel=1e-14)
+    assert float(out.turnover) == pytest.approx(float(np.abs(trade) @ out.value0.values), rel=1e-14)
+    plain = hedge(ds, STRADDLE, [Underlying(), ATM], method="delta-vega")
+    np.testing.assert_array_equal(out.ratio, plain.ratio)
+    assert float(plain.cost) == 0
+
+
+def test_an_earlier_result_is_what_is_held():
+    ds = make_scenarios(200, seed=1)
+    before = hedge(ds, STRADDLE, [Underlying(), ATM])
+    after = hedge(ds, STRADDLE, [ATM, Underlying()], current=before.ratio, half_spread=0.01)
+    np.testing.assert_allclose(after.trade, 0, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------- limits, lots
+@pytest.mark.parametrize("method", REGRESSIONS)
+def test_limits_hold_and_wide_ones_change_nothing(method):
+    ds = make_scenarios(400, seed=2)
+    plain = quiet(ds, STRADDLE, INSTRUMENTS, method=method)
+    wide = quiet(ds, STRADDLE, INSTRUMENTS, method=method, lower=-1e6, upper=1e6)
+    np.testing.assert_allclose(wide.ratio, plain.ratio, rtol=1e-6, atol=1e-8)
+    tight = quiet(ds, STRADDLE, INSTRUMENTS, method=method, lower=[-9, 0, 0, 0], upper=[9, 0.5, 0.5, np.inf])
+    assert np.all(tight.ratio.values >= [-9, 0, 0, 0])
+    assert np.all(tight.ratio.values <= [9, 0.5, 0.5, np.inf])
+    assert float(tight.residual_std) >= float(plain.residual_std) - 1e-12
+    fixed = quiet(ds, STRADDLE, INSTRUMENTS, method=method, lower={ATM.label: 0.3}, upper={ATM.label: 0.3})
+    assert float(fixed.ratio[1]) == 0.3
+
+
+def test_limits_of_a_lasso_that_force_a_holding():
+    ds = make_scenarios(400, seed=2)
+    out = quiet(ds, STRADDLE, INSTRUMENTS, method="lasso", alpha=0.3, lower={INSTRUMENTS[2].label: 0.25})
+    assert float(out.ratio[2]) >= 0.25
+    assert bool(out.selected[2])
+
+
+def test_a_lasso_that_finds_nothing_worth_its_cost_holds_nothing():
+    ds = make_scenarios(400, seed=2)
+    out = quiet(ds, STRADDLE, INSTRUMENTS, method="lasso", half_spread=1e6)
+    assert not out.ratio.values.any()
+    assert not out.selected.values.any()
+    assert float(out.r_squared) == pytest.approx(0, abs=1e-12)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**31), n=st.integers(1, 3), costly=st.booleans())
+def test_whole_lots_are_near_the_best_ones(seed, n, costly):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((60, n)) @ (rng.standard_normal((n, n)) + 2 * np.eye(n))
+    y = x @ rng.standard_normal(n) + 0.5 * rng.standard_normal(60)
+    weight = np.full(60, 1 / 60)
+    lot = rng.uniform(0.2, 0.5, n)
+    cost = rng.uniform(0, 0.2, n) * costly
+    t = trading(n, cost=cost, lot_size=lot)
+    found = method_function("regression")(problem(x, y), HedgeOptions.of(n, trading=t)).ratio
+    np.testing.assert_allclose(found / lot, np.round(found / lot), atol=1e-9)
+    mine = objective(x, y, weight, np.zeros(n), t, found)
+    free = method_function("regression")(problem(x, y), HedgeOptions.of(n, trading=trading(n, cost=cost))).ratio
+    near = [np.floor(f / size) + np.arange(-2, 4) for f, size in zip(free, lot, strict=True)]
+    best = min(objective(x, y, weight, np.zeros(n), t, np.array(each) * lot) for each in product(*near))
+    naive = objective(x, y, weight, np.zeros(n), t, np.round(free / lot) * lot)
+    assert best - 1e-12 <= mine <= naive + 0.05 * best
+    if n == 1:
+        assert mine == pytest.approx(best, rel=1e-12)
+
+
+def test_lots_of_options_are_made_up_for_by_the_underlying():
+    ds = make_scenarios(1000, seed=2)
+    for method in ("delta-vega", "delta-vega-sqrt", "regression", "ridge", "min-es"):
+        out = quiet(ds, STRADDLE, [Underlying(), ATM], method=method, lot_size={ATM.label: 1.0})
+        plain = quiet(ds, STRADDLE, [Underlying(), ATM], method=method)
+        assert float(out.ratio[1]) == 2.0
+        careless = ds.copy()
+        tracking = _tracking(careless, [float(plain.ratio[0]), 2.0])
+        assert float(out.residual_std) < tracking.std()
+
+
+def _tracking(ds, ratio):
+    from volscen.portfolio import revalue
+
+    book, held = revalue(ds, STRADDLE.instruments), revalue(ds, [Underlying(), ATM])
+    change = [(each.value - each.value0)[:, -1].values for each in (book, held)]
+    return change[0].sum(axis=1) - change[1] @ ratio
+
+
+@pytest.mark.parametrize("method", ["delta", "delta-vega"])
+def test_sensitivities_within_limits_say_what_they_leave(method):
+    ds = make_scenarios(100, seed=1)
+    limits = {"underlying": 0.02} if method == "delta" else {ATM.label: 1.5}
+    with pytest.warns(HedgeWarning, match="limits keep .* net_delta and net_vega") as record:
+        out = hedge(ds, STRADDLE, [Underlying(), ATM], method=method, upper=limits)
+    assert record[0].filename == __file__
+    if method == "delta":
+        assert float(out.ratio[0]) == 0.02
+        assert float(out.net_delta) == pytest.approx(float(out.portfolio_delta) - 0.02, rel=1e-12)
+    else:
+        assert float(out.ratio[1]) == 1.5
+        assert float(out.net_delta) == pytest.approx(0, abs=1e-12)
+        assert float(out.net_vega) > 0
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"half_spread": -1}, "half_spread of underlying must be a finite number that is not negative, not -1"),
+        ({"half_spread_vol": [0, np.nan]}, "half_spread_vol of call"),
+        ({"proportional_cost": [1, 2, 3]}, r"proportional_cost must be one number or one for each of the 2 .*\(3,\)"),
+        ({"current": np.inf}, "current of underlying must be finite"),
+        ({"current": [0.1, np.nan]}, "current of call K/F=1 61d must be finite, not nan"),
+        ({"current": {"call": 1}}, "current names call, which is not among instruments"),
+        ({"current": "much"}, "current must be a number, or one for each instrument"),
+        ({"lower": 1, "upper": 0}, r"lower \(1\) of underlying lies above upper \(0\)"),
+        ({"lower": np.nan}, "lower of underlying must be a number"),
+        ({"upper": -np.inf}, "upper of underlying must be a number"),
+        ({"lot_size": -1}, "lot_size"),
+        ({"lot_size": 1, "lower": 0.1, "upper": 0.9}, "no multiple of lot_size lies between"),
+        ({"cost_weight": -1}, "cost_weight must be a finite number that is not negative"),
+        ({"cost_weight": 1, "method": "delta"}, "cost_weight applies to method='regression' and .*not to 'delta'"),
+        ({"tail": 0.1}, "tail applies to method='min-es', not to 'regression'"),
+        ({"tail": 0, "method": "min-es"}, "tail must lie between 0 and 1"),
+        ({"tail": "5%", "method": "min-es"}, "tail must lie between 0 and 1"),
+        ({"centre": 1, "method": "min-es"}, "centre must be True or False"),
+        ({"noise": -0.1, "method": "ridge"}, "noise of underlying"),
+        ({"noise": 0.1}, "noise applies to method='ridge'"),
+        ({"noise_floor": np.nan, "method": "ridge"}, "noise_floor must be a finite number"),
+        ({"vol_slope": "flat", "method": "min-variance-delta"}, "vol_slope must be a finite number"),
+        ({"vol_slope": -1, "method": "delta"}, "vol_slope applies to"),
+        ({"vol_slope": lambda tau, k: np.nan * tau, "method": "min-variance-delta"}, "one finite number for each option"),
+        ({"vol_slope": lambda tau, k: [1, 2, 3], "method": "min-variance-delta"}, "one finite number for each option"),
+        ({"parity": "ignore"}, "parity must be 'warn' or 'allow'"),
+    ],
+)
+def test_bad_settings(options, message):
+    with pytest.raises(InputError, match=message):
+        hedge(make_scenarios(60), STRADDLE, [Underlying(), ATM], **options)
+
+
+def test_shortfall_that_can_be_traded_for_drift_is_refused():
+    ds = make_scenarios(200, seed=1)
+    lifted = ds.assign(spot=ds.spot * 1.2, log_return=ds.log_return + np.log(1.2))
+    with pytest.raises(InputError, match=r"no least value.*centre=True"):
+        quiet(lifted, STRADDLE, [Underlying()], method="min-es", centre=False)
+    assert np.isfinite(quiet(lifted, STRADDLE, [Underlying()], method="min-es").ratio).all()
+    bounded = quiet(lifted, STRADDLE, [Underlying()], method="min-es", centre=False, lower=-1, upper=1)
+    assert abs(float(bounded.ratio[0])) == 1
+
+
+def test_scenarios_of_the_tail_are_counted():
+    with pytest.warns(HedgeWarning, match=r"5\.0 effective scenarios \(ESS\) in the tail are few for 2 instruments"):
+        hedge(make_scenarios(100, seed=1), STRADDLE, [Underlying(), ATM], method="min-es")

@@ -4,6 +4,7 @@ from . import black as black
 from . import datasets as datasets
 from . import errors as errors
 from . import evaluation as evaluation
+from . import hedging as hedging
 from . import revaluation as revaluation
 from . import risk as risk
 from . import sources as sources

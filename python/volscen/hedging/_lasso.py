@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen.errors import FitError, InputError
-from volscen.hedging._base import Alpha, HedgeOptions, HedgeProblem, HedgeSolution
+from volscen.hedging._base import Alpha, HedgeOptions, HedgeProblem, HedgeSolution, Trading
 from volscen.hedging._moments import Moments
+from volscen.hedging._quadratic import Kinks, minimise
 from volscen.hedging._regression import least_squares
+from volscen.hedging._trading import scaled
 
 __all__ = ["GRID", "lasso"]
 
@@ -48,6 +50,9 @@ _OPTIMAL = 1e-6
 #: Eigenvalues of the moments of a selection below this share of the largest: no refit can be judged by them.
 _DEPENDENT = 1e-12
 
+#: Standardised noise that decides between copies of one instrument.
+_TIE = 1e-6
+
 
 def lasso(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
     """Select instruments at a penalty given, by the paper's grid, or by cross-validation; then refit."""
@@ -67,7 +72,37 @@ def lasso(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
     columns = supports(data.gram, np.array([chosen]))[0]
     if columns.size == 0:
         raise InputError(f"alpha={chosen:.4g} selects no instrument; choose it below {_largest(data.gram):.4g}")
+    if options.trading.costs_matter or options.trading.is_limited:
+        columns = _affordable(data, columns, options.trading, chosen)
+        if columns.size == 0:  # nothing held, and nothing worth its cost
+            nothing = np.zeros(len(problem.labels))
+            return HedgeSolution(nothing, selected=nothing > 0, constant=data.y_mean, alpha=chosen)
     return least_squares(problem, data, columns, options, alpha=chosen)
+
+
+def _affordable(data: Moments, free: Support, trading: Trading, alpha: float) -> Support:
+    """Instruments that LASSO keeps when trades cost and holdings are limited.
+
+    The penalty and the cost are paid together,
+
+        1/2 sum_j w_j e_j^2 + alpha sum_i |b_i| + s sum_i c_i |b_i - b0_i|,
+
+    with s the risk that the hedge without costs leaves: the slope at which risk and its square, halved, trade. Without
+    costs and limits these are the instruments that LASSO selects; where nothing is worth a trade, those held.
+    """
+    columns = np.arange(data.x_scale.size)
+    own = scaled(trading, data.x_scale, columns, data.y_scale)
+    # Instruments may be copies of one another; a ridge far below any penalty makes the answer one.
+    design = data.with_noise(_TIE * data.x_scale).design(columns)
+    left = data.design(free)
+    kinks = Kinks.of(
+        own.lower,
+        own.upper,
+        (np.zeros(columns.size), np.full(columns.size, alpha)),
+        (own.current, np.sqrt(left.rest) * own.cost_weight * own.cost),
+    )
+    z = minimise(design.root, design.target, kinks, np.clip(own.current, own.lower, own.upper)).z
+    return np.flatnonzero((np.abs(z) > _ZERO) | (own.lower > 0) | (own.upper < 0))
 
 
 def _largest(gram: FloatArray) -> float:

@@ -56,7 +56,7 @@ def scenario_slopes(
             extrapolation=extrapolation,
             num_threads=num_threads,
         )
-        slope[block] = (weight * moved) @ vol / variance
+        slope[block] = (weight * moved) @ (vol - vol[0]) / variance  # differences: moves may be tiny beside levels
     return slope
 
 
