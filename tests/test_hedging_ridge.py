@@ -167,7 +167,9 @@ def test_effective_rank():
 def test_parity_is_pointed_out():
     ds = make_scenarios(200, seed=1)
     same = Option("put", moneyness=1.0, tau=91 / 365)
-    with pytest.warns(HedgeWarning, match=r"put K/F=1 91d has the strike and expiry of call K/F=1 91d in the port") as record:
+    with pytest.warns(
+        HedgeWarning, match=r"put K/F=1 91d has the strike and expiry of call K/F=1 91d in the port"
+    ) as record:
         hedge(ds, STRADDLE, [Underlying(), same])
     assert record[0].filename == __file__
     hedge(ds, STRADDLE, [Underlying(), same], parity="allow")

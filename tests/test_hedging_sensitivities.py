@@ -60,7 +60,9 @@ def test_slopes_are_weighted_and_follow_the_strike():
     weight = np.random.default_rng(1).dirichlet(np.ones(n))
     ds = make_scenarios(n, seed=3, surface0=surface, implied_vol=np.tile(surface, (n, 1, 1, 1)), weight=weight)
     strike, tau = 95.0, TAU[1]
-    out = hedge(ds, [Option("put", strike=strike, tau=tau)], [Underlying()], method="min-variance-delta", elapsed_days=0)
+    out = hedge(
+        ds, [Option("put", strike=strike, tau=tau)], [Underlying()], method="min-variance-delta", elapsed_days=0
+    )
     spot = ds.spot.values[:, 0]
     vol = np.interp(np.log(strike / spot), np.log(MONEYNESS), surface[1])
     slope = np.polyfit(spot, vol, 1, w=np.sqrt(weight))[0]
@@ -77,7 +79,9 @@ def test_slopes_given():
     np.testing.assert_array_equal(flat.ratio, plain.ratio)
     number = hedge(ds, STRADDLE, [Underlying()], method="min-variance-delta", vol_slope=-0.8)
     assert float(number.ratio[0]) == pytest.approx(float(plain.ratio[0]) - 0.8 / 100 * vega, rel=1e-12)
-    curve = hedge(ds, STRADDLE, [Underlying()], method="min-variance-delta", vol_slope=lambda tau, k: -0.4 / np.sqrt(tau))
+    curve = hedge(
+        ds, STRADDLE, [Underlying()], method="min-variance-delta", vol_slope=lambda tau, k: -0.4 / np.sqrt(tau)
+    )
     expected = float(plain.ratio[0]) - 0.4 / np.sqrt(91 / 365) / 100 * vega
     assert float(curve.ratio[0]) == pytest.approx(expected, rel=1e-12)
     seen = []
@@ -97,7 +101,7 @@ def test_what_expires_on_the_way_has_a_slope():
 
 def test_a_spot_that_does_not_move_has_no_slope():
     ds = make_scenarios(100, seed=1, log_return=np.zeros((100, 1)))
-    with pytest.raises(InputError, match="spot is the same in every scenario.*vol_slope"):
+    with pytest.raises(InputError, match=r"spot is the same in every scenario.*vol_slope"):
         hedge(ds, STRADDLE, [Underlying()], method="min-variance-delta")
     assert float(hedge(ds, STRADDLE, [Underlying()], method="min-variance-delta", vol_slope=-1).r_squared) < 1
 
@@ -128,8 +132,13 @@ def test_buckets_hedge_any_move_of_their_maturities():
     pillar = rng.standard_normal((n, 2)) * size
     share = (TAU[2] - TAU[1]) / (TAU[3] - TAU[1])
     moves = np.column_stack(
-        [pillar[:, 0] * np.sqrt(TAU[1] / TAU[0]), pillar[:, 0], (1 - share) * pillar[:, 0] + share * pillar[:, 1], pillar[:, 1]]
-    )  # fmt: skip
+        [
+            pillar[:, 0] * np.sqrt(TAU[1] / TAU[0]),
+            pillar[:, 0],
+            (1 - share) * pillar[:, 0] + share * pillar[:, 1],
+            pillar[:, 1],
+        ]
+    )
     ds = make_scenarios(
         n,
         log_return=np.log1p(size * rng.standard_normal((n, 1))),
@@ -166,7 +175,11 @@ def test_neighbours_hedge_volatility_that_is_linear_between_them():
         implied_vol=(0.2 + level[:, None] + skew[:, None] * np.log(MONEYNESS))[:, None, None, :] * np.ones((4, 1)),
     )
     book = Portfolio([(Option("call", strike=98, tau=0.4), 3.0), (Option("put", strike=104, tau=0.4), -1.0)])
-    wings = [Option("put", strike=90, tau=0.4), Option("call", strike=100, tau=0.4), Option("call", strike=110, tau=0.4)]
+    wings = [
+        Option("put", strike=90, tau=0.4),
+        Option("call", strike=100, tau=0.4),
+        Option("call", strike=110, tau=0.4),
+    ]
     other = Option("call", strike=99, tau=0.6)
     out = hedge(ds, book, [*wings, Underlying(), other], method="neighbours", elapsed_days=0)
     unhedged = float(hedge(ds, book, [Underlying()], method="delta", elapsed_days=0).residual_std)

@@ -385,7 +385,10 @@ def test_sensitivities_within_limits_say_what_they_leave(method):
         ({"noise_floor": np.nan, "method": "ridge"}, "noise_floor must be a finite number"),
         ({"vol_slope": "flat", "method": "min-variance-delta"}, "vol_slope must be a finite number"),
         ({"vol_slope": -1, "method": "delta"}, "vol_slope applies to"),
-        ({"vol_slope": lambda tau, k: np.nan * tau, "method": "min-variance-delta"}, "one finite number for each option"),
+        (
+            {"vol_slope": lambda tau, k: np.nan * tau, "method": "min-variance-delta"},
+            "one finite number for each option",
+        ),
         ({"vol_slope": lambda tau, k: [1, 2, 3], "method": "min-variance-delta"}, "one finite number for each option"),
         ({"parity": "ignore"}, "parity must be 'warn' or 'allow'"),
     ],

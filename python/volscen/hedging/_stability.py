@@ -59,10 +59,8 @@ def stability(
     InputError
         If there are fewer than two sets, they name different instruments, or arguments do not fit the source.
 
-    Notes
-    -----
-    This is the spread that the sampling of scenarios puts into the ratios, at the given number of them. The training of a
-    network adds its own: pass cubes of models trained with different seeds.
+    Notes ----- This is the spread that the sampling of scenarios puts into the ratios, at the given number of them.
+    The training of a network adds its own: pass cubes of models trained with different seeds.
 
     Examples
     --------
@@ -111,7 +109,9 @@ def _sets(
 ) -> tuple[Iterable[xr.Dataset], list[int]]:
     """Scenario sets, drawn one at a time, and their labels."""
     if isinstance(source, xr.Dataset):
-        raise InputError("source must be a generator or a list of scenario sets, not one set: ratios of one set vary not")
+        raise InputError(
+            "source must be a generator or a list of scenario sets, not one set: ratios of one set vary not"
+        )
     if isinstance(source, Iterable) and not isinstance(source, str):
         given = [name for name, value in (("seeds", seeds), ("history", history), ("generate", generate)) if value]
         if given:
@@ -126,7 +126,9 @@ def _sets(
     arguments = dict(generate or {})
     for name in ("seed", "history"):
         if name in arguments:
-            raise InputError(f"generate holds {name}; give {'seeds' if name == 'seed' else 'history'} to stability itself")
+            raise InputError(
+                f"generate holds {name}; give {'seeds' if name == 'seed' else 'history'} to stability itself"
+            )
     return (draw(source, history, seed=seed, **arguments) for seed in labels), labels
 
 
