@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,20 @@ import xarray as xr
 from scipy.special import ndtri
 
 from volscen import schema
-from volscen._instruments import Instrument, Option, Underlying
+from volscen._array import extrapolation_code
+from volscen._fair_variance import fair_vol
+from volscen._instruments import Forward, Instrument, Option, Underlying, VarianceSwap, Vix
 from volscen.errors import InputError
 from volscen.surface._interpolate import interpolate_vol, is_off_grid
 
-__all__ = ["DAYS_PER_YEAR", "Contracts", "StartingState", "one_date", "resolve"]
+__all__ = ["DAYS_PER_YEAR", "VIX_YEARS", "Contracts", "StartingState", "one_date", "resolve"]
 
 FloatArray = npt.NDArray[np.float64]
 
 DAYS_PER_YEAR = 365.0
+
+#: Horizon of the volatility index.
+VIX_YEARS = 30 / DAYS_PER_YEAR
 
 #: Log-moneyness that no option has; beyond it the search for a strike by delta asks no surface.
 _FARTHEST = 300.0
@@ -55,6 +60,26 @@ class StartingState:
             log_discount=np.log(ds["discount_factor0"].values.astype(np.float64)),
         )
 
+    def fair_vol(self, remaining: float, extrapolation: str) -> float:
+        """Fair volatility of the starting surface over ``remaining`` years."""
+        code = extrapolation_code(extrapolation)
+        return float(fair_vol(self.implied_vol[None], self.tau, self.moneyness, remaining, extrapolation=code)[0])
+
+    @property
+    def short_rate(self) -> float:
+        """Continuous rate to the shortest maturity, which cash earns."""
+        return float(-self.log_discount[0] / self.tau[0])
+
+    def slopes(self, tau: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Derivatives of the log carry and the log discount factor in tau, from below."""
+        knots = np.concatenate([[0.0], self.tau])
+        segment = np.clip(np.searchsorted(knots, tau, side="left") - 1, 0, self.tau.size - 1)
+        out = []
+        for values in (self.log_carry, self.log_discount):
+            inside = np.diff(np.concatenate([[0.0], values])) / np.diff(knots)
+            out.append(np.where(tau > self.tau[-1], values[-1] / self.tau[-1], inside[segment]))
+        return out[0], out[1]
+
     def carry(self, tau: FloatArray) -> FloatArray:
         """Forward over spot, F/S."""
         return np.asarray(np.exp(self._curve(self.log_carry, tau)))
@@ -73,9 +98,14 @@ class StartingState:
 class Contracts:
     """Instruments with strike, maturity and volatility fixed against a starting state; arrays of shape (n,).
 
-    For the underlying every number is NaN except ``basis`` (0), and ``is_option`` is False.
+    What an instrument has not is NaN, except ``basis`` and ``realised`` (0): the underlying and cash have nothing but
+    a label. ``implied_vol`` is Black's for options and fair volatility for variance swaps and the volatility index,
+    ``basis`` how far it lies above the surface's. ``strike`` of a variance swap is its variance, of a payoff on the
+    volatility index its points (0 for the index). ``realised`` is the sum of squared returns so far, ``term`` the
+    whole term of a variance swap.
     """
 
+    instruments: tuple[Instrument, ...]
     labels: tuple[str, ...]
     is_option: npt.NDArray[np.bool_]
     is_call: npt.NDArray[np.bool_]
@@ -85,35 +115,42 @@ class Contracts:
     implied_vol: FloatArray
     basis: FloatArray
     off_grid: npt.NDArray[np.bool_]
+    realised: FloatArray
+    term: FloatArray
 
     @classmethod
     def of(cls, instruments: Sequence[Instrument], start: StartingState, *, extrapolation: str = "flat_vol") -> Self:
         """Fix every instrument against a starting state."""
         for instrument in instruments:
-            if not isinstance(instrument, Option | Underlying):
-                raise InputError(f"instruments must be volscen.Option or volscen.Underlying, not {instrument!r}")
+            if not isinstance(instrument, Instrument):
+                raise InputError(
+                    "instruments must be volscen.Option or volscen.Underlying (or others of volscen.portfolio), not "
+                    f"{instrument!r}"
+                )
         n = len(instruments)
         is_option = np.array([isinstance(i, Option) for i in instruments])
+        dated = np.array([isinstance(i, Option | Forward) for i in instruments])
         is_call = np.zeros(n, dtype=bool)
-        tau, strike, moneyness, vol, delta = (np.full(n, np.nan) for _ in range(5))
+        tau, strike, moneyness, vol, delta, forward, surface, term = (np.full(n, np.nan) for _ in range(8))
+        basis, realised = np.zeros(n), np.zeros(n)
         for i, instrument in enumerate(instruments):
-            if isinstance(instrument, Option):
-                is_call[i] = instrument.is_call
+            if isinstance(instrument, Option | Forward | VarianceSwap):
                 tau[i] = _years(instrument, start)
-                vol[i] = np.nan if instrument.implied_vol is None else instrument.implied_vol
-                delta[i] = np.nan if instrument.delta is None else abs(instrument.delta)
+            if isinstance(instrument, Option | Forward):
                 strike[i] = _given_strike(instrument, start)
                 moneyness[i] = np.nan if instrument.moneyness is None else instrument.moneyness
-        forward = np.full(n, np.nan)
-        forward[is_option] = start.spot * start.carry(tau[is_option])
+            if isinstance(instrument, Option):
+                is_call[i] = instrument.is_call
+                vol[i] = np.nan if instrument.implied_vol is None else instrument.implied_vol
+                delta[i] = np.nan if instrument.delta is None else abs(instrument.delta)
+        forward[dated] = start.spot * start.carry(tau[dated])
         strike = np.where(np.isnan(moneyness), strike, moneyness * forward)
         by_delta = np.flatnonzero(~np.isnan(delta))
         strike[by_delta] = forward[by_delta] * _delta_moneyness(
             delta[by_delta], is_call[by_delta], tau[by_delta], vol[by_delta], start, extrapolation
         )
-        moneyness = strike / forward
+        moneyness = np.where(is_option, strike / forward, np.nan)
         options = np.flatnonzero(is_option)
-        surface = np.full(n, np.nan)
         surface[options] = interpolate_vol(
             start.implied_vol,
             start.tau,
@@ -122,8 +159,24 @@ class Contracts:
             moneyness[options],
             extrapolation=extrapolation,
         )
+        off_grid = is_option & is_off_grid(start.tau, start.moneyness, tau, moneyness)
+        for i, instrument in enumerate(instruments):
+            if isinstance(instrument, VarianceSwap):
+                surface[i] = start.fair_vol(tau[i], extrapolation)
+                vol[i] = surface[i] if instrument.implied_vol is None else instrument.implied_vol
+                term[i] = instrument.elapsed_years + tau[i]
+                realised[i] = instrument.accrued_variance * instrument.elapsed_years
+                fair = (realised[i] + vol[i] ** 2 * tau[i]) / term[i]
+                strike[i] = fair if instrument.strike_vol is None else instrument.strike_vol**2
+                off_grid[i] = is_off_grid(start.tau, start.moneyness, tau[i], start.moneyness[0])
+            elif isinstance(instrument, Vix):
+                vol[i] = surface[i] = start.fair_vol(VIX_YEARS, extrapolation)
+                strike[i] = 0.0 if instrument.strike is None else instrument.strike
+                off_grid[i] = is_off_grid(start.tau, start.moneyness, VIX_YEARS, start.moneyness[0])
         vol = np.where(np.isnan(vol), surface, vol)
+        np.subtract(vol, surface, out=basis, where=~np.isnan(surface))
         return cls(
+            instruments=tuple(instruments),
             labels=_unique([i.label for i in instruments]),
             is_option=is_option,
             is_call=is_call,
@@ -131,17 +184,28 @@ class Contracts:
             tau=tau,
             moneyness=moneyness,
             implied_vol=vol,
-            basis=np.where(is_option, vol - surface, 0.0),
-            off_grid=is_option & is_off_grid(start.tau, start.moneyness, tau, moneyness),
+            basis=basis,
+            off_grid=off_grid,
+            realised=realised,
+            term=term,
         )
+
+    def which(self, kind: type[Instrument]) -> npt.NDArray[np.intp]:
+        """Positions of the instruments of a kind."""
+        return np.flatnonzero([isinstance(i, kind) for i in self.instruments])
+
+    @property
+    def is_underlying(self) -> npt.NDArray[np.bool_]:
+        """Whether each is the underlying itself."""
+        return np.array([isinstance(i, Underlying) for i in self.instruments])
 
 
 def resolve(instrument: Instrument, ds: xr.Dataset, *, extrapolation: str = "flat_vol") -> Instrument:
-    """Fix an option's strike, time to expiry and volatility against the starting state of a scenario dataset.
+    """Fix an instrument's strike, time to expiry and volatility against the starting state of a scenario dataset.
 
     Parameters
     ----------
-    instrument : Option or Underlying
+    instrument : Option, Underlying, or another of :mod:`volscen.portfolio`
         As the user names it.
     ds : xarray.Dataset
         Scenarios of one date.
@@ -150,8 +214,9 @@ def resolve(instrument: Instrument, ds: xr.Dataset, *, extrapolation: str = "fla
 
     Returns
     -------
-    Option or Underlying
-        An option with ``strike``, ``tau`` and ``implied_vol`` and nothing else; the underlying unchanged.
+    Instrument
+        An option with ``strike``, ``tau`` and ``implied_vol`` and nothing else; a forward with ``strike`` and ``tau``;
+        a variance swap with ``tau``, ``strike_vol`` and ``implied_vol``; anything else unchanged.
 
     Raises
     ------
@@ -167,18 +232,15 @@ def resolve(instrument: Instrument, ds: xr.Dataset, *, extrapolation: str = "fla
     True
     """
     contract = Contracts.of([instrument], StartingState.of(one_date(ds, load=False)), extrapolation=extrapolation)
-    if isinstance(instrument, Underlying):
-        return instrument
-    return replace(
-        instrument,
-        strike=float(contract.strike[0]),
-        tau=float(contract.tau[0]),
-        implied_vol=float(contract.implied_vol[0]),
-        moneyness=None,
-        strike_over_spot=None,
-        delta=None,
-        expiry=None,
-    )
+    strike, tau, vol = (float(x[0]) for x in (contract.strike, contract.tau, contract.implied_vol))
+    nothing: dict[str, Any] = {"moneyness": None, "strike_over_spot": None, "expiry": None}
+    if isinstance(instrument, Option):
+        return replace(instrument, strike=strike, tau=tau, implied_vol=vol, delta=None, **nothing)
+    if isinstance(instrument, Forward):
+        return replace(instrument, strike=strike, tau=tau, **nothing)
+    if isinstance(instrument, VarianceSwap):
+        return replace(instrument, strike_vol=strike**0.5, tau=tau, implied_vol=vol, expiry=None)
+    return instrument
 
 
 def one_date(ds: xr.Dataset, *, load: bool = True) -> xr.Dataset:
@@ -210,7 +272,7 @@ def _unique(labels: list[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _years(option: Option, start: StartingState) -> float:
+def _years(option: Option | Forward | VarianceSwap, start: StartingState) -> float:
     if option.tau is not None:
         return option.tau
     if start.as_of is None:
@@ -222,7 +284,7 @@ def _years(option: Option, start: StartingState) -> float:
     return days / DAYS_PER_YEAR
 
 
-def _given_strike(option: Option, start: StartingState) -> float:
+def _given_strike(option: Option | Forward, start: StartingState) -> float:
     if option.strike is not None:
         return option.strike
     if option.strike_over_spot is not None:

@@ -1,4 +1,4 @@
-"""Instruments as a user names them: options by strike, moneyness or delta, by expiry or tenor; the index."""
+"""Instruments as a user names them: options by strike, moneyness or delta, by expiry or tenor; the index and others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 from volscen._dates import to_day
 from volscen.errors import InputError
 
-__all__ = ["Instrument", "Option", "Underlying"]
+__all__ = ["Cash", "Forward", "Instrument", "Option", "Underlying", "VarianceSwap", "Vix"]
 
 _STRIKES = ("strike", "moneyness", "strike_over_spot", "delta")
+_SYMBOLS = {"strike": "K", "moneyness": "K/F", "strike_over_spot": "K/S", "delta": "delta"}
 _MATURITIES = ("expiry", "tau")
 
 
@@ -87,24 +88,15 @@ class Option:
     def __post_init__(self) -> None:
         if self.option_type not in ("call", "put"):
             raise InputError(f"option_type must be 'call' or 'put', not {self.option_type!r}")
-        self._exactly_one(_STRIKES)
-        self._exactly_one(_MATURITIES)
-        for name in ("strike", "moneyness", "strike_over_spot", "tau", "implied_vol"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, _positive(name, value))
+        _exactly_one(self, "an option", _STRIKES)
+        _exactly_one(self, "an option", _MATURITIES)
+        _set_positive(self, "strike", "moneyness", "strike_over_spot", "tau", "implied_vol")
         if self.delta is not None:
             delta = _number("delta", self.delta)
             if not 0 < abs(delta) < 1 or (delta < 0 and self.option_type == "call"):
                 raise InputError(f"delta of a {self.option_type} must lie between 0 and 1 in size, not {self.delta!r}")
             object.__setattr__(self, "delta", abs(delta) if self.option_type == "call" else -abs(delta))
-        if self.expiry is not None:
-            object.__setattr__(self, "expiry", to_day(self.expiry, "expiry"))
-
-    def _exactly_one(self, names: tuple[str, ...]) -> None:
-        given = [name for name in names if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise InputError(f"an option needs exactly one of {', '.join(names)}; given: {', '.join(given) or 'none'}")
+        _set_expiry(self)
 
     @property
     def is_call(self) -> bool:
@@ -114,15 +106,209 @@ class Option:
     @property
     def label(self) -> str:
         """Name in tables, as specified."""
-        symbols = {"strike": "K", "moneyness": "K/F", "strike_over_spot": "K/S", "delta": "delta"}
-        name = next(name for name in _STRIKES if getattr(self, name) is not None)
-        when = f"{self.tau * 365:.6g}d" if self.tau is not None else str(self.expiry)
-        return f"{self.option_type} {symbols[name]}={getattr(self, name):.6g} {when}"
+        name = _given_of(self, _STRIKES)
+        return f"{self.option_type} {_SYMBOLS[name]}={getattr(self, name):.6g} {_when(self)}"
 
 
-Instrument = Option | Underlying
+@dataclass(frozen=True)
+class Forward:
+    """A contract to buy one unit of the underlying at a fixed price.
+
+    Parameters
+    ----------
+    strike, moneyness, strike_over_spot : float
+        The price agreed, exactly one of the three: absolute, over today's forward, or over today's spot.
+    expiry, tau
+        When it is delivered, as for :class:`Option`.
+
+    Raises
+    ------
+    InputError
+        Unless exactly one strike and one maturity are given, all numbers positive and finite.
+
+    Notes
+    -----
+    Worth D(t) (F(t) - K); at delivery S - K.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> volscen.Forward(moneyness=1, tau=0.25).label
+    'forward K/F=1 91.25d'
+    """
+
+    _: KW_ONLY
+    strike: float | None = None
+    moneyness: float | None = None
+    strike_over_spot: float | None = None
+    expiry: date | np.datetime64 | str | int | None = None
+    tau: float | None = None
+
+    def __post_init__(self) -> None:
+        _exactly_one(self, "a forward", _STRIKES[:3])
+        _exactly_one(self, "a forward", _MATURITIES)
+        _set_positive(self, "strike", "moneyness", "strike_over_spot", "tau")
+        _set_expiry(self)
+
+    @property
+    def label(self) -> str:
+        """Name in tables, as specified."""
+        name = _given_of(self, _STRIKES[:3])
+        return f"forward {_SYMBOLS[name]}={getattr(self, name):.6g} {_when(self)}"
+
+
+@dataclass(frozen=True)
+class Cash:
+    """One unit of currency on account today; it earns the rate of the starting curve's shortest maturity.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> volscen.Cash().label
+    'cash'
+    """
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        return "cash"
+
+
+@dataclass(frozen=True)
+class VarianceSwap:
+    """Pays realised variance less the square of a strike, one unit of currency per 1.00 of variance.
+
+    Parameters
+    ----------
+    expiry, tau
+        When it settles, as for :class:`Option`; exactly one.
+    strike_vol : float, optional
+        Strike as a volatility in decimals, 0.2 for 20%; the fair one today when omitted, which makes the swap
+        worth nothing at the start.
+    accrued_variance : float
+        Annualised variance realised so far: sum of squared log returns since inception over ``elapsed_years``.
+    elapsed_years : float
+        Years (of 365 days) since inception; 0 for a swap that starts today.
+    implied_vol : float, optional
+        The contract's own fair volatility today for the time that remains; the surface's when omitted.
+
+    Raises
+    ------
+    InputError
+        If no maturity or two are given, a number is out of range, or variance has accrued in no time.
+
+    Notes
+    -----
+    With T the whole term, t what remains and R the sum of squared returns so far, worth
+    D(t) [(R + sigma_fair(t)^2 t) / T - K^2]. Realised variance is annualised by calendar time (365 days) and takes
+    means as zero. The fair variance is that of the log-contract strip on the surface, with flat volatility beyond its
+    moneyness grid (Demeterfi, Derman, Kamal and Zou 1999). A vega notional N per vol point is a
+    quantity of 100 N / (2 K).
+
+    Examples
+    --------
+    >>> import volscen
+    >>> volscen.VarianceSwap(tau=0.25, strike_vol=0.2).label
+    'variance swap K=0.2 91.25d'
+    """
+
+    _: KW_ONLY
+    expiry: date | np.datetime64 | str | int | None = None
+    tau: float | None = None
+    strike_vol: float | None = None
+    accrued_variance: float = 0.0
+    elapsed_years: float = 0.0
+    implied_vol: float | None = None
+
+    def __post_init__(self) -> None:
+        _exactly_one(self, "a variance swap", _MATURITIES)
+        _set_positive(self, "tau", "strike_vol", "implied_vol")
+        _set_expiry(self)
+        for name in ("accrued_variance", "elapsed_years"):
+            value = _number(name, getattr(self, name))
+            if value < 0:
+                raise InputError(f"{name} must not be negative, not {value!r}")
+            object.__setattr__(self, name, value)
+        if self.accrued_variance > 0 and self.elapsed_years == 0:
+            raise InputError("accrued_variance needs elapsed_years, the time since inception in which it accrued")
+
+    @property
+    def label(self) -> str:
+        """Name in tables, as specified."""
+        strike = "fair" if self.strike_vol is None else f"{self.strike_vol:.6g}"
+        return f"variance swap K={strike} {_when(self)}"
+
+
+@dataclass(frozen=True)
+class Vix:
+    """A payoff on the volatility index of the surface, settled at its level on each date: index, call or put.
+
+    Parameters
+    ----------
+    option_type : {"index", "call", "put"}
+        ``"index"`` is worth the index itself, in points (100 x volatility); ``"call"`` and ``"put"`` what they would
+        pay if they settled on that date. Neither is a price of a future or an option that settles later.
+    strike : float, optional
+        In points; for a call or put.
+
+    Raises
+    ------
+    InputError
+        If ``option_type`` is none of the three, or the strike does not fit it.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> volscen.Vix("call", strike=25).label
+    'vix call K=25'
+    """
+
+    option_type: Literal["index", "call", "put"] = "index"
+    _: KW_ONLY
+    strike: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.option_type not in ("index", "call", "put"):
+            raise InputError(f"option_type must be 'index', 'call' or 'put', not {self.option_type!r}")
+        if (self.strike is None) != (self.option_type == "index"):
+            raise InputError("a payoff on the volatility index needs strike for a call or put, and none for the index")
+        _set_positive(self, "strike")
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        return "vix" if self.strike is None else f"vix {self.option_type} K={self.strike:.6g}"
+
+
+Instrument = Option | Underlying | Forward | Cash | VarianceSwap | Vix
 
 OPTION_FIELDS = tuple(f.name for f in fields(Option))
+
+
+def _exactly_one(instrument: object, what: str, names: tuple[str, ...]) -> None:
+    given = [name for name in names if getattr(instrument, name) is not None]
+    if len(given) != 1:
+        raise InputError(f"{what} needs exactly one of {', '.join(names)}; given: {', '.join(given) or 'none'}")
+
+
+def _given_of(instrument: object, names: tuple[str, ...]) -> str:
+    return next(name for name in names if getattr(instrument, name) is not None)
+
+
+def _set_positive(instrument: object, *names: str) -> None:
+    for name in names:
+        value = getattr(instrument, name)
+        if value is not None:
+            object.__setattr__(instrument, name, _positive(name, value))
+
+
+def _set_expiry(instrument: Option | Forward | VarianceSwap) -> None:
+    if instrument.expiry is not None:
+        object.__setattr__(instrument, "expiry", to_day(instrument.expiry, "expiry"))
+
+
+def _when(instrument: Option | Forward | VarianceSwap) -> str:
+    return f"{instrument.tau * 365:.6g}d" if instrument.tau is not None else str(instrument.expiry)
 
 
 def _number(name: str, value: object) -> float:

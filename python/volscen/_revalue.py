@@ -14,15 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen import _core, black
+from volscen import _core
 from volscen._array import extrapolation_code
-from volscen._contracts import DAYS_PER_YEAR, Contracts, StartingState, one_date
-from volscen._instruments import Instrument
+from volscen._contracts import DAYS_PER_YEAR, VIX_YEARS, Contracts, StartingState, one_date
+from volscen._elapsed import elapsed_days_of, squared_returns, step_labels
+from volscen._fair_variance import fair_vol
+from volscen._greeks import Greeks, greeks_at_start, vix_payoff, vix_sign
+from volscen._instruments import Cash, Forward, Instrument, VarianceSwap, Vix
 from volscen._threads import resolve_num_threads
 from volscen.errors import InputError
 from volscen.surface._interpolate import EDGE_RTOL, is_off_grid
 
-__all__ = ["VOL_FLOOR", "Revaluation", "RevaluationWarning", "revalue"]
+__all__ = ["VOL_FLOOR", "Revaluation", "RevaluationWarning", "revalue", "step_labels"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,6 +37,17 @@ _CUBES = {
     "value": ("value of one unit", "currency"),
     "scenario_delta": ("change in value per unit of spot, on the scenario", "1"),
     "scenario_vega": ("change in value per 1.00 of volatility, on the scenario", "currency"),
+}
+
+#: Meaning and unit of what is computed at the start.
+_AT_START = {
+    "value": ("value of one unit at the start", "currency"),
+    "delta": ("change in value per unit of spot", "1"),
+    "gamma": ("change in delta per unit of spot", "1/currency"),
+    "vega": ("change in value per 1.00 of volatility", "currency"),
+    "theta": ("change in value per year, spot and volatility fixed", "currency/year"),
+    "vanna": ("change in delta per 1.00 of volatility", "1"),
+    "volga": ("change in vega per 1.00 of volatility", "currency"),
 }
 
 #: Remaining years below which an option counts as expired (under a second: rounding of day counts).
@@ -66,18 +80,18 @@ class Revaluation:
         self._surfaces = surfaces if single else surfaces.astype(np.float64, copy=False)
         self._extrapolation = extrapolation_code(extrapolation)
         self._threads = resolve_num_threads(num_threads)
+        c = self.contracts
+        self._by_kernel = c.is_option | c.is_underlying
+        self._squares = squared_returns(ds) if c.which(VarianceSwap).size else np.empty(0)
 
     def at_start(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Value, spot delta and vega of one unit of each instrument at ``as_of``, each of shape (n,)."""
-        c = self.contracts
-        value, delta, vega = np.full(c.tau.size, self.start.spot), np.ones(c.tau.size), np.zeros(c.tau.size)
-        o = c.is_option
-        carry, discount = self.start.carry(c.tau[o]), self.start.discount_factor(c.tau[o])
-        arguments = (self.start.spot * carry, c.strike[o], c.tau[o], c.implied_vol[o])
-        value[o] = black.price(*arguments, c.is_call[o], discount)
-        delta[o] = carry * black.delta(*arguments, c.is_call[o], discount)  # the forward moves with the spot
-        vega[o] = black.vega(*arguments, discount_factor=discount)
-        return value, delta, vega
+        greeks = self.greeks_at_start()
+        return greeks.value, greeks.delta, greeks.vega
+
+    def greeks_at_start(self) -> Greeks:
+        """Value and sensitivities of one unit of each instrument at ``as_of``."""
+        return greeks_at_start(self.start, self.contracts)
 
     def values(self, step: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Value of one unit of each instrument on each scenario of a step (position, not label), shape (N, n).
@@ -93,28 +107,50 @@ class Revaluation:
         Each is of shape (N, n) with contiguous instruments. Returns the count of :meth:`values`.
         """
         floored = self._evaluate(step, out, np.empty(0))
-        for column, payoff in self._settled_before(step):
-            out[0][:, column] = payoff
-            for greek in out[1:]:
-                greek[:, column] = 0.0
+        for column, found, low in self._others(step):
+            floored[column] = low
+            for cube, values in zip(out, found, strict=False):
+                cube[:, column] = values
         return floored
 
     def total(self, step: int, quantity: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Value of quantities of the instruments on each scenario of a step, shape (N,), and floored as above."""
         out = np.empty(self.spot.shape[0])
-        settled = list(self._settled_before(step))
+        others = list(self._others(step))
         live = quantity.copy()
-        live[[column for column, _ in settled]] = 0
+        live[[column for column, _, _ in others]] = 0
         floored = self._evaluate(step, (out,), live)
-        for column, payoff in settled:
-            out += quantity[column] * payoff
+        for column, (value, *_), low in others:
+            floored[column] = low
+            out += quantity[column] * value
         return out, floored
+
+    def vols(self, step: int) -> FloatArray:
+        """Volatility of each contract on each scenario of a step, shape (N, n); its own at the start once it expired.
+
+        Fair volatility for variance swaps and the volatility index; zero for what has none.
+        """
+        c, spot = self.contracts, self.spot[:, step]
+        remaining = self._remaining(step)
+        out = np.tile(np.where(np.isnan(c.implied_vol), 0.0, c.implied_vol), (spot.size, 1))
+        live = np.flatnonzero(c.is_option & (remaining > 0))
+        t = remaining[live]
+        moneyness = c.strike[live] / self.start.carry(t) / spot[:, None]
+        grid = (self.start.tau, self.start.moneyness)
+        surfaces = self._surfaces[:, step]
+        found = _core.interpolate_vol(surfaces, *grid, t, moneyness, self._extrapolation, self._threads)
+        out[:, live] = np.maximum(found + c.basis[live], VOL_FLOOR)
+        for column in map(int, np.flatnonzero(~self._by_kernel)):
+            years = VIX_YEARS if isinstance(c.instruments[column], Vix) else float(remaining[column])
+            if years > 0 and not np.isnan(c.implied_vol[column]):
+                out[:, column] = self._fair_vol(step, column, years)[0]
+        return out
 
     def off_grid_weight(self, step: int) -> FloatArray:
         """Weight of the scenarios of a step in which each live option lies off the surface's grid, shape (n,)."""
         start, c = self.start, self.contracts
         remaining = self._remaining(step)
-        live = remaining > 0
+        live = c.is_option & (remaining > 0)
         # Moneyness falls with the spot: off the grid are the spots below one bound and above another.
         order = np.argsort(self.spot[:, step])
         spot, weight = self.spot[order, step], self.weight[order]
@@ -126,6 +162,12 @@ class Revaluation:
         off_tau = is_off_grid(start.tau, start.moneyness, remaining[live], start.moneyness[0])
         out = np.zeros(c.tau.size)
         out[live] = np.where(off_tau, below[-1], outside)
+        for column in np.flatnonzero(~self._by_kernel):
+            instrument = c.instruments[column]
+            swap_lives = isinstance(instrument, VarianceSwap) and remaining[column] > 0
+            if swap_lives or isinstance(instrument, Vix):
+                years = remaining[column] if swap_lives else VIX_YEARS
+                out[column] = below[-1] * is_off_grid(start.tau, start.moneyness, years, start.moneyness[0])
         return out
 
     def _remaining(self, step: int) -> FloatArray:
@@ -136,7 +178,8 @@ class Revaluation:
     def _evaluate(self, step: int, out: tuple[FloatArray, ...], quantity: FloatArray) -> npt.NDArray[np.int64]:
         c = self.contracts
         remaining = self._remaining(step)
-        # The underlying is a call struck at nothing that pays at once.
+        # The underlying is a call struck at nothing that pays at once; so is, for now, what is valued elsewhere.
+        remaining = np.where(c.is_option, remaining, 0.0)
         return _core.revalue(
             self._surfaces[:, step],
             self.start.tau,
@@ -147,7 +190,7 @@ class Revaluation:
             c.is_call | ~c.is_option,
             self.start.carry(remaining),
             self.start.discount_factor(remaining),
-            c.basis,
+            np.where(c.is_option, c.basis, 0.0),
             quantity,
             VOL_FLOOR,
             self._extrapolation,
@@ -155,14 +198,64 @@ class Revaluation:
             self._threads,
         )
 
-    def _settled_before(self, step: int) -> Iterator[tuple[int, FloatArray]]:
-        # Settled at the first step on or after the expiry, and kept as cash without interest from there.
-        c = self.contracts
-        for column in np.flatnonzero(c.is_option & (self._remaining(step) == 0)):
+    def _others(self, step: int) -> Iterator[tuple[int, tuple[FloatArray | float, ...], int]]:
+        """Column, (value, delta, vega) and floored scenarios of what the kernel does not value on a step."""
+        c, start, spot = self.contracts, self.start, self.spot[:, step]
+        remaining = self._remaining(step)
+        expired = remaining == 0
+        for column in map(int, np.flatnonzero(expired & ~np.isnan(c.tau))):
             settled = int(np.argmax(self.elapsed / DAYS_PER_YEAR >= c.tau[column] - _EXPIRED))
-            if settled < step:
-                payoff = self.spot[:, settled] - c.strike[column]
-                yield int(column), np.asarray(np.maximum(payoff if c.is_call[column] else -payoff, 0.0))
+            if settled < step or not c.is_option[column]:
+                slope = float(settled == step and isinstance(c.instruments[column], Forward))
+                yield column, (self._payoff(column, settled) * self._interest(settled, step), slope, 0.0), 0
+        for column in map(int, np.flatnonzero(~self._by_kernel)):
+            instrument, t = c.instruments[column], float(remaining[column])
+            if isinstance(instrument, Cash):
+                yield column, (np.full(spot.size, self._interest(None, step)), 0.0, 0.0), 0
+            elif isinstance(instrument, Vix):
+                vol, low = self._fair_vol(step, column, VIX_YEARS)
+                sign = vix_sign(instrument.option_type)
+                value = vix_payoff(sign, 100 * vol, float(c.strike[column]))
+                yield column, (value, 0.0, np.where(value > 0, 100 * sign, 0.0)), low
+            elif not expired[column]:
+                discount = float(start.discount_factor(np.array(t)))
+                if isinstance(instrument, Forward):
+                    carry = float(start.carry(np.array(t)))
+                    value = np.asarray(discount * (carry * spot - c.strike[column]))
+                    yield column, (value, discount * carry, 0.0), 0
+                else:
+                    vol, low = self._fair_vol(step, column, t)
+                    variance = c.realised[column] + self._squares[:, step] + vol**2 * t
+                    value = np.asarray(discount * (variance / c.term[column] - c.strike[column]))
+                    yield column, (value, 0.0, np.asarray(discount * 2 * vol * t / c.term[column])), low
+
+    def _fair_vol(self, step: int, column: int, years: float) -> tuple[FloatArray, int]:
+        """Fair volatility that a contract has on each scenario of a step, and how many were bounded."""
+        found = fair_vol(
+            self._surfaces[:, step],
+            self.start.tau,
+            self.start.moneyness,
+            years,
+            extrapolation=self._extrapolation,
+            num_threads=self._threads,
+        )
+        vol = found + self.contracts.basis[column]
+        return np.maximum(vol, VOL_FLOOR), int(np.count_nonzero(vol < VOL_FLOOR))
+
+    def _payoff(self, column: int, settled: int) -> FloatArray:
+        """What an instrument pays on each scenario at the step on which it settles."""
+        c = self.contracts
+        if isinstance(c.instruments[column], VarianceSwap):
+            return np.asarray((c.realised[column] + self._squares[:, settled]) / c.term[column] - c.strike[column])
+        paid = self.spot[:, settled] - c.strike[column]
+        if not c.is_option[column]:
+            return np.asarray(paid)
+        return np.asarray(np.maximum(paid if c.is_call[column] else -paid, 0.0))
+
+    def _interest(self, since: int | None, step: int) -> float:
+        """Growth of money on account from a step (from the start when None) to another."""
+        days = self.elapsed[step] - (0.0 if since is None else self.elapsed[since])
+        return float(np.exp(self.start.short_rate * days / DAYS_PER_YEAR))
 
 
 def revalue(
@@ -180,7 +273,7 @@ def revalue(
     ----------
     ds : xarray.Dataset
         Scenarios of one date, following ``volscen/scenarios/1``.
-    instruments : sequence of Option or Underlying
+    instruments : sequence of Option, Underlying, and others of :mod:`volscen.portfolio`
         What to value.
     elapsed_days : float or array_like, shape (step,), optional
         Calendar days from ``as_of`` to each step. Default: weekdays are counted from ``as_of`` (exchange
@@ -195,15 +288,16 @@ def revalue(
     Returns
     -------
     xarray.Dataset
-        ``value(scenario, step, instrument)``; at the start ``value0(instrument)``, ``delta(instrument)`` (per
-        unit of spot) and ``vega(instrument)`` (per 1.00 of volatility); ``extrapolated_weight(step,
+        ``value(scenario, step, instrument)``; at the start, per instrument, ``value0``, ``delta`` and ``gamma``
+        (derivatives in the spot), ``vega`` and ``volga`` (in the contract's volatility, per 1.00), ``vanna`` (in
+        both) and ``theta`` (in calendar time, per year, spot and volatility fixed); ``extrapolated_weight(step,
         instrument)``, the weight of the scenarios in which the contract lies off the surface's grid;
         ``vol_floored(step, instrument)``, the number of scenarios bounded at ``VOL_FLOOR``; ``weight``. With
         ``greeks``, ``scenario_delta`` and ``scenario_vega`` with the dimensions of ``value``: like ``delta`` and
         ``vega``, at the volatility that the contract has there; zero for what has been paid out before.
         Coordinates of ``instrument``: its label, ``strike``, ``tau`` and ``contract_vol`` as fixed against
-        the start (NaN for the underlying), and ``extrapolated``, whether it lies off the grid at the start or
-        in any scenario that has weight.
+        the start (NaN for what has none; fair volatility of variance swaps and the volatility index), and
+        ``extrapolated``, whether it lies off the grid at the start or in any scenario that has weight.
 
     Warns
     -----
@@ -224,7 +318,8 @@ def revalue(
     it now lies, sigma0 + [surface(t, K/F) - surface0(t0, K/F0)], by the rule of
     :func:`volscen.surface.interpolate_vol`. The price is Black (1976), by the kernel of
     :func:`volscen.revaluation.price`. An option that expires within the horizon settles at its intrinsic value
-    at the spot of the first step on or after the expiry and stays at that value.
+    at the spot of the first step on or after the expiry. What was paid is carried on as :class:`Cash`, at the rate of
+    the shortest maturity; so are the payments of forwards and variance swaps.
 
     Examples
     --------
@@ -251,13 +346,14 @@ def revalue(
         floored[step] = work.write(step, tuple(cube[:, step] for cube in cubes.values()))
         extrapolated_weight[step] = work.off_grid_weight(step)
     warn_floored(c, floored.sum(axis=0))
-    value0, delta, vega = work.at_start()
+    greeks0 = work.greeks_at_start()
     out = xr.Dataset(
         {
             **{name: (("scenario", "step", "instrument"), cubes[name], _units(*_CUBES[name])) for name in cubes},
-            "value0": ("instrument", value0, _units("value of one unit at the start", "currency")),
-            "delta": ("instrument", delta, _units("change in value per unit of spot", "1")),
-            "vega": ("instrument", vega, _units("change in value per 1.00 of volatility", "currency")),
+            **{
+                "value0" if name == "value" else name: ("instrument", getattr(greeks0, name), _units(*text))
+                for name, text in _AT_START.items()
+            },
             "extrapolated_weight": (
                 ("step", "instrument"),
                 extrapolated_weight,
@@ -282,14 +378,15 @@ def revalue(
 
 def contract_coordinates(c: Contracts) -> dict[str, tuple[str, npt.ArrayLike, dict[str, str]]]:
     """Coordinates that say what each instrument is."""
+    strike = np.where([isinstance(i, VarianceSwap | Vix) for i in c.instruments], np.nan, c.strike)
     return {
         "instrument": ("instrument", np.array(c.labels, dtype=object), {"long_name": "instrument"}),
-        "strike": ("instrument", c.strike, _units("strike; NaN for the underlying", "currency")),
-        "tau": ("instrument", c.tau, _units("time to expiry at the start; NaN for the underlying", "year")),
+        "strike": ("instrument", strike, _units("strike; NaN for what has none in currency", "currency")),
+        "tau": ("instrument", c.tau, _units("time to expiry at the start; NaN for what has none", "year")),
         "contract_vol": (
             "instrument",
             c.implied_vol,
-            _units("volatility at the start; NaN for the underlying", "1"),
+            _units("volatility at the start; NaN for what has none", "1"),
         ),
     }
 
@@ -304,39 +401,6 @@ def warn_floored(c: Contracts, floored: npt.NDArray[np.int64], *, stacklevel: in
             RevaluationWarning,
             stacklevel=stacklevel,
         )
-
-
-def elapsed_days_of(ds: xr.Dataset, as_of: np.datetime64 | None, elapsed_days: npt.ArrayLike | None) -> FloatArray:
-    """Calendar days from ``as_of`` to each step, given or counted in weekdays."""
-    n = ds.sizes["step"]
-    if elapsed_days is not None:
-        try:
-            days = np.atleast_1d(np.asarray(elapsed_days, dtype=np.float64))
-        except (TypeError, ValueError):
-            raise InputError(f"elapsed_days must be numbers of days, not {elapsed_days!r}") from None
-        if days.shape != (n,):
-            raise InputError(f"elapsed_days must give one number for each of the {n} steps, not shape {days.shape}")
-        if not np.all(np.isfinite(days)) or np.any(days < 0) or np.any(np.diff(days) < 0):
-            raise InputError("elapsed_days must be finite, non-negative and not decreasing")
-        return days
-    steps = np.array(step_labels(ds))
-    per_year = float(ds.attrs["periods_per_year"])
-    if per_year == 365:
-        return steps.astype(np.float64)
-    if not 240 <= per_year <= 262:
-        raise InputError(
-            f"the scenarios take {per_year:g} steps a year, which are no trading days; give elapsed_days, "
-            "calendar days from as_of to each step"
-        )
-    if as_of is None:
-        raise InputError("ds has no coordinate as_of to count days from; assign it or give elapsed_days")
-    ends = np.busday_offset(as_of, steps, roll="backward")
-    return (ends - as_of).astype(np.float64)
-
-
-def step_labels(ds: xr.Dataset) -> list[int]:
-    """Trading days ahead of each step; 1, 2, ... where the dataset does not say."""
-    return [int(step) for step in ds["step"].values] if "step" in ds.coords else list(range(1, ds.sizes["step"] + 1))
 
 
 def _units(long_name: str, units: str) -> dict[str, str]:
