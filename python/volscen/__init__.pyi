@@ -26,9 +26,13 @@ from .generators import fit as fit
 from .generators import load as load
 from .hedging import hedge as hedge
 from .history import make_history as make_history
+from .portfolio import Cash as Cash
+from .portfolio import Forward as Forward
 from .portfolio import Option as Option
 from .portfolio import Portfolio as Portfolio
 from .portfolio import Underlying as Underlying
+from .portfolio import VarianceSwap as VarianceSwap
+from .portfolio import VixPayoff as VixPayoff
 from .scenarios import generate as generate
 from .schema import validate as validate
 from .surface import build_surface as build_surface

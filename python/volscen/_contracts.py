@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from volscen import schema
 from volscen._array import extrapolation_code
 from volscen._fair_variance import fair_vol
-from volscen._instruments import Forward, Instrument, Option, Underlying, VarianceSwap, Vix
+from volscen._instruments import Forward, Instrument, Option, Underlying, VarianceSwap, VixPayoff
 from volscen.errors import InputError
 from volscen.surface._interpolate import interpolate_vol, is_off_grid
 
@@ -169,7 +169,7 @@ class Contracts:
                 fair = (realised[i] + vol[i] ** 2 * tau[i]) / term[i]
                 strike[i] = fair if instrument.strike_vol is None else instrument.strike_vol**2
                 off_grid[i] = is_off_grid(start.tau, start.moneyness, tau[i], start.moneyness[0])
-            elif isinstance(instrument, Vix):
+            elif isinstance(instrument, VixPayoff):
                 vol[i] = surface[i] = start.fair_vol(VIX_YEARS, extrapolation)
                 strike[i] = 0.0 if instrument.strike is None else instrument.strike
                 off_grid[i] = is_off_grid(start.tau, start.moneyness, VIX_YEARS, start.moneyness[0])

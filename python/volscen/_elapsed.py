@@ -8,7 +8,7 @@ import xarray as xr
 
 from volscen.errors import InputError
 
-__all__ = ["elapsed_days_of", "squared_returns", "step_labels"]
+__all__ = ["elapsed_days_of", "squared_returns", "step_labels", "step_position"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -52,3 +52,13 @@ def squared_returns(ds: xr.Dataset) -> FloatArray:
 def step_labels(ds: xr.Dataset) -> list[int]:
     """Trading days ahead of each step; 1, 2, ... where the dataset does not say."""
     return [int(step) for step in ds["step"].values] if "step" in ds.coords else list(range(1, ds.sizes["step"] + 1))
+
+
+def step_position(ds: xr.Dataset, step: int | None) -> int:
+    """Position of a step by its label; the last when None."""
+    labels = step_labels(ds)
+    if step is None:
+        return len(labels) - 1
+    if np.ndim(step) or step not in labels:
+        raise InputError(f"step {step!r} is not one of the scenarios' steps {labels[0]} to {labels[-1]}")
+    return labels.index(step)

@@ -43,7 +43,7 @@ def fair_vol(
     >>> from volscen._fair_variance import fair_vol
     >>> smile = np.array([[[0.22, 0.20, 0.19]], [[0.3, 0.3, 0.3]]])
     >>> fair_vol(smile, np.array([0.25]), np.array([0.9, 1.0, 1.1]), 0.25).round(6)
-    array([0.204796, 0.3     ])
+    array([0.203988, 0.3     ])
     """
     n = surfaces.shape[0]
     out = np.empty(n)

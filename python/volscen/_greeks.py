@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from volscen import black
 from volscen._contracts import Contracts, StartingState
-from volscen._instruments import Cash, Forward, VarianceSwap, Vix
+from volscen._instruments import Cash, Forward, VarianceSwap, VixPayoff
 
 __all__ = ["Greeks", "greeks_at_start", "vix_payoff"]
 
@@ -54,8 +54,8 @@ def greeks_at_start(start: StartingState, c: Contracts) -> Greeks:
     _variance(start, c, g)
     cash = c.which(Cash)
     g.value[cash], g.theta[cash] = 1.0, start.short_rate
-    vix = c.which(Vix)
-    sign = np.array([vix_sign(i.option_type) for i in c.instruments if isinstance(i, Vix)])
+    vix = c.which(VixPayoff)
+    sign = np.array([vix_sign(i.option_type) for i in c.instruments if isinstance(i, VixPayoff)])
     g.value[vix] = vix_payoff(sign, 100 * c.implied_vol[vix], c.strike[vix])
     g.vega[vix] = 100 * sign * (g.value[vix] > 0)
     return g

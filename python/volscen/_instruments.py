@@ -12,7 +12,7 @@ import numpy as np
 from volscen._dates import to_day
 from volscen.errors import InputError
 
-__all__ = ["Cash", "Forward", "Instrument", "Option", "Underlying", "VarianceSwap", "Vix"]
+__all__ = ["Cash", "Forward", "Instrument", "Option", "Underlying", "VarianceSwap", "VixPayoff"]
 
 _STRIKES = ("strike", "moneyness", "strike_over_spot", "delta")
 _SYMBOLS = {"strike": "K", "moneyness": "K/F", "strike_over_spot": "K/S", "delta": "delta"}
@@ -240,7 +240,7 @@ class VarianceSwap:
 
 
 @dataclass(frozen=True)
-class Vix:
+class VixPayoff:
     """A payoff on the volatility index of the surface, settled at its level on each date: index, call or put.
 
     Parameters
@@ -259,7 +259,7 @@ class Vix:
     Examples
     --------
     >>> import volscen
-    >>> volscen.Vix("call", strike=25).label
+    >>> volscen.VixPayoff("call", strike=25).label
     'vix call K=25'
     """
 
@@ -280,7 +280,7 @@ class Vix:
         return "vix" if self.strike is None else f"vix {self.option_type} K={self.strike:.6g}"
 
 
-Instrument = Option | Underlying | Forward | Cash | VarianceSwap | Vix
+Instrument = Option | Underlying | Forward | Cash | VarianceSwap | VixPayoff
 
 OPTION_FIELDS = tuple(f.name for f in fields(Option))
 

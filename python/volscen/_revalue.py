@@ -20,7 +20,7 @@ from volscen._contracts import DAYS_PER_YEAR, VIX_YEARS, Contracts, StartingStat
 from volscen._elapsed import elapsed_days_of, squared_returns, step_labels
 from volscen._fair_variance import fair_vol
 from volscen._greeks import Greeks, greeks_at_start, vix_payoff, vix_sign
-from volscen._instruments import Cash, Forward, Instrument, VarianceSwap, Vix
+from volscen._instruments import Cash, Forward, Instrument, VarianceSwap, VixPayoff
 from volscen._threads import resolve_num_threads
 from volscen.errors import InputError
 from volscen.surface._interpolate import EDGE_RTOL, is_off_grid
@@ -125,25 +125,25 @@ class Revaluation:
             out += quantity[column] * value
         return out, floored
 
-    def vols(self, step: int) -> FloatArray:
+    def vols(self, step: int, rows: slice = slice(None)) -> FloatArray:
         """Volatility of each contract on each scenario of a step, shape (N, n); its own at the start once it expired.
 
-        Fair volatility for variance swaps and the volatility index; zero for what has none.
+        Fair volatility for variance swaps and the volatility index; zero for what has none. ``rows`` selects scenarios.
         """
-        c, spot = self.contracts, self.spot[:, step]
+        c, spot, surfaces = self.contracts, self.spot[rows, step], self._surfaces[rows, step]
         remaining = self._remaining(step)
         out = np.tile(np.where(np.isnan(c.implied_vol), 0.0, c.implied_vol), (spot.size, 1))
         live = np.flatnonzero(c.is_option & (remaining > 0))
         t = remaining[live]
         moneyness = c.strike[live] / self.start.carry(t) / spot[:, None]
-        grid = (self.start.tau, self.start.moneyness)
-        surfaces = self._surfaces[:, step]
-        found = _core.interpolate_vol(surfaces, *grid, t, moneyness, self._extrapolation, self._threads)
-        out[:, live] = np.maximum(found + c.basis[live], VOL_FLOOR)
+        if live.size:
+            grid = (self.start.tau, self.start.moneyness)
+            found = _core.interpolate_vol(surfaces, *grid, t, moneyness, self._extrapolation, self._threads)
+            out[:, live] = np.maximum(found + c.basis[live], VOL_FLOOR)
         for column in map(int, np.flatnonzero(~self._by_kernel)):
-            years = VIX_YEARS if isinstance(c.instruments[column], Vix) else float(remaining[column])
+            years = VIX_YEARS if isinstance(c.instruments[column], VixPayoff) else float(remaining[column])
             if years > 0 and not np.isnan(c.implied_vol[column]):
-                out[:, column] = self._fair_vol(step, column, years)[0]
+                out[:, column] = self._fair_vol(surfaces, column, years)[0]
         return out
 
     def off_grid_weight(self, step: int) -> FloatArray:
@@ -165,7 +165,7 @@ class Revaluation:
         for column in np.flatnonzero(~self._by_kernel):
             instrument = c.instruments[column]
             swap_lives = isinstance(instrument, VarianceSwap) and remaining[column] > 0
-            if swap_lives or isinstance(instrument, Vix):
+            if swap_lives or isinstance(instrument, VixPayoff):
                 years = remaining[column] if swap_lives else VIX_YEARS
                 out[column] = below[-1] * is_off_grid(start.tau, start.moneyness, years, start.moneyness[0])
         return out
@@ -212,8 +212,8 @@ class Revaluation:
             instrument, t = c.instruments[column], float(remaining[column])
             if isinstance(instrument, Cash):
                 yield column, (np.full(spot.size, self._interest(None, step)), 0.0, 0.0), 0
-            elif isinstance(instrument, Vix):
-                vol, low = self._fair_vol(step, column, VIX_YEARS)
+            elif isinstance(instrument, VixPayoff):
+                vol, low = self._fair_vol(self._surfaces[:, step], column, VIX_YEARS)
                 sign = vix_sign(instrument.option_type)
                 value = vix_payoff(sign, 100 * vol, float(c.strike[column]))
                 yield column, (value, 0.0, np.where(value > 0, 100 * sign, 0.0)), low
@@ -224,15 +224,15 @@ class Revaluation:
                     value = np.asarray(discount * (carry * spot - c.strike[column]))
                     yield column, (value, discount * carry, 0.0), 0
                 else:
-                    vol, low = self._fair_vol(step, column, t)
+                    vol, low = self._fair_vol(self._surfaces[:, step], column, t)
                     variance = c.realised[column] + self._squares[:, step] + vol**2 * t
                     value = np.asarray(discount * (variance / c.term[column] - c.strike[column]))
                     yield column, (value, 0.0, np.asarray(discount * 2 * vol * t / c.term[column])), low
 
-    def _fair_vol(self, step: int, column: int, years: float) -> tuple[FloatArray, int]:
+    def _fair_vol(self, surfaces: npt.NDArray[np.floating], column: int, years: float) -> tuple[FloatArray, int]:
         """Fair volatility that a contract has on each scenario of a step, and how many were bounded."""
         found = fair_vol(
-            self._surfaces[:, step],
+            surfaces,
             self.start.tau,
             self.start.moneyness,
             years,
@@ -378,7 +378,7 @@ def revalue(
 
 def contract_coordinates(c: Contracts) -> dict[str, tuple[str, npt.ArrayLike, dict[str, str]]]:
     """Coordinates that say what each instrument is."""
-    strike = np.where([isinstance(i, VarianceSwap | Vix) for i in c.instruments], np.nan, c.strike)
+    strike = np.where([isinstance(i, VarianceSwap | VixPayoff) for i in c.instruments], np.nan, c.strike)
     return {
         "instrument": ("instrument", np.array(c.labels, dtype=object), {"long_name": "instrument"}),
         "strike": ("instrument", strike, _units("strike; NaN for what has none in currency", "currency")),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from volscen._contracts import resolve
-from volscen._instruments import OPTION_FIELDS, Instrument, Option, Underlying, _number
+from volscen._instruments import Cash, Forward, Instrument, Option, Underlying, VarianceSwap, VixPayoff, _number
+from volscen._position_table import read_lines
+from volscen._profit import explain, pnl
 from volscen._revalue import RevaluationWarning, revalue
 from volscen.errors import InputError
 
@@ -17,28 +21,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "Cash",
+    "Forward",
     "Instrument",
     "Option",
     "Portfolio",
     "RevaluationWarning",
     "Underlying",
+    "VarianceSwap",
+    "VixPayoff",
+    "explain",
     "instruments_from_table",
+    "pnl",
     "resolve",
     "revalue",
 ]
 
-_TYPES = {
-    "call": "call",
-    "c": "call",
-    "put": "put",
-    "p": "put",
-    "underlying": "underlying",
-    "u": "underlying",
-}
-#: Lines of a table: name for error messages, and the cells filled in.
-_Records = Iterator[tuple[str, dict[str, Any]]]
+_STRIKES = ("moneyness", "strike", "strike_over_spot", "delta")
 
-_COLUMNS = ("type", "quantity", *OPTION_FIELDS[1:])
+
+#: Years, a tenor or a date.
+Maturity = float | str | date | np.datetime64
 
 
 @dataclass(frozen=True, init=False)
@@ -49,11 +52,13 @@ class Portfolio:
     ----------
     positions : iterable of (instrument, quantity), or of instruments
         An instrument without a quantity counts once.
+    groups : iterable of str, optional
+        A label of each position, such as a desk or a strategy, by which risk may be summed.
 
     Raises
     ------
     InputError
-        If it is empty, an entry is no instrument, or a quantity is not a finite number.
+        If it is empty, an entry is no instrument, a quantity is not a finite number, or groups do not fit.
 
     Examples
     --------
@@ -66,9 +71,14 @@ class Portfolio:
     """
 
     positions: tuple[tuple[Instrument, float], ...]
+    groups: tuple[str, ...] | None
 
-    def __init__(self, positions: Iterable[Instrument | tuple[Instrument, float]]) -> None:
-        if isinstance(positions, Option | Underlying):
+    def __init__(
+        self,
+        positions: Iterable[Instrument | tuple[Instrument, float]],
+        groups: Iterable[str] | None = None,
+    ) -> None:
+        if isinstance(positions, Instrument):
             positions = [positions]
         if isinstance(positions, Mapping):  # iterating over it would lose the quantities
             raise InputError("positions must be a list of (instrument, quantity), not a mapping; pass list(m.items())")
@@ -81,6 +91,10 @@ class Portfolio:
         if not entries:
             raise InputError("positions is empty; give at least one (instrument, quantity)")
         object.__setattr__(self, "positions", tuple(_position(entry) for entry in entries))
+        labels = None if groups is None else tuple(str(group) for group in groups)
+        if labels is not None and (isinstance(groups, str) or len(labels) != len(entries)):
+            raise InputError(f"groups must give one label for each of the {len(entries)} positions")
+        object.__setattr__(self, "groups", labels)
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -98,7 +112,10 @@ class Portfolio:
     def __add__(self, other: Portfolio) -> Portfolio:
         if not isinstance(other, Portfolio):
             return NotImplemented
-        return Portfolio([*self.positions, *other.positions])
+        groups = None
+        if self.groups is not None or other.groups is not None:
+            groups = [*(self.groups or [""] * len(self)), *(other.groups or [""] * len(other))]
+        return Portfolio([*self.positions, *other.positions], groups)
 
     @classmethod
     def straddle(cls, *, quantity: float = 1.0, **contract: Any) -> Portfolio:
@@ -126,16 +143,159 @@ class Portfolio:
             raise InputError(f"straddle: {error}") from None
 
     @classmethod
+    def strangle(
+        cls,
+        put: float,
+        call: float,
+        *,
+        by: str = "moneyness",
+        quantity: float = 1.0,
+        implied_vol: tuple[float, float] | None = None,
+        **maturity: Any,
+    ) -> Portfolio:
+        """One put of a low strike and one call of a high one.
+
+        Parameters
+        ----------
+        put, call : float
+            Strikes, in the terms of ``by``.
+        by : {"moneyness", "strike", "strike_over_spot", "delta"}
+            What the numbers are, as for :class:`Option`.
+        quantity : float
+            Number of strangles.
+        implied_vol : (float, float), optional
+            Market volatilities of the put and the call.
+        **maturity
+            ``tau`` or ``expiry``.
+
+        Examples
+        --------
+        >>> from volscen import Portfolio
+        >>> [i.label for i in Portfolio.strangle(-0.25, 0.25, by="delta", tau=30 / 365).instruments]
+        ['put delta=-0.25 30d', 'call delta=0.25 30d']
+        """
+        _ordered("strangle", by, put, call)
+        low, high = _vols("strangle", implied_vol, 2)
+        legs = [("put", put, low, quantity), ("call", call, high, quantity)]
+        return cls(_legs("strangle", by, legs, maturity))
+
+    @classmethod
+    def risk_reversal(
+        cls,
+        put: float,
+        call: float,
+        *,
+        by: str = "moneyness",
+        quantity: float = 1.0,
+        implied_vol: tuple[float, float] | None = None,
+        **maturity: Any,
+    ) -> Portfolio:
+        """One call of a high strike bought and one put of a low strike sold; arguments as of :meth:`strangle`.
+
+        Examples
+        --------
+        >>> from volscen import Portfolio
+        >>> Portfolio.risk_reversal(0.9, 1.05, tau=0.25).quantities
+        (1.0, -1.0)
+        """
+        _ordered("risk_reversal", by, put, call)
+        low, high = _vols("risk_reversal", implied_vol, 2)
+        legs = [("call", call, high, quantity), ("put", put, low, -_quantity("risk_reversal", quantity))]
+        return cls(_legs("risk_reversal", by, legs, maturity))
+
+    @classmethod
+    def butterfly(
+        cls,
+        low: float,
+        middle: float,
+        high: float,
+        *,
+        by: str = "moneyness",
+        option_type: Literal["call", "put"] = "call",
+        quantity: float = 1.0,
+        implied_vol: tuple[float, float, float] | None = None,
+        **maturity: Any,
+    ) -> Portfolio:
+        """One option each of a low and a high strike bought, two between them sold.
+
+        Parameters
+        ----------
+        low, middle, high : float
+            Strikes in the terms of ``by``. By delta of calls they fall (.75, .5, .25), by delta of puts they grow in
+            size.
+        by, quantity, implied_vol, **maturity
+            As for :meth:`strangle`.
+        option_type : {"call", "put"}
+            Of all three strikes.
+
+        Examples
+        --------
+        >>> from volscen import Portfolio
+        >>> Portfolio.butterfly(0.95, 1, 1.05, tau=0.25).quantities
+        (1.0, -2.0, 1.0)
+        """
+        _ordered("butterfly", by, low, middle, high, option_type=option_type)
+        vols, n = _vols("butterfly", implied_vol, 3), _quantity("butterfly", quantity)
+        strikes = zip((low, middle, high), vols, (n, -2 * n, n), strict=True)
+        return cls(_legs("butterfly", by, [(option_type, *leg) for leg in strikes], maturity))
+
+    @classmethod
+    def calendar(
+        cls,
+        near: Maturity,
+        far: Maturity,
+        *,
+        option_type: Literal["call", "put"] = "call",
+        quantity: float = 1.0,
+        implied_vol: tuple[float, float] | None = None,
+        **strike: Any,
+    ) -> Portfolio:
+        """One option of a far maturity bought and one of a near maturity sold.
+
+        Parameters
+        ----------
+        near, far : float, str or date
+            Years or tenors; or both dates, ``"2024-06-21"`` or 20240621.
+        option_type : {"call", "put"}
+            Of both.
+        quantity : float
+            Number of calendars.
+        implied_vol : (float, float), optional
+            Market volatilities of the near and the far option.
+        **strike
+            One strike of :class:`Option` for both.
+
+        Examples
+        --------
+        >>> from volscen import Portfolio
+        >>> [i.label for i in Portfolio.calendar(30 / 365, 0.5, moneyness=1).instruments]
+        ['call K/F=1 182.5d', 'call K/F=1 30d']
+        """
+        first, second = _maturity("near", near), _maturity("far", far)
+        vols, n = _vols("calendar", implied_vol, 2), _quantity("calendar", quantity)
+        legs = []
+        for maturity, vol, units in ((second, vols[1], n), (first, vols[0], -n)):
+            try:
+                legs.append((Option(option_type, implied_vol=vol, **maturity, **strike), units))
+            except TypeError as error:
+                raise InputError(f"calendar: {error}") from None
+        if first.keys() == second.keys() and not _when(legs[1][0]) < _when(legs[0][0]):
+            raise InputError(f"near must come before far: {near!r} is not before {far!r}")
+        return cls(legs)
+
+    @classmethod
     def from_table(cls, table: str | Path | pd.DataFrame) -> Portfolio:
         """Read positions from a CSV or Parquet file, or a data frame.
 
         Parameters
         ----------
         table : path or pandas.DataFrame
-            One line a position. Columns ``type`` (call, put, underlying; C, P, U for short), ``quantity``,
-            one of ``strike``, ``moneyness``, ``strike_over_spot``, ``delta``, one of ``expiry``, ``tau``, and
-            optionally ``implied_vol``; see :class:`Option`. Empty cells are not given; lines may be specified
-            differently.
+            One line a position. Columns ``type`` (call, put, underlying, forward, or C, P, U, F for short; cash,
+            variance_swap, vix, vix_call, vix_put), ``quantity``, one of ``strike``, ``moneyness``,
+            ``strike_over_spot``, ``delta``, one of ``expiry``, ``tau``, and optionally ``implied_vol`` and ``group``;
+            for variance swaps ``strike_vol``, ``accrued_variance`` and ``elapsed_years``. See :class:`Option`,
+            :class:`Forward`, :class:`VarianceSwap`, :class:`VixPayoff`. Empty cells are not given; lines may be
+            specified differently.
 
         Raises
         ------
@@ -151,7 +311,9 @@ class Portfolio:
         >>> [i.label for i in book.instruments]
         ['put delta=-0.25 91.25d', 'call delta=0.25 91.25d']
         """
-        return cls(list(_lines(_records(table, quantities=True), quantities=True)))
+        lines = list(read_lines(table, quantities=True))
+        groups = [group for _, _, group in lines]
+        return cls([(instrument, n) for instrument, n, _ in lines], groups if any(groups) else None)
 
 
 def instruments_from_table(table: str | Path | pd.DataFrame) -> list[Instrument]:
@@ -165,7 +327,7 @@ def instruments_from_table(table: str | Path | pd.DataFrame) -> list[Instrument]
     >>> [i.label for i in instruments_from_table(table)]
     ['underlying', 'call K/F=1 91.25d']
     """
-    return [instrument for instrument, _ in _lines(_records(table, quantities=False), quantities=False)]
+    return [instrument for instrument, _, _ in read_lines(table, quantities=False)]
 
 
 def as_portfolio(
@@ -176,103 +338,60 @@ def as_portfolio(
 
 
 def _position(entry: object) -> tuple[Instrument, float]:
-    if isinstance(entry, Option | Underlying):
+    if isinstance(entry, Instrument):
         return entry, 1.0
-    if isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], Option | Underlying):
+    if isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], Instrument):
         return entry[0], _number(f"quantity of {entry[0].label}", entry[1])
     raise InputError(f"each position must be an instrument or (instrument, quantity), not {entry!r}")
 
 
-def _records(table: str | Path | pd.DataFrame, *, quantities: bool) -> _Records:
-    """Cells that are filled in of every line, with the line's name for error messages."""
-    import pandas as pd
-
-    if isinstance(table, pd.DataFrame):
-        return _frame_records(table, "the table", quantities)
-    if not isinstance(table, str | Path):
-        raise InputError(f"table must be a path or a pandas DataFrame, not {type(table).__name__}")
-    path = Path(table)
-    try:
-        if path.suffix.lower() == ".csv":
-            # As text, cell by cell: guessing types turns dates into numbers, and a surplus cell shifts the columns.
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                return _csv_records(list(_csv_lines(csv.reader(file, strict=True))), path, quantities)
-        if path.suffix.lower() == ".parquet":
-            return _frame_records(pd.read_parquet(path), str(path), quantities)
-    except (OSError, ValueError, csv.Error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read positions from {path}: {error}") from None
-    raise InputError(f"cannot read positions from {path}: the name must end in .csv or .parquet")
+def _quantity(what: str, quantity: float) -> float:
+    return _number(f"quantity of the {what}", quantity)
 
 
-def _csv_lines(reader: Any) -> Iterator[tuple[int, list[str]]]:
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield reader.line_num, [cell.strip() for cell in cells]
-
-
-def _csv_records(lines: list[tuple[int, list[str]]], path: Path, quantities: bool) -> _Records:
-    if not lines:
-        raise InputError(f"cannot read positions from {path}: the file is empty")
-    names = lines[0][1]
-    _check_columns(names, len(lines) - 1, quantities)
-    records = []
-    for number, cells in lines[1:]:
-        if len(cells) != len(names):
-            raise InputError(f"line {number} of {path} has {len(cells)} cells where the header has {len(names)}")
-        given = {name: cell for name, cell in zip(names, cells, strict=True) if cell.lower() not in ("", "nan", "na")}
-        records.append((f"line {number} of {path}", given))
-    return iter(records)
-
-
-def _frame_records(frame: pd.DataFrame, what: str, quantities: bool) -> _Records:
-    import pandas as pd
-
-    _check_columns(list(frame.columns), len(frame), quantities)
-    records = []
-    for number, row in enumerate(frame.to_dict("records"), start=1):
-        given = {str(name): value for name, value in row.items() if not pd.isna(value)}
-        expiry = given.get("expiry")
-        if isinstance(expiry, float) and expiry.is_integer():  # an empty cell makes floats of a column of integers
-            given["expiry"] = int(expiry)
-        records.append((f"line {number} of {what}", given))
-    return iter(records)
-
-
-def _check_columns(names: list[Any], n_lines: int, quantities: bool) -> None:
-    unknown = [str(name) for name in names if name not in _COLUMNS]
-    if unknown:
-        raise InputError(f"unknown columns {', '.join(unknown)}; the table may have {', '.join(_COLUMNS)}")
-    repeated = [name for name in _COLUMNS if names.count(name) > 1]
-    if repeated:
-        raise InputError(f"the table has the column {repeated[0]} twice; drop one")
-    if "type" not in names:
-        raise InputError("the table has no column type (call, put or underlying)")
-    if quantities and "quantity" not in names:
-        raise InputError("the table has no column quantity; add it, 1 for one unit, negative for short")
-    if not n_lines:
-        raise InputError("the table has no lines; give at least one position")
-
-
-def _lines(records: _Records, *, quantities: bool) -> Iterator[tuple[Instrument, float]]:
-    for line, given in records:
+def _legs(
+    what: str, by: str, legs: list[tuple[Any, float, float | None, float]], maturity: dict[str, Any]
+) -> list[tuple[Instrument, float]]:
+    positions: list[tuple[Instrument, float]] = []
+    for kind, strike, vol, quantity in legs:
+        contract: dict[str, Any] = {by: strike, "implied_vol": vol, **maturity}
         try:
-            if "type" not in given:
-                raise InputError("type is empty; it must be call, put or underlying")
-            name = given.pop("type")
-            kind = _TYPES.get(str(name).strip().lower())
-            if kind is None:
-                raise InputError(f"type must be call, put or underlying, not {name!r}")
-            if quantities and "quantity" not in given:
-                raise InputError("quantity is empty; give a number, negative for short")
-            quantity = _number("quantity", given.pop("quantity")) if quantities else 1.0
-            given.pop("quantity", None)
-            if kind != "underlying":
-                yield Option(kind, **given), quantity  # type: ignore[arg-type]
-            elif given:
-                raise InputError(f"the underlying takes no {', '.join(given)}")
-            else:
-                yield Underlying(), quantity
-        except InputError as error:
-            raise InputError(f"{line}: {error}") from None
+            positions.append((Option(kind, **contract), quantity))
+        except TypeError as error:
+            raise InputError(f"{what}: {error}") from None
+    return positions
+
+
+def _vols(what: str, implied_vol: Sequence[float] | None, n: int) -> Sequence[float | None]:
+    if implied_vol is None:
+        return [None] * n
+    if np.ndim(implied_vol) != 1 or len(implied_vol) != n:
+        raise InputError(f"implied_vol of a {what} must give {n} volatilities, in the order of its strikes")
+    return implied_vol
+
+
+def _ordered(what: str, by: str, *strikes: float, option_type: str | None = None) -> None:
+    if by not in _STRIKES:
+        raise InputError(f"by must be one of {', '.join(_STRIKES)}, not {by!r}")
+    values = np.array([_number(f"a strike of the {what}", strike) for strike in strikes])
+    if by == "delta":
+        if option_type is None:  # a put and a call: any two deltas whose strikes do not cross
+            values = np.array([abs(values[0]), 1 - values[1]])
+        else:
+            values = np.abs(values) if option_type == "put" else -values
+    if not np.all(np.diff(values) > 0):
+        raise InputError(f"the strikes of a {what} must rise from the first to the last, not {strikes}")
+
+
+def _maturity(name: str, value: Maturity) -> dict[str, Any]:
+    """``tau`` or ``expiry``, by what the value is: dates as numbers are of eight digits."""
+    if isinstance(value, str):
+        text = value.strip()
+        return {"expiry" if "-" in text or (text.isdigit() and len(text) == 8) else "tau": value}
+    if isinstance(value, date | np.datetime64):
+        return {"expiry": value}
+    return {"expiry": value} if _number(name, value) >= 1e7 else {"tau": value}
+
+
+def _when(option: Option) -> Any:
+    return option.tau if option.tau is not None else option.expiry

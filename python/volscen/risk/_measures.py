@@ -1,4 +1,4 @@
-"""Risk measures of weighted scenarios: value at risk and expected shortfall.
+"""Value at risk, expected shortfall and expectiles of weighted scenarios.
 
 Values are profits (gains positive, losses negative); risk measures are losses, positive when money is lost.
 """
@@ -14,7 +14,17 @@ from volscen._statistics import quantile
 from volscen.errors import InputError
 from volscen.schema import check_weights
 
-__all__ = ["LEVELS", "expected_shortfall", "summary", "value_at_risk"]
+__all__ = [
+    "LEVELS",
+    "check",
+    "expected_shortfall",
+    "expectile",
+    "one_level",
+    "summary",
+    "tail_weight",
+    "tied",
+    "value_at_risk",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -58,7 +68,7 @@ def value_at_risk(
     >>> float(volscen.risk.value_at_risk(pnl, [0.02, 0.08, 0.5, 0.4], alpha=0.05))
     4.0
     """
-    x, w, levels = _check(values, weight, alpha)
+    x, w, levels = check(values, weight, alpha)
     result = -quantile(x, w, levels)
     return np.asarray(result[0] if np.ndim(alpha) == 0 else result)
 
@@ -100,13 +110,114 @@ def expected_shortfall(
     >>> round(float(volscen.risk.expected_shortfall(pnl, [0.02, 0.08, 0.5, 0.4], alpha=0.05)), 12)
     6.4
     """
-    x, w, levels = _check(values, weight, alpha)
+    x, w, levels = check(values, weight, alpha)
     order = np.argsort(x, axis=0, kind="stable")
     ordered = np.take_along_axis(x, order, axis=0)
     mass = w[order]
     before = np.cumsum(mass, axis=0) - mass
     result = np.stack([-(np.clip(level - before, 0, mass) * ordered).sum(axis=0) / level for level in levels], axis=0)
     return np.asarray(result[0] if np.ndim(alpha) == 0 else result)
+
+
+def tail_weight(values: npt.ArrayLike, weight: npt.ArrayLike | None = None, *, alpha: float = 0.05) -> FloatArray:
+    """Weight of every scenario in the worst alpha of the probability: what expected shortfall is a mean over.
+
+    Parameters
+    ----------
+    values : array_like, shape (n,)
+        Profit and loss per scenario.
+    weight : array_like, shape (n,), optional
+        Non-negative, summing to 1; equal weights when omitted.
+    alpha : float
+        Tail probability in (0, 1].
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Summing to 1; zero above the value at risk. ``-(values * tail_weight)`` sums to the expected shortfall.
+
+    Raises
+    ------
+    InputError
+        As for :func:`expected_shortfall`, and unless ``values`` are one-dimensional.
+
+    Notes
+    -----
+    Scenarios at the value at risk share what completes alpha in proportion to their weights, so that their order has
+    no influence.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> volscen.risk.tail_weight([-10.0, -4.0, -4.0, 3.0], [0.02, 0.04, 0.02, 0.92], alpha=0.05).round(6).tolist()
+    [0.4, 0.4, 0.2, 0.0]
+    """
+    x, w, _ = check(values, weight, alpha)
+    level = one_level(alpha)
+    if x.ndim != 1:
+        raise InputError(f"values must be one-dimensional here, not shape {x.shape}; pass the portfolio's total")
+    edge = quantile(x, w, [level])[0]
+    equal = tied(x, edge)
+    below, at = np.where((x < edge) & ~equal, w, 0.0), np.where(equal, w, 0.0)
+    rest = np.clip(level - below.sum(), 0, at.sum())
+    if at.sum() > 0:
+        below += at * (rest / at.sum())
+    return np.asarray(below / level)
+
+
+def expectile(
+    values: npt.ArrayLike, weight: npt.ArrayLike | None = None, *, alpha: npt.ArrayLike = 0.00145
+) -> FloatArray:
+    """Expectile value at risk: minus the alpha-expectile of the profits.
+
+    Parameters
+    ----------
+    values : array_like, shape (n, ...)
+        Profit and loss per scenario, gains positive; scenarios on the first axis.
+    weight : array_like, shape (n,), optional
+        Non-negative, summing to 1; equal weights when omitted.
+    alpha : float or array_like, shape (A,)
+        In (0, 1); a coherent measure of risk up to 1/2, where it is minus the mean. The default is, for a normal
+        law, as large as the 99% value at risk.
+
+    Returns
+    -------
+    ndarray, shape (...) or (A, ...)
+        Positive where money is lost, in the unit of ``values``.
+
+    Raises
+    ------
+    InputError
+        If ``values`` hold NaN or infinities, weights do not sum to 1, or ``alpha`` lies outside (0, 1).
+
+    Notes
+    -----
+    The number e with alpha E[(X - e)+] = (1 - alpha) E[(e - X)+]: gains above it are 1/alpha - 1 times losses below.
+    Solved exactly, between two order statistics. The only measure that is coherent and elicitable. Newey and Powell
+    (1987); Bellini and Di Bernardino (2017), "Risk management with expectiles".
+
+    Examples
+    --------
+    >>> import volscen
+    >>> round(float(volscen.risk.expectile([-10.0, 0.0, 20.0], [0.1, 0.4, 0.5], alpha=0.1)), 12)
+    -0.2
+    """
+    x, w, levels = check(values, weight, alpha)
+    if np.any(levels >= 1):
+        raise InputError("alpha must lie in (0, 1) for an expectile")
+    order = np.argsort(x, axis=0, kind="stable")
+    ordered, mass = np.take_along_axis(x, order, axis=0), w[order]
+    mass_to, sum_to = np.cumsum(mass, axis=0), np.cumsum(mass * ordered, axis=0)
+    result = []
+    for level in levels:
+        # Gains above an order statistic less losses below it, as alpha weighs them: falling along the order.
+        gain = (sum_to[-1] - sum_to) - ordered * (mass_to[-1] - mass_to)
+        excess = level * gain - (1 - level) * (ordered * mass_to - sum_to)
+        last = np.maximum((excess >= 0).sum(axis=0) - 1, 0)[None]
+        p, s = np.take_along_axis(mass_to, last, axis=0)[0], np.take_along_axis(sum_to, last, axis=0)[0]
+        top = level * (sum_to[-1] - s) + (1 - level) * s
+        result.append(-top / (level * (mass_to[-1] - p) + (1 - level) * p))
+    return np.asarray(result[0] if np.ndim(alpha) == 0 else np.stack(result))
 
 
 def summary(ds: xr.Dataset, *, alpha: npt.ArrayLike = LEVELS) -> xr.Dataset:
@@ -159,7 +270,7 @@ def summary(ds: xr.Dataset, *, alpha: npt.ArrayLike = LEVELS) -> xr.Dataset:
     return out
 
 
-def _check(
+def check(
     values: npt.ArrayLike, weight: npt.ArrayLike | None, alpha: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     try:
@@ -188,3 +299,15 @@ def _levels(alpha: npt.ArrayLike) -> FloatArray:
     if np.any(~(levels > 0)) or np.any(levels > 1):
         raise InputError("alpha must lie in (0, 1]: .05 asks for the worst 5%")
     return levels
+
+
+def tied(values: FloatArray, edge: float) -> npt.NDArray[np.bool_]:
+    """Whether values are the one given, up to the rounding that sums over lines leave."""
+    return np.asarray(np.abs(values - edge) <= 1e-13 * np.abs(values).max())
+
+
+def one_level(alpha: npt.ArrayLike) -> float:
+    """Return a tail probability that must be a single number in (0, 1]."""
+    if np.ndim(alpha):
+        raise InputError("alpha must be one number in (0, 1] here")
+    return float(_levels(alpha)[0])
