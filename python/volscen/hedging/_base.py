@@ -114,7 +114,9 @@ class HedgeProblem:
 
     def underlying(self) -> int:
         """Position of the underlying among the instruments."""
-        positions = np.flatnonzero(~self.traded.is_option)
+        # Forwards, cash and swaps are no options either.
+        traded = self.traded
+        positions = np.flatnonzero(~traded.is_option & np.isnan(traded.tau) & (traded.delta == 1))
         if positions.size != 1:
             raise InputError(
                 f"instruments must hold volscen.Underlying() exactly once for this method, not {positions.size} times"
