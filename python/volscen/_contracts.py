@@ -16,19 +16,16 @@ from scipy.special import ndtri
 
 from volscen import schema
 from volscen._array import extrapolation_code
-from volscen._fair_variance import fair_vol
+from volscen._fair_variance import VIX_YEARS, fair_vol, vix_vol
 from volscen._instruments import Forward, Instrument, Option, Underlying, VarianceSwap, VixPayoff
 from volscen.errors import InputError
 from volscen.surface._interpolate import interpolate_vol, is_off_grid
 
-__all__ = ["DAYS_PER_YEAR", "VIX_YEARS", "Contracts", "StartingState", "one_date", "resolve"]
+__all__ = ["DAYS_PER_YEAR", "Contracts", "StartingState", "one_date", "resolve"]
 
 FloatArray = npt.NDArray[np.float64]
 
 DAYS_PER_YEAR = 365.0
-
-#: Horizon of the volatility index.
-VIX_YEARS = 30 / DAYS_PER_YEAR
 
 #: Log-moneyness that no option has; beyond it the search for a strike by delta asks no surface.
 _FARTHEST = 300.0
@@ -170,7 +167,7 @@ class Contracts:
                 strike[i] = fair if instrument.strike_vol is None else instrument.strike_vol**2
                 off_grid[i] = is_off_grid(start.tau, start.moneyness, tau[i], start.moneyness[0])
             elif isinstance(instrument, VixPayoff):
-                vol[i] = surface[i] = start.fair_vol(VIX_YEARS, extrapolation)
+                vol[i] = surface[i] = vix_vol(start.implied_vol[None], start.tau, start.moneyness)[0]
                 strike[i] = 0.0 if instrument.strike is None else instrument.strike
                 off_grid[i] = is_off_grid(start.tau, start.moneyness, VIX_YEARS, start.moneyness[0])
         vol = np.where(np.isnan(vol), surface, vol)

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 from scipy.special import ndtr
 
 from volscen import _core
+from volscen.surface._vix import vix
 
-__all__ = ["fair_vol"]
+__all__ = ["VIX_YEARS", "fair_vol", "vix_vol"]
 
 FloatArray = npt.NDArray[np.float64]
+
+#: Horizon of the volatility index.
+VIX_YEARS = 30 / 365
 
 #: Gauss-Legendre points between two neighbouring moneyness points: exact to 1e-9 where these lie up to 12 standard
 #: deviations of the return apart.
@@ -54,6 +59,19 @@ def fair_vol(
         vol = _core.interpolate_vol(surfaces[part], tau, moneyness, t, moneyness[None], extrapolation, num_threads)
         out[part] = np.sqrt(_total_variance(vol * np.sqrt(remaining), k) / remaining)
     return out
+
+
+def vix_vol(
+    surfaces: npt.NDArray[np.floating], tau: FloatArray, moneyness: FloatArray, *, num_threads: int = 1
+) -> FloatArray:
+    """Volatility index of n surfaces (n, J, I) as a decimal, shape (n,); see :func:`volscen.vix`.
+
+    Where 30 days lie outside the maturities, the nearest is used at any distance: the caller says so.
+    """
+    labelled = xr.DataArray(
+        surfaces, dims=("scenario", "tau", "moneyness"), coords={"tau": tau, "moneyness": moneyness}, name="implied_vol"
+    )
+    return np.asarray(vix(labelled, max_tau_ratio=1e9, num_threads=num_threads).values / 100)
 
 
 def _total_variance(s: FloatArray, k: FloatArray) -> FloatArray:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen._contracts import DAYS_PER_YEAR, VIX_YEARS, one_date
+from volscen._contracts import DAYS_PER_YEAR, one_date
 from volscen._elapsed import step_position
+from volscen._fair_variance import VIX_YEARS
 from volscen._instruments import VixPayoff
 from volscen._revalue import Revaluation, contract_coordinates, warn_floored
 from volscen.errors import InputError

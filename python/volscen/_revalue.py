@@ -16,9 +16,9 @@ import xarray as xr
 
 from volscen import _core
 from volscen._array import extrapolation_code
-from volscen._contracts import DAYS_PER_YEAR, VIX_YEARS, Contracts, StartingState, one_date
+from volscen._contracts import DAYS_PER_YEAR, Contracts, StartingState, one_date
 from volscen._elapsed import elapsed_days_of, squared_returns, step_labels
-from volscen._fair_variance import fair_vol
+from volscen._fair_variance import VIX_YEARS, fair_vol, vix_vol
 from volscen._greeks import Greeks, greeks_at_start, vix_payoff, vix_sign
 from volscen._instruments import Cash, Forward, Instrument, VarianceSwap, VixPayoff
 from volscen._threads import resolve_num_threads
@@ -141,9 +141,10 @@ class Revaluation:
             found = _core.interpolate_vol(surfaces, *grid, t, moneyness, self._extrapolation, self._threads)
             out[:, live] = np.maximum(found + c.basis[live], VOL_FLOOR)
         for column in map(int, np.flatnonzero(~self._by_kernel)):
-            years = VIX_YEARS if isinstance(c.instruments[column], VixPayoff) else float(remaining[column])
-            if years > 0 and not np.isnan(c.implied_vol[column]):
-                out[:, column] = self._fair_vol(surfaces, column, years)[0]
+            if isinstance(c.instruments[column], VixPayoff):
+                out[:, column] = self._vix_vol(surfaces)
+            elif isinstance(c.instruments[column], VarianceSwap) and remaining[column] > 0:
+                out[:, column] = self._fair_vol(surfaces, column, float(remaining[column]))[0]
         return out
 
     def off_grid_weight(self, step: int) -> FloatArray:
@@ -213,10 +214,9 @@ class Revaluation:
             if isinstance(instrument, Cash):
                 yield column, (np.full(spot.size, self._interest(None, step)), 0.0, 0.0), 0
             elif isinstance(instrument, VixPayoff):
-                vol, low = self._fair_vol(self._surfaces[:, step], column, VIX_YEARS)
                 sign = vix_sign(instrument.option_type)
-                value = vix_payoff(sign, 100 * vol, float(c.strike[column]))
-                yield column, (value, 0.0, np.where(value > 0, 100 * sign, 0.0)), low
+                value = vix_payoff(sign, 100 * self._vix_vol(self._surfaces[:, step]), float(c.strike[column]))
+                yield column, (value, 0.0, np.where(value > 0, 100 * sign, 0.0)), 0
             elif not expired[column]:
                 discount = float(start.discount_factor(np.array(t)))
                 if isinstance(instrument, Forward):
@@ -228,6 +228,9 @@ class Revaluation:
                     variance = c.realised[column] + self._squares[:, step] + vol**2 * t
                     value = np.asarray(discount * (variance / c.term[column] - c.strike[column]))
                     yield column, (value, 0.0, np.asarray(discount * 2 * vol * t / c.term[column])), low
+
+    def _vix_vol(self, surfaces: npt.NDArray[np.floating]) -> FloatArray:
+        return vix_vol(surfaces, self.start.tau, self.start.moneyness, num_threads=self._threads)
 
     def _fair_vol(self, surfaces: npt.NDArray[np.floating], column: int, years: float) -> tuple[FloatArray, int]:
         """Fair volatility that a contract has on each scenario of a step, and how many were bounded."""
