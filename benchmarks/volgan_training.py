@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from volscen.generators._volgan import VolGAN
 from volscen.generators._volgan_data import TrainingData, training_data
 from volscen.generators._volgan_kernel import AdversarialPair, pack
-from volscen.generators._volgan_training import Training, match_gradient_norms
+from volscen.generators._volgan_matching import Rows, match_gradient_norms
+from volscen.generators._volgan_training import Training
 from volscen.sources.simulate import simulate_market
 
 NOISE, BATCH, RATE = 32, 100, 1e-4
@@ -96,7 +97,7 @@ def check(data: TrainingData) -> tuple[float, float]:
     for network, flat in zip(networks, before, strict=True):
         network.flat.copy_(flat)
     along = (plain.along[0], plain.along[1])
-    alpha = match_gradient_norms(pair, along, 1, torch.Generator().manual_seed(1))
+    alpha = match_gradient_norms(pair, along, 1, Rows(pair, torch.Generator().manual_seed(1)))
     pair.penalty_slope.copy_(2 * sum(a * d.T @ d for a, d in zip(alpha, along, strict=True)))
     rng = torch.Generator().manual_seed(2)
     order = torch.randperm(pair.n, generator=rng)
@@ -144,7 +145,7 @@ def main() -> None:
             plain.epoch(order, torch.randn(2, len(plain.target), NOISE), alpha)
 
     def ours(validate_every: int) -> Callable[[], object]:
-        training = Training(data, VolGAN(epochs=arguments.epochs, validate_every=validate_every)._settings())
+        training = Training(data, VolGAN(epochs=arguments.epochs, validate_every=validate_every).options)
         training.snapshot = replace(training.snapshot, alpha=alpha)  # matching is not what is timed
         return lambda: training.run(show_progress=False)
 

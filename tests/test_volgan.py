@@ -117,10 +117,11 @@ def test_held_out_days_are_the_last(history):
     target, known = targets_and_conditions(history)
     np.testing.assert_array_equal(data.target, target[:-20])
     np.testing.assert_array_equal(data.validation_condition, known[-20:])
-    np.testing.assert_allclose(data.scale, target[:-20].std(axis=0), rtol=1e-14)
-    assert len(training_data(history, 0.1, 10).validation_target) == 18  # of 178
-    assert len(training_data(history, 0, 10).validation_target) == 0
-    assert len(training_data(history.isel(date=slice(0, 33)), 0.01, 10).validation_target) == 1
+    np.testing.assert_allclose(data.validation_scale[0], 1 / target[:-20].std(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(data.outcome, target[-20:] / target[:-20].std(axis=0), rtol=1e-13)
+    assert len(training_data(history, 0.1, 10).outcome) == 18  # of 178
+    assert len(training_data(history, 0, 10).outcome) == 0
+    assert len(training_data(history.isel(date=slice(0, 33)), 0.01, 10).outcome) == 1
 
 
 # ----------------------------------------------------------------------------------------------- sampling
@@ -251,7 +252,7 @@ def test_fitted_attributes_survive_saving(model, tmp_path):
     assert loaded.epoch_ == model.epoch_
     assert loaded.training_curve_.shape == (3, 4)
     np.testing.assert_array_equal(loaded.validation_curve_, model.validation_curve_)
-    assert loaded.hidden == (16, 32)
+    assert loaded.options == model.options
     state = State(np.datetime64("2000-01-03"), np.full(21, 0.5), np.zeros((1, 2, 3)), 1.0, np.ones(2), np.ones(2))
     assert loaded.is_outside(state)
 
@@ -270,7 +271,7 @@ def test_inconsistent_weights_are_refused(model, tmp_path, damage, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"mode": "reference"}, "mode 'reference' is not known"),
+        ({"mode": "code"}, "mode must be one of paper, reference, improved, not 'code'"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1"),
         ({"epochs": 2.5}, "epochs"),
         ({"batch_size": True}, "batch_size"),
@@ -286,6 +287,12 @@ def test_inconsistent_weights_are_refused(model, tmp_path, damage, monkeypatch):
         ({"keep": "first"}, "keep must be 'best' or 'last'"),
         ({"keep": "best", "validation_days": 0}, "needs validation days"),
         ({"progress": "yes"}, "progress"),
+        ({"discriminator_rate": 0}, "discriminator_rate must be positive"),
+        ({"discriminator_decay": -1}, r"discriminator_decay must lie in \[0, inf\)"),
+        ({"averaging": 1}, r"averaging must lie in \[0, 1\)"),
+        ({"n_components": 0}, "n_components"),
+        ({"patience": 0}, "patience"),
+        ({"patience": 3, "validation_days": 0}, "patience needs validation days"),
     ],
 )
 def test_options_are_checked(options, match):

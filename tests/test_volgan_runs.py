@@ -238,9 +238,9 @@ def test_learns_a_law():
     """
     market = simulate_market(MARKET, 600, seed=2)
     data = training_data(market, 100, 10)
-    pool = torch.from_numpy(data.target / data.scale)
+    pool = torch.from_numpy(data.target * data.validation_scale)
     draws = pool[torch.randint(len(pool), (100, 200), generator=torch.Generator().manual_seed(0))]
-    benchmark = float(energy_score(draws, torch.from_numpy(data.validation_target / data.scale)).mean())
+    benchmark = float(energy_score(draws, torch.from_numpy(data.outcome)).mean())
     for seed in (11, 12, 13):
         model = VolGAN(
             epochs=300, learning_rate=1e-3, validation_days=100, validate_every=10, seed=seed, progress=False

@@ -51,8 +51,8 @@ class Generator(ABC):
     """
 
     name: ClassVar[str]
-    n_returns: ClassVar[int] = 1
-    n_surfaces: ClassVar[int] = 1
+    n_returns: int = 1
+    n_surfaces: int = 1
 
     #: Saved arrays whose NaN means something, such as a score that was never taken.
     _MAY_HOLD_NAN: ClassVar[tuple[str, ...]] = ()

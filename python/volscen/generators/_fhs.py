@@ -59,8 +59,8 @@ class FilteredHistorical(Generator):
     """
 
     name: ClassVar[str] = "fhs"
-    n_returns: ClassVar[int] = _WINDOW
-    n_surfaces: ClassVar[int] = _WINDOW + 1
+    n_returns: int = _WINDOW
+    n_surfaces: int = _WINDOW + 1
 
     variance_: FloatArray
     coefficients_: FloatArray

@@ -73,8 +73,8 @@ class RobustHAR(Generator):
     """
 
     name: ClassVar[str] = "har"
-    n_returns: ClassVar[int] = WINDOW + _ERROR_DAYS
-    n_surfaces: ClassVar[int] = WINDOW + _ERROR_DAYS + 1
+    n_returns: int = WINDOW + _ERROR_DAYS
+    n_surfaces: int = WINDOW + _ERROR_DAYS + 1
 
     def __init__(
         self,

@@ -56,8 +56,8 @@ class ScaledPCA(StepGenerator):
     """
 
     name: ClassVar[str] = "pca"
-    n_returns: ClassVar[int] = _N_RETURNS
-    n_surfaces: ClassVar[int] = 2
+    n_returns: int = _N_RETURNS
+    n_surfaces: int = 2
 
     def __init__(self, n_components: int = 5, residual_days: int = 1000) -> None:
         if n_components < 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -20,12 +20,14 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, StepGenerator
-from volscen.generators._volgan_data import WINDOW, condition, training_data
+from volscen.generators._volgan_data import WINDOW, condition, targets_and_conditions, training_data
+from volscen.generators._volgan_factors import FILTER_WINDOW, Factors
 from volscen.generators._volgan_network import checked, for_sampling, forward, unpack
+from volscen.generators._volgan_options import make_options, whole
 from volscen.history import State
 
 if TYPE_CHECKING:
-    from volscen.generators._volgan_training import Settings, Snapshot
+    from volscen.generators._volgan_training import Snapshot, Training
 
 __all__ = ["VolGAN"]
 
@@ -36,22 +38,6 @@ _MIN_DAYS = 10
 _LARGEST = 80.0
 
 _NETWORKS = ("generator", "discriminator")
-
-#: Constructor arguments that are saved with the model; the others only say how a run goes on.
-_LAW = (
-    "mode",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "discriminator_hidden",
-    "noise_dim",
-    "matching_epochs",
-    "seed",
-    "validation_days",
-    "validate_every",
-    "validation_scenarios",
-    "keep",
-)
 
 
 class VolGAN(StepGenerator):
@@ -64,8 +50,12 @@ class VolGAN(StepGenerator):
 
     Parameters
     ----------
-    mode : str
-        ``"paper"``, the published model, is the only one.
+    mode : {"paper", "reference", "improved"}
+        ``"paper"``: the published model. ``"reference"``: as the authors' public code trains it, defects
+        included, to compare with its results. ``"improved"``: the networks speak of factors (the return and
+        ``n_components`` principal components), each divided by its exponentially weighted scale, given
+        standardised and clipped inputs; what the components leave out is drawn from the last 1,000 days; the
+        discriminator is wider and learns faster, the generator's parameters are averaged.
     epochs : int
         Passes over the training days.
     batch_size : int
@@ -76,7 +66,18 @@ class VolGAN(StepGenerator):
     hidden : pair of int
         Widths of the generator's two softplus layers.
     discriminator_hidden : int
-        Width of the discriminator's softplus layer.
+        Width of the discriminator's softplus layer: 16, or 64 in improved mode, when omitted.
+    discriminator_rate : float, optional
+        Learning rate of the discriminator as a multiple of the generator's: 1, or 4 in improved mode.
+    discriminator_decay : float, optional
+        Weight decay of the discriminator, per unit of its learning rate: none, or .1 in improved mode.
+    averaging : float, optional
+        Decay per step of the running average of the generator's parameters, which is what is validated and
+        kept: 0 (the parameters themselves), or .999 in improved mode.
+    n_components : int
+        Principal components of improved mode.
+    patience : int, optional
+        Stop after this many validation scores without a better one; omitted, all epochs are trained.
     noise_dim : int
         Number of normal inputs.
     matching_epochs : int
@@ -87,7 +88,8 @@ class VolGAN(StepGenerator):
         whatever the number of torch threads; torch's global generator is not touched.
     validation_days : int or float
         Last days of the history that are not trained on but used to choose the epoch: their number, or their
-        share when below 1. 0 trains on everything, as the paper does.
+        share when below 1. 0 trains on everything, as the paper does. A tenth when omitted, none in reference
+        mode.
     validate_every : int
         Epochs between two validation scores (and one at the end).
     validation_scenarios : int
@@ -123,8 +125,14 @@ class VolGAN(StepGenerator):
     leaves the range of floating-point numbers, sampling raises :class:`~volscen.errors.FitError`. The law
     depends on the epoch at which training stops, which is why validation days are held out by default.
 
-    The authors' published code differs from the paper: its realised volatility ends one day earlier, and its
-    penalties take the differences along the wrong axes. This class follows the paper.
+    The authors' published code differs from the paper in what ``mode="reference"`` reproduces: its realised
+    volatility ends one day earlier, its penalties take differences along the wrong axes, their weights are those
+    of penalties on volatilities instead of their logarithms, and training goes on from where matching ends. In
+    reference mode all random numbers are those of one torch stream seeded with ``seed``.
+
+    Improved mode carries its variances along simulated paths and clips what it is given to the training days
+    (flagged by :meth:`is_outside`). It has no smoothness penalties: principal components are smooth already.
+    ``update`` renews its pool of what the components leave out.
 
     Examples
     --------
@@ -146,6 +154,7 @@ class VolGAN(StepGenerator):
     epoch_: int
     training_curve_: FloatArray
     validation_curve_: FloatArray
+    _factors: Factors | None
 
     def __init__(
         self,
@@ -155,11 +164,16 @@ class VolGAN(StepGenerator):
         batch_size: int = 100,
         learning_rate: float = 1e-4,
         hidden: Sequence[int] = (16, 32),
-        discriminator_hidden: int = 16,
+        discriminator_hidden: int | None = None,
+        discriminator_rate: float | None = None,
+        discriminator_decay: float | None = None,
+        averaging: float | None = None,
+        n_components: int = 5,
+        patience: int | None = None,
         noise_dim: int = 32,
         matching_epochs: int = 25,
         seed: int = 0,
-        validation_days: int | float = 0.1,
+        validation_days: int | float | None = None,
         validate_every: int = 50,
         validation_scenarios: int = 200,
         keep: Literal["best", "last"] | None = None,
@@ -167,43 +181,37 @@ class VolGAN(StepGenerator):
         checkpoint_every: int = 100,
         progress: bool | Literal["auto"] = "auto",
     ) -> None:
-        if mode != "paper":
-            raise InputError(f"mode {mode!r} is not known; the only one is 'paper'")
-        self.mode = mode
-        self.epochs = _integer("epochs", epochs)
-        self.batch_size = _integer("batch_size", batch_size)
-        self.learning_rate = _number("learning_rate", learning_rate)
-        if self.learning_rate <= 0:
-            raise InputError(f"learning_rate must be positive, not {learning_rate!r}")
-        if not isinstance(hidden, Sequence) or isinstance(hidden, str) or len(hidden) != 2:
-            raise InputError(f"hidden must be a pair of layer widths such as (16, 32), not {hidden!r}")
-        self.hidden = (_integer("hidden[0]", hidden[0]), _integer("hidden[1]", hidden[1]))
-        self.discriminator_hidden = _integer("discriminator_hidden", discriminator_hidden)
-        self.noise_dim = _integer("noise_dim", noise_dim)
-        self.matching_epochs = _integer("matching_epochs", matching_epochs)
-        self.seed = _integer("seed", seed, least=0)
-        self.validation_days = _number("validation_days", validation_days)
-        if self.validation_days < 0 or (self.validation_days >= 1 and self.validation_days % 1):
-            raise InputError(
-                f"validation_days must be a whole number of days, a share of them below 1, or 0 for none, "
-                f"not {validation_days!r}"
-            )
-        self.validate_every = _integer("validate_every", validate_every)
-        self.validation_scenarios = _integer("validation_scenarios", validation_scenarios, least=2)
-        if keep not in (None, "best", "last"):
-            raise InputError(f"keep must be 'best' or 'last', not {keep!r}")
-        if keep == "best" and self.validation_days == 0:
-            raise InputError("keep='best' needs validation days to choose by; pass validation_days or keep='last'")
-        self.keep = keep
+        self.options = make_options(
+            mode=mode,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            hidden=hidden,
+            discriminator_hidden=discriminator_hidden,
+            discriminator_rate=discriminator_rate,
+            discriminator_decay=discriminator_decay,
+            averaging=averaging,
+            n_components=n_components,
+            patience=patience,
+            noise_dim=noise_dim,
+            matching_epochs=matching_epochs,
+            seed=seed,
+            validation_days=validation_days,
+            validate_every=validate_every,
+            validation_scenarios=validation_scenarios,
+            keep=keep,
+        )
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.checkpoint_every = _integer("checkpoint_every", checkpoint_every)
+        self.checkpoint_every = whole("checkpoint_every", checkpoint_every)
         if progress not in (True, False, "auto"):
             raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
         self.progress = progress
+        if mode == "improved":
+            self.n_returns, self.n_surfaces = FILTER_WINDOW, FILTER_WINDOW + 1
 
     def parameters(self) -> dict[str, Any]:
         """Return the constructor arguments that belong to the law, JSON-serialisable."""
-        return {name: getattr(self, name) for name in _LAW} | {"hidden": list(self.hidden)}
+        return asdict(self.options) | {"hidden": list(self.options.hidden)}
 
     def fit(self, history: xr.Dataset) -> Self:
         """Train on a history.
@@ -224,54 +232,58 @@ class VolGAN(StepGenerator):
         KeyboardInterrupt
             On Ctrl-C, after the checkpoint has been written.
         """
-        self._check_history(history, WINDOW + 1 + _MIN_DAYS)
-        data = training_data(history, self.validation_days, _MIN_DAYS)
-
-        # Here, so that loading and sampling never import torch.
-        from volscen.generators._volgan_training import Training
-
-        settings = self._settings()
-        training = Training(data, settings)
+        training, factors = self._training(history)
         save = None
         if self.checkpoint is not None:
             from volscen.generators._volgan_checkpoint import read_checkpoint, write_checkpoint
 
-            path, identity = self.checkpoint, self._identity(settings, history)
+            path, identity = self.checkpoint, self._identity(history)
             if path.exists():
-                training.resume(read_checkpoint(path, identity, self.epochs))
+                training.resume(read_checkpoint(path, identity, self.options.epochs))
 
             def save(snapshot: Snapshot) -> None:
                 write_checkpoint(path, snapshot, identity)
 
         training.run(save, show_progress=None if self.progress == "auto" else self.progress)
         self._keep(training.best(), training.widths)
-        self._condition_range = np.stack([data.condition.min(axis=0), data.condition.max(axis=0)])
+        self._factors = factors
+        self._condition_range = training.condition_range
         self._remember(history)
         return self
 
-    def _settings(self) -> Settings:
-        from volscen.generators._volgan_training import Settings
+    def _training(self, history: xr.Dataset) -> tuple[Training, Factors | None]:
+        """Prepare the run of this mode, and the factors that improved mode speaks of."""
+        self._check_history(history, max(WINDOW, self.n_returns) + 1 + _MIN_DAYS)
+        options = self.options
+        # Here, so that loading and sampling never import torch.
+        from volscen.generators._volgan_training import Training
 
-        return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
+        if options.mode == "improved":
+            factors, data = Factors.fit(history, options.n_components, options.validation_days, _MIN_DAYS)
+            return Training(data, options, self.checkpoint_every), factors
+        if options.mode == "reference":
+            from volscen.generators._volgan_reference import ReferenceTraining, reference_data
 
-    def _identity(self, settings: Settings, history: xr.Dataset) -> dict[str, Any]:
-        """Collect what decides the course of training: where to stop and how often to write do not."""
-        course = {k: v for k, v in asdict(settings).items() if k not in ("epochs", "checkpoint_every")}
+            data = reference_data(history, options.validation_days, _MIN_DAYS, options.batch_size)
+            return ReferenceTraining(data, options, self.checkpoint_every), None
+        data = training_data(history, options.validation_days, _MIN_DAYS)
+        return Training(data, options, self.checkpoint_every), None
+
+    def _identity(self, history: xr.Dataset) -> dict[str, Any]:
+        """Collect what decides the course of training: where to stop and what to keep do not."""
+        course = {k: v for k, v in self.parameters().items() if k not in ("epochs", "keep", "patience")}
         return course | {
-            "mode": self.mode,
-            "hidden": list(self.hidden),
-            "validation_days": self.validation_days,
             "periods_per_year": float(history.attrs["periods_per_year"]),
             "data_fingerprint": schema.fingerprint(history),
         }
 
     def _keep(self, snapshot: Snapshot, widths: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-        best = self.keep == "best" or (self.keep is None and snapshot.best_epoch > 0)
+        best = self.options.keep == "best" or (self.options.keep is None and snapshot.best_epoch > 0)
         self.epoch_ = snapshot.best_epoch if best else snapshot.epoch
         flats = (
             (snapshot.best_generator, snapshot.best_discriminator)
             if best
-            else (snapshot.generator, snapshot.discriminator)
+            else (snapshot.average, snapshot.discriminator)
         )
         self._networks = {name: unpack(flat, w) for name, flat, w in zip(_NETWORKS, flats, widths, strict=True)}
         self._layers = for_sampling(self._networks["generator"])
@@ -281,7 +293,7 @@ class VolGAN(StepGenerator):
         self.validation_curve_ = snapshot.validation_curve
 
     def update(self, history: xr.Dataset) -> Self:
-        """Check that a newer history fits the model; nothing in it adapts.
+        """Check that a newer history fits the model; in improved mode, renew the pool of what the components leave out.
 
         The published model has no scales or pools to bring up to date: recent days enter only as the state
         that sampling starts from. Fit again to learn from them. Period and fingerprint stay those of the fit.
@@ -293,37 +305,104 @@ class VolGAN(StepGenerator):
         InputError
             If the grid or the number of periods a year differs from the model's.
         """
-        self._check_update(history, WINDOW + 1)
+        self._check_update(history, max(WINDOW, self.n_returns) + 1)
+        if self._factors is not None:
+            self._factors = self._factors.refreshed(history)
         return self
 
     def is_outside(self, state: State) -> bool:
         """Whether any input of the network at this state lies outside the range of the training days.
 
-        Such a state is not clipped: the published model extrapolates.
+        Such a state is clipped in improved mode only: the published model extrapolates.
         """
+        if self._factors is not None:
+            return self._factors.is_outside(state)
         known = condition(state.log_return[None, -WINDOW:], state.log_iv[-1].reshape(1, -1), self.periods_per_year_)[0]
         low, high = self._condition_range
         slack = 1e-9 * (1 + np.abs(known))  # the order of a sum may differ from that in training
         return bool(np.any(known < low - slack) or np.any(known > high + slack))
+
+    def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Draw n paths of ``horizon`` steps from a state; see :meth:`Generator.sample`."""
+        if self._factors is None:
+            return super().sample(state, n, horizon, rng)
+
+        def network(known: FloatArray) -> FloatArray:
+            noise = rng.standard_normal((n, self.options.noise_dim))
+            return forward(self._layers, np.concatenate([noise, np.broadcast_to(known, (n, known.shape[1]))], axis=1))
+
+        log_return, log_iv = self._factors.paths(state, n, horizon, rng, network)
+        self._check_range(log_return, log_iv.reshape(n, -1))
+        np.exp(log_iv, out=log_iv)
+        return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
+
+    def discriminator_score(self, history: xr.Dataset) -> xr.DataArray:
+        """Discriminator's probability that each day's move is real, given what was known the evening before.
+
+        An alarm for extreme days: where the networks are in balance ordinary days score about a half, and a
+        score far from it says that the generator does not make such days. Vuletic and Cont (2024) report low
+        scores on crash days; a discriminator that has learnt how thin the generator's tails are scores them high.
+
+        Parameters
+        ----------
+        history : xarray.Dataset
+            On the model's grid; the days may lie outside the training period.
+
+        Returns
+        -------
+        xarray.DataArray
+            In (0, 1), along ``date``; the first dates, which lack a past, are left out.
+
+        Raises
+        ------
+        FitError
+            If the model has not been fitted.
+        InputError
+            If the history is too short or on another grid.
+        """
+        self._check_update(history, max(WINDOW, self.n_returns) + 1)
+        if self._factors is not None:
+            moves = self._factors.moves(history)
+            rows, day = (self._factors.standardised(moves.condition)[0], moves.factor / moves.scale), moves.day
+        else:
+            target, known = targets_and_conditions(history)
+            if self.options.mode == "reference":  # the realised volatility of the public code is a day old
+                known[1:, 2], target, known = known[:-1, 2].copy(), target, known
+                target, known = target[1:], known[1:]
+            rows, day = (known, target), np.arange(history.sizes["date"] - len(target), history.sizes["date"])
+        logit = forward(for_sampling(self._networks["discriminator"]), np.concatenate(rows, axis=1))[:, 0]
+        return xr.DataArray(
+            1 / (1 + np.exp(-np.clip(logit, -700, 700))),
+            dims="date",
+            coords={"date": history["date"].values[day]},
+            name="discriminator_score",
+            attrs={"long_name": "probability that the day is real, by the discriminator", "units": "1"},
+        )
 
     def _step(
         self, log_return: FloatArray, log_iv: FloatArray, rng: np.random.Generator
     ) -> tuple[FloatArray, FloatArray]:
         """Draw one step for n paths at once; see :meth:`StepGenerator._step`."""
         last = log_iv[:, -1]
-        noise = rng.standard_normal((len(last), self.noise_dim))
+        noise = rng.standard_normal((len(last), self.options.noise_dim))
         known = condition(log_return, last, self.periods_per_year_)
         with np.errstate(over="ignore", invalid="ignore"):  # judged as a whole just below
             move = forward(self._layers, np.concatenate([noise, known], axis=1))
         next_return = move[:, 0] / math.sqrt(self.periods_per_year_)
         next_log_iv = last + move[:, 1:]
-        fine = (np.abs(next_return) <= _LARGEST) & np.all(np.abs(next_log_iv) <= _LARGEST, axis=1)
+        self._check_range(next_return, next_log_iv)
+        return next_return, next_log_iv
+
+    @staticmethod
+    def _check_range(log_return: FloatArray, log_iv: FloatArray) -> None:
+        fine = np.all(np.abs(log_return).reshape(len(log_iv), -1) <= _LARGEST, axis=1) & np.all(
+            np.abs(log_iv) <= _LARGEST, axis=1
+        )
         if not np.all(fine):
             raise FitError(
                 f"{np.sum(~fine)} of {len(fine)} simulated paths left the range of floating-point numbers; "
                 "use a shorter horizon or refit"
             )
-        return next_return, next_log_iv
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Weights (out, in) and biases of both networks, the range of the training conditions, the curves."""
@@ -333,6 +412,8 @@ class VolGAN(StepGenerator):
             for i, layer in enumerate(layers, start=1)
             for kind, values in zip(("weight", "bias"), layer, strict=True)
         }
+        if self._factors is not None:
+            out |= {f"factors.{name}": values for name, values in self._factors.arrays().items()}
         return out | {
             "condition_range": self._condition_range,
             "alpha": np.array(self.alpha_),
@@ -342,11 +423,17 @@ class VolGAN(StepGenerator):
         }
 
     def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        n_target = 1 + self.tau_.size * self.moneyness_.size
-        n_condition = n_target + 2
+        cells = self.tau_.size * self.moneyness_.size
+        n_target, n_condition = 1 + cells, 3 + cells
+        self._factors = None
+        if self.options.mode == "improved":
+            own = {name[8:]: values for name, values in arrays.items() if name.startswith("factors.")}
+            self._factors = Factors.restore(own, cells)
+            n_target = 1 + self._factors.components.shape[1]
+            n_condition = self._factors.condition_mean.size
         widths = (
-            (self.noise_dim + n_condition, *self.hidden, n_target),
-            (n_condition + n_target, self.discriminator_hidden, 1),
+            (self.options.noise_dim + n_condition, *self.options.hidden, n_target),
+            (n_condition + n_target, self.options.discriminator_hidden, 1),
         )
         self._networks = {
             name: [
@@ -365,15 +452,3 @@ class VolGAN(StepGenerator):
         self.epoch_ = int(arrays["epoch"][0])
         self.training_curve_ = arrays["training_curve"]
         self.validation_curve_ = arrays["validation_curve"]
-
-
-def _integer(name: str, value: object, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return int(value)
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
-        raise InputError(f"{name} must be a finite number, not {value!r}")
-    return float(value)

@@ -15,14 +15,16 @@ from volscen.generators._volgan_training import Snapshot
 
 __all__ = ["CHECKPOINT_FORMAT", "read_checkpoint", "write_checkpoint"]
 
-CHECKPOINT_FORMAT = "volscen/volgan-checkpoint/1"
+CHECKPOINT_FORMAT = "volscen/volgan-checkpoint/2"
 
 _ARRAYS = (
     "generator",
     "generator_square",
+    "average",
     "discriminator",
     "discriminator_square",
     "rng_state",
+    "order",
     "best_generator",
     "best_discriminator",
     "curve",

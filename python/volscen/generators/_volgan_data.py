@@ -10,7 +10,16 @@ import xarray as xr
 
 from volscen.errors import InputError
 
-__all__ = ["WINDOW", "TrainingData", "condition", "smoothness", "targets_and_conditions", "training_data"]
+__all__ = [
+    "WINDOW",
+    "TrainingData",
+    "condition",
+    "moving_scale",
+    "n_training",
+    "smoothness",
+    "targets_and_conditions",
+    "training_data",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -108,22 +117,31 @@ class TrainingData:
 
     Attributes
     ----------
-    target, condition : ndarray, shapes (n, 1 + cells), (n, 3 + cells)
-    validation_target, validation_condition : ndarray
-        The last days; empty when none are held out.
-    scale : ndarray, shape (1 + cells,)
-        Standard deviation of every target column over the training rows.
-    along_moneyness, along_tau : ndarray
-        As returned by :func:`smoothness`.
+    target : ndarray, shape (n, n_target)
+    condition : ndarray, shape (n, n_condition)
+    validation_condition : ndarray, shape (days, n_condition)
+        Of the last days; empty when none are held out.
+    outcome : ndarray, shape (days, 1 + cells)
+        Returns and increments of these days, each divided by its standard deviation over the training days.
+    validation_scale : ndarray, shape (1, n_target) or (days, n_target)
+        Takes the network's outputs to the units of ``outcome``, after ``components`` where there are any.
+    components : ndarray, shape (n_target, 1 + cells), optional
+        Of a network that speaks of factors.
+    rest : ndarray, shape (n, 1 + cells), optional
+        What the components leave out of the training days.
+    along_moneyness, along_tau : ndarray, shape (differences, cells)
+        As returned by :func:`smoothness`; without rows where nothing is penalised.
     """
 
     target: FloatArray
     condition: FloatArray
-    validation_target: FloatArray
     validation_condition: FloatArray
-    scale: FloatArray
+    outcome: FloatArray
+    validation_scale: FloatArray
     along_moneyness: FloatArray
     along_tau: FloatArray
+    components: FloatArray | None = None
+    rest: FloatArray | None = None
 
 
 def training_data(history: xr.Dataset, validation_days: int | float, n_min: int) -> TrainingData:
@@ -144,22 +162,37 @@ def training_data(history: xr.Dataset, validation_days: int | float, n_min: int)
         If too few rows remain, or a target never moves.
     """
     target, known = targets_and_conditions(history)
-    n_held = int(validation_days)
-    if 0 < validation_days < 1:
-        n_held = max(1, round(validation_days * len(target)))
-    n = len(target) - n_held
-    if n < n_min:
-        raise InputError(
-            f"validation_days = {validation_days} leaves {max(n, 0)} of {len(target)} days for training, "
-            f"fewer than the {n_min} needed; hold out fewer days or pass a longer history"
-        )
-    scale = target[:n].std(axis=0)
-    # A column that repeats one value has a standard deviation of rounding errors only.
-    still = scale <= 1e-12 * (1 + np.abs(target[:n]).max(axis=0))
-    if np.any(still):
-        what = "the return" if still[0] else f"{int(still.sum())} cells of the surface"
-        raise InputError(f"history: {what} never moves over the {n} training days; VolGAN cannot learn its law")
+    n = n_training(len(target), validation_days, n_min)
+    scale = moving_scale(target[:n])
     along_moneyness, along_tau = smoothness(
         history["tau"].values.astype(np.float64), history["moneyness"].values.astype(np.float64)
     )
-    return TrainingData(target[:n], known[:n], target[n:], known[n:], scale, along_moneyness, along_tau)
+    return TrainingData(
+        target[:n], known[:n], known[n:], target[n:] / scale, 1 / scale[None], along_moneyness, along_tau
+    )
+
+
+def n_training(n: int, validation_days: int | float, n_min: int) -> int:
+    """Number of rows left for training after the last ones are held out; too few are refused."""
+    n_held = int(validation_days)
+    if 0 < validation_days < 1:
+        n_held = max(1, round(validation_days * n))
+    if n - n_held < n_min:
+        raise InputError(
+            f"validation_days = {validation_days} leaves {max(n - n_held, 0)} of {n} days for training, "
+            f"fewer than the {n_min} needed; hold out fewer days or pass a longer history"
+        )
+    return n - n_held
+
+
+def moving_scale(target: FloatArray) -> FloatArray:
+    """Standard deviation of every column (return, cells); a column that never moves is refused."""
+    scale = target.std(axis=0)
+    # A column that repeats one value has a standard deviation of rounding errors only.
+    still = scale <= 1e-12 * (1 + np.abs(target).max(axis=0))
+    if np.any(still):
+        what = "the return" if still[0] else f"{int(still.sum())} cells of the surface"
+        raise InputError(
+            f"history: {what} never moves over the {len(target)} training days; VolGAN cannot learn its law"
+        )
+    return np.asarray(scale)

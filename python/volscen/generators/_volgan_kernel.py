@@ -119,8 +119,12 @@ class AdversarialPair:
     discriminator_hidden : int
         Width of the discriminator's softplus layer.
     batch_size : int
-    learning_rate : float
-        Of both networks.
+    learning_rate, discriminator_learning_rate : float
+        Of the generator and of the discriminator; the latter is the former's when omitted.
+    discriminator_decay : float
+        Weight decay of the discriminator, per unit of learning rate (decoupled: Loshchilov and Hutter 2019).
+    averaging : float
+        Of the generator's running average per step, in [0, 1); 0 averages nothing.
     """
 
     def __init__(
@@ -133,6 +137,9 @@ class AdversarialPair:
         discriminator_hidden: int,
         batch_size: int,
         learning_rate: float,
+        discriminator_learning_rate: float | None = None,
+        discriminator_decay: float = 0.0,
+        averaging: float = 0.0,
     ) -> None:
         n, n_target = target.shape
         n_condition, dtype = condition.shape[1], target.dtype
@@ -140,9 +147,13 @@ class AdversarialPair:
         self.n = n
         self.cells = n_target - 1
         self.learning_rate = learning_rate
+        self.discriminator_learning_rate = discriminator_learning_rate or learning_rate
+        self._shrink = 1 - discriminator_decay * self.discriminator_learning_rate
+        self._averaging = averaging
         self.noise_dim = noise_dim
         self.generator = Network((noise_dim + n_condition, *hidden, n_target), dtype)
         self.discriminator = Network((n_condition + n_target, discriminator_hidden, 1), dtype)
+        self.average = self.generator.flat.clone() if averaging else self.generator.flat
         self._known = torch.cat([condition, ones], dim=1)
         self._real = torch.cat([condition, target, ones], dim=1)
         # Rows of the epoch. The discriminator's hold, batch by batch, generated moves, then real ones.
@@ -272,10 +283,16 @@ class AdversarialPair:
         pre.sigmoid_().mul_(self._output_slope).mul_(slope[:, None])
         return torch.mm(pre, self._move_slope, out=work.slope_out)
 
-    def slope_of_penalty(self, batch: _Batch, penalty_slope: Tensor) -> Tensor:
-        """Differentiate a penalty's batch mean with respect to the moves; ``penalty_slope`` is 2 D'D."""
+    def slope_of_penalty(self, batch: _Batch, penalty_slope: Tensor, *, of_vol: bool = False) -> Tensor:
+        """Differentiate a penalty's batch mean with respect to the moves; ``penalty_slope`` is 2 D'D.
+
+        The penalty is |D g|^2 of the log surface g, or |D exp g|^2 where ``of_vol``.
+        """
         batch.work.slope_out[:, 0] = 0
-        torch.mm(batch.surface, penalty_slope, out=batch.work.slope_surface).div_(batch.size)
+        surface = batch.surface.exp() if of_vol else batch.surface
+        torch.mm(surface, penalty_slope, out=batch.work.slope_surface).div_(batch.size)
+        if of_vol:
+            batch.work.slope_surface.mul_(surface)
         return batch.work.slope_out
 
     def generator_gradient(self, batch: _Batch, slope: Tensor) -> None:
@@ -288,15 +305,23 @@ class AdversarialPair:
         torch.mm(work.slope2, w2[:-1].T, out=work.slope1).mul_(torch.sigmoid(work.pre1))
         torch.mm(batch.input_g.T, work.slope1, out=g1)
 
+    def step_discriminator(self, batch: _Batch) -> None:
+        """One step of the discriminator."""
+        self.discriminator_gradient(batch)
+        self.discriminator.rmsprop(self.discriminator_learning_rate)
+        if self._shrink != 1:
+            self.discriminator.flat.mul_(self._shrink)
+
     def train_batch(self, batch: _Batch) -> None:
         """One step of the discriminator, then one of the generator with fresh noise."""
-        self.discriminator_gradient(batch)
-        self.discriminator.rmsprop(self.learning_rate)
+        self.step_discriminator(batch)
         self.forward_generator(batch)
         slope = self.slope_of_cross_entropy(batch)
         batch.work.slope_surface.addmm_(batch.surface, self.penalty_slope, alpha=1 / batch.size)
         self.generator_gradient(batch, slope)
         self.generator.rmsprop(self.learning_rate)
+        if self._averaging:
+            self.average.lerp_(self.generator.flat, 1 - self._averaging)
 
     def cross_entropies(self) -> tuple[float, float]:
         """Average over the epoch's rows the discriminator's loss and the generator's BCE(D(a, G), 1)."""

@@ -1,4 +1,4 @@
-"""Training of VolGAN: gradient-norm matching, the epochs, validation, snapshots (Vuletic and Cont 2024)."""
+"""Training of VolGAN: the epochs, validation, snapshots (Vuletic and Cont 2024)."""
 
 from __future__ import annotations
 
@@ -17,31 +17,16 @@ from tqdm import tqdm
 from volscen.errors import FitError
 from volscen.generators._volgan_data import TrainingData
 from volscen.generators._volgan_kernel import AdversarialPair
+from volscen.generators._volgan_matching import Rows, match_gradient_norms
+from volscen.generators._volgan_options import Options
 from volscen.generators._volgan_validation import ValidationScore
 
-__all__ = ["CURVE", "Settings", "Snapshot", "Training", "match_gradient_norms"]
+__all__ = ["CURVE", "Snapshot", "Training"]
 
 #: Columns of the training curve.
 CURVE = ("discriminator_loss", "generator_cross_entropy", "penalty_moneyness", "penalty_tau")
 
 _DTYPE = torch.float32
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train; the meaning of every field is told at :class:`volscen.generators._volgan.VolGAN`."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    noise_dim: int
-    hidden: tuple[int, int]
-    discriminator_hidden: int
-    matching_epochs: int
-    seed: int
-    validate_every: int
-    validation_scenarios: int
-    checkpoint_every: int
 
 
 @dataclass(frozen=True)
@@ -56,8 +41,12 @@ class Snapshot:
         Weights of the penalties in moneyness and in tau; None before gradient-norm matching.
     generator, discriminator : ndarray
         Flat parameters; ``*_square`` are the RMSProp states.
+    average : ndarray
+        Running average of the generator's parameters; the parameters themselves without averaging.
     rng_state : ndarray of uint8
         State of the training's random numbers.
+    order : ndarray of int64
+        Order of the rows in the last epoch.
     best_epoch, best_score : int, float
         Of the best validation score so far; 0 and infinity before the first.
     best_generator, best_discriminator : ndarray
@@ -72,79 +61,17 @@ class Snapshot:
     alpha: tuple[float, float] | None
     generator: npt.NDArray[np.float32]
     generator_square: npt.NDArray[np.float32]
+    average: npt.NDArray[np.float32]
     discriminator: npt.NDArray[np.float32]
     discriminator_square: npt.NDArray[np.float32]
     rng_state: npt.NDArray[np.uint8]
+    order: npt.NDArray[np.int64]
     best_epoch: int
     best_score: float
     best_generator: npt.NDArray[np.float32]
     best_discriminator: npt.NDArray[np.float32]
     curve: npt.NDArray[np.float64]
     validation_curve: npt.NDArray[np.float64]
-
-
-def match_gradient_norms(
-    pair: AdversarialPair, along: tuple[Tensor, Tensor], epochs: int, rng: torch.Generator
-) -> tuple[float, float]:
-    """Weights that make each penalty's gradient as long as the cross-entropy's, on average.
-
-    Trains on the cross-entropy alone for some epochs, averages |grad BCE| / |grad L| over the generator's
-    updates, and puts both networks back to where they started.
-
-    Parameters
-    ----------
-    pair : AdversarialPair
-    along : pair of Tensor, shape (differences, cells)
-        Difference operators D of the penalties L = |D g|^2; one without rows gets weight 0.
-    epochs : int
-    rng : torch.Generator
-
-    Raises
-    ------
-    FitError
-        If a ratio is not finite.
-    """
-    networks = (pair.generator, pair.discriminator)
-    start = [network.flat.clone() for network in networks]
-    slopes = [2 * (d.double().T @ d.double()).to(d.dtype) for d in along]
-    sums, updates = [0.0, 0.0], 0
-    for _ in _epochs(pair, epochs, rng):
-        for batch in pair.batches:
-            pair.discriminator_gradient(batch)
-            pair.discriminator.rmsprop(pair.learning_rate)
-            pair.forward_generator(batch)
-            norms = []
-            for penalty_slope in slopes:
-                pair.generator_gradient(batch, pair.slope_of_penalty(batch, penalty_slope))
-                norms.append(float(torch.linalg.vector_norm(pair.generator.grad)))
-            pair.generator_gradient(batch, pair.slope_of_cross_entropy(batch))
-            norm = float(torch.linalg.vector_norm(pair.generator.grad))
-            pair.generator.rmsprop(pair.learning_rate)
-            for i, d in enumerate(along):
-                if len(d):
-                    sums[i] += norm / norms[i] if norms[i] > 0 else math.inf
-            updates += 1
-    for network, flat in zip(networks, start, strict=True):
-        network.flat.copy_(flat)
-        network.square.zero_()
-    alpha = (sums[0] / updates, sums[1] / updates)
-    if not all(math.isfinite(a) for a in alpha):
-        raise FitError(
-            f"gradient-norm matching gave the penalty weights {alpha}: training diverged at once, or every "
-            "surface is flat; check the history and lower learning_rate"
-        )
-    return alpha
-
-
-def _epochs(pair: AdversarialPair, epochs: int, rng: torch.Generator) -> Iterator[int]:
-    """Shuffle, draw the noise and lay out each epoch in turn."""
-    order = torch.empty(pair.n, dtype=torch.int64)
-    noise = torch.empty(2, pair.n, pair.noise_dim, dtype=pair.surface.dtype)
-    for epoch in range(epochs):
-        torch.randperm(pair.n, generator=rng, out=order)
-        torch.randn(noise.shape, generator=rng, out=noise)
-        pair.start_epoch(order, noise)
-        yield epoch
 
 
 @contextmanager
@@ -165,48 +92,81 @@ class Training:
     Parameters
     ----------
     data : TrainingData
-    settings : Settings
+    options : Options
+    checkpoint_every : int
+        Epochs between two calls of what saves snapshots.
 
     Notes
     -----
-    Everything random comes from generators seeded by ``settings.seed``; torch's global generator is neither
+    Everything random comes from generators seeded by ``options.seed``; torch's global generator is neither
     read nor moved. One thread: threads cost more than they give on matrices of this size, and the number of
     them then cannot change a bit.
     """
 
-    def __init__(self, data: TrainingData, settings: Settings) -> None:
-        seeds = np.random.SeedSequence(settings.seed).generate_state(4, np.uint64) >> np.uint64(1)
-        init, self._matching_rng, self._rng, validation = (torch.Generator().manual_seed(int(seed)) for seed in seeds)
-        self._settings = settings
+    def __init__(self, data: TrainingData, options: Options, checkpoint_every: int = 100) -> None:
+        self._options, self._checkpoint_every = options, checkpoint_every
+        init, self._matching_rng, rng, validation = self._randomness(options.seed)
         with _one_thread():
             self._pair = AdversarialPair(
                 _tensor(data.target),
                 _tensor(data.condition),
-                noise_dim=settings.noise_dim,
-                hidden=settings.hidden,
-                discriminator_hidden=settings.discriminator_hidden,
-                batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate,
+                noise_dim=options.noise_dim,
+                hidden=options.hidden,
+                discriminator_hidden=options.discriminator_hidden,
+                batch_size=options.batch_size,
+                learning_rate=options.learning_rate,
+                discriminator_learning_rate=options.discriminator_rate * options.learning_rate,
+                discriminator_decay=options.discriminator_decay,
+                averaging=options.averaging,
             )
-            self._pair.generator.initialise(init)
-            self._pair.discriminator.initialise(init)
+            self._initialise(init)
+            self._pair.average.copy_(self._pair.generator.flat)
+            self._rows = self._new_rows(rng)
             self._along = (_tensor(data.along_moneyness), _tensor(data.along_tau))
             self._score = (
                 ValidationScore(
-                    _tensor(data.validation_target),
+                    _tensor(data.outcome),
                     _tensor(data.validation_condition),
-                    _tensor(data.scale),
-                    settings.noise_dim,
-                    settings.validation_scenarios,
+                    options.noise_dim,
+                    options.validation_scenarios,
                     validation,
+                    scale=_tensor(data.validation_scale),
+                    components=None if data.components is None else _tensor(data.components),
+                    rest=None if data.rest is None else _tensor(data.rest),
                 )
-                if len(data.validation_target)
+                if len(data.outcome)
                 else None
             )
-        self._curve = np.empty((settings.epochs, len(CURVE)))
-        self._validation_curve = np.empty((settings.epochs // settings.validate_every, 2))
+        self.condition_range = np.stack([data.condition.min(axis=0), data.condition.max(axis=0)])
+        self._curve = np.empty((options.epochs, len(CURVE)))
+        self._validation_curve = np.empty((options.epochs // options.validate_every, 2))
         nothing = np.zeros(0, dtype=np.float32)
         self.snapshot = self._take(0, None, (0, math.inf, nothing, nothing))
+
+    # The public code does the next four in ways of its own; see _volgan_reference.
+    def _randomness(self, seed: int) -> tuple[torch.Generator, torch.Generator, torch.Generator, torch.Generator]:
+        """Return generators for the initial parameters, for matching, for the epochs and for validation."""
+        seeds = np.random.SeedSequence(seed).generate_state(4, np.uint64) >> np.uint64(1)
+        init, matching, epochs, validation = (torch.Generator().manual_seed(int(s)) for s in seeds)
+        return init, matching, epochs, validation
+
+    def _initialise(self, rng: torch.Generator) -> None:
+        self._pair.generator.initialise(rng)
+        self._pair.discriminator.initialise(rng)
+
+    def _new_rows(self, rng: torch.Generator) -> Rows:
+        return Rows(self._pair, rng)
+
+    def _match(self) -> tuple[float, float]:
+        """Weights of the penalties; both networks go back to where they started."""
+        networks = (self._pair.generator, self._pair.discriminator)
+        start = [network.flat.clone() for network in networks]
+        rows = self._new_rows(self._matching_rng)
+        alpha = match_gradient_norms(self._pair, self._along, self._options.matching_epochs, rows)
+        for network, flat in zip(networks, start, strict=True):
+            network.flat.copy_(flat)
+            network.square.zero_()
+        return alpha
 
     @property
     def widths(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -214,12 +174,14 @@ class Training:
         return self._pair.generator.widths, self._pair.discriminator.widths
 
     def resume(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot taken by a run with the same data and settings."""
+        """Go on from a snapshot taken by a run with the same data and options."""
         for name in ("generator", "discriminator"):
             network = getattr(self._pair, name)
             network.flat.copy_(torch.from_numpy(getattr(snapshot, name).copy()))
             network.square.copy_(torch.from_numpy(getattr(snapshot, f"{name}_square").copy()))
-        self._rng.set_state(torch.from_numpy(snapshot.rng_state.copy()))
+        self._pair.average.copy_(torch.from_numpy(snapshot.average.copy()))
+        self._rows.rng.set_state(torch.from_numpy(snapshot.rng_state.copy()))
+        self._rows.order.copy_(torch.from_numpy(snapshot.order.copy()))
         self._curve[: snapshot.epoch] = snapshot.curve
         self._validation_curve[: len(snapshot.validation_curve)] = snapshot.validation_curve
         self.snapshot = snapshot
@@ -247,14 +209,14 @@ class Training:
             with (
                 _one_thread(),
                 tqdm(
-                    total=self._settings.epochs,
+                    total=self._options.epochs,
                     initial=self.snapshot.epoch,
                     disable=disable,
                     desc="VolGAN",
                     unit="epoch",
                 ) as bar,
             ):
-                self._match()
+                self._weigh_penalties()
                 self._loop(bar, save)
         except KeyboardInterrupt:
             if save is not None:
@@ -271,10 +233,10 @@ class Training:
         the run, so that a run cut at any epoch and one that goes on agree.
         """
         snapshot = self.snapshot
-        if self._score is None or snapshot.epoch % self._settings.validate_every == 0:
+        if self._score is None or snapshot.epoch % self._options.validate_every == 0:
             return snapshot
         with _one_thread():
-            score = self._score(self._pair.generator)
+            score = self._score(self._pair.generator, self._pair.average)
         if not math.isfinite(score):
             raise self._diverged(snapshot.epoch, "the validation score")
         snapshot = replace(snapshot, validation_curve=np.vstack([snapshot.validation_curve, [[snapshot.epoch, score]]]))
@@ -284,24 +246,26 @@ class Training:
             snapshot,
             best_epoch=snapshot.epoch,
             best_score=score,
-            best_generator=snapshot.generator,
+            best_generator=snapshot.average,
             best_discriminator=snapshot.discriminator,
         )
 
-    def _match(self) -> None:
+    def _weigh_penalties(self) -> None:
         alpha = self.snapshot.alpha
         if alpha is None:
-            epochs = self._settings.matching_epochs
-            alpha = match_gradient_norms(self._pair, self._along, epochs, self._matching_rng)
-            self.snapshot = replace(self.snapshot, alpha=alpha)
+            alpha = self._match() if any(map(len, self._along)) else (0.0, 0.0)
+            last = self.snapshot  # the public code goes on from where matching ends: the networks have moved
+            self.snapshot = self._take(0, alpha, (0, math.inf, last.best_generator, last.best_discriminator))
         slope = sum(2 * a * (d.double().T @ d.double()) for a, d in zip(alpha, self._along, strict=True))
         self._pair.penalty_slope.copy_(torch.as_tensor(slope))
 
     def _loop(self, bar: tqdm[Any], save: Callable[[Snapshot], None] | None) -> None:
-        pair, settings = self._pair, self._settings
+        pair, options = self._pair, self._options
         done = self.snapshot.epoch
-        for i in _epochs(pair, settings.epochs - done, self._rng):
-            epoch = done + i + 1
+        for epoch in range(done + 1, options.epochs + 1):
+            if self._exhausted():
+                return
+            self._rows.lay_out()
             for batch in pair.batches:
                 pair.train_batch(batch)
             self._curve[epoch - 1] = (*pair.cross_entropies(), *(self._penalty(d) for d in self._along))
@@ -310,17 +274,24 @@ class Training:
                 raise self._diverged(epoch, "a loss or a parameter")
             best = self._validate(epoch)
             self.snapshot = self._take(epoch, self.snapshot.alpha, best)
-            if save is not None and epoch % settings.checkpoint_every == 0:
+            if save is not None and epoch % self._checkpoint_every == 0:
                 save(self.snapshot)
             bar.update()
-            if epoch % settings.validate_every == 0 and not bar.disable:
+            if epoch % options.validate_every == 0 and not bar.disable:
                 bar.set_postfix(energy_score=f"{best[1]:.4g}", best_epoch=best[0], refresh=False)
 
+    def _exhausted(self) -> bool:
+        """Whether the validation score has not improved for as many evaluations as patience allows."""
+        last, patience = self.snapshot, self._options.patience
+        if patience is None or self._score is None or not last.best_epoch:
+            return False
+        return last.epoch - last.best_epoch >= patience * self._options.validate_every
+
     def _diverged(self, epoch: int, what: str) -> FitError:
-        settings = self._settings
+        options = self._options
         return FitError(
-            f"training diverged in epoch {epoch} of {settings.epochs}: {what} is no longer finite; lower "
-            f"learning_rate (now {settings.learning_rate:g}), or stop at an earlier epoch"
+            f"training diverged in epoch {epoch} of {options.epochs}: {what} is no longer finite; lower "
+            f"learning_rate (now {options.learning_rate:g}), or stop at an earlier epoch"
         )
 
     def _penalty(self, along: Tensor) -> float:
@@ -330,14 +301,14 @@ class Training:
     def _validate(self, epoch: int) -> tuple[int, float, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         last = self.snapshot
         best = (last.best_epoch, last.best_score, last.best_generator, last.best_discriminator)
-        if self._score is None or epoch % self._settings.validate_every:
+        if self._score is None or epoch % self._options.validate_every:
             return best
-        score = self._score(self._pair.generator)
-        self._validation_curve[epoch // self._settings.validate_every - 1] = (epoch, score)
+        score = self._score(self._pair.generator, self._pair.average)
+        self._validation_curve[epoch // self._options.validate_every - 1] = (epoch, score)
         if not math.isfinite(score):
             raise self._diverged(epoch, "the validation score")
         if score < best[1]:
-            return epoch, score, _copy(self._pair.generator.flat), _copy(self._pair.discriminator.flat)
+            return epoch, score, _copy(self._pair.average), _copy(self._pair.discriminator.flat)
         return best
 
     def _take(
@@ -348,15 +319,17 @@ class Training:
     ) -> Snapshot:
         """Copy the state; curve rows are written once, so views of them will do."""
         pair = self._pair
-        evaluated = epoch // self._settings.validate_every if self._score is not None else 0
+        evaluated = epoch // self._options.validate_every if self._score is not None else 0
         return Snapshot(
             epoch,
             alpha,
             _copy(pair.generator.flat),
             _copy(pair.generator.square),
+            _copy(pair.average),
             _copy(pair.discriminator.flat),
             _copy(pair.discriminator.square),
-            self._rng.get_state().numpy(),
+            self._rows.rng.get_state().numpy(),
+            self._rows.order.numpy().copy(),
             *best,
             self._curve[:epoch],
             self._validation_curve[:evaluated],

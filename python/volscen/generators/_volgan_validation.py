@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from volscen.generators._volgan_kernel import Network, softplus_
+from volscen.generators._volgan_kernel import Network, softplus_, unpack
 
 __all__ = ["ValidationScore", "energy_score"]
 
@@ -51,41 +51,59 @@ class ValidationScore:
 
     Parameters
     ----------
-    target, condition : Tensor, shapes (days, 1 + cells), (days, 3 + cells)
-        The days held out.
-    scale : Tensor, shape (1 + cells,)
-        Every column of target and draws is divided by its entry.
+    outcome : Tensor, shape (days, d)
+        What happened on the days held out: return and log-vol increments, each divided by its standard deviation.
+    condition : Tensor, shape (days, n_condition)
     noise_dim, n_scenarios : int
     rng : torch.Generator
         Draws the noise, once: epochs are then compared on common random numbers.
+    scale : Tensor, shape (1, n_target) or (days, n_target)
+        Multiplies the network's outputs.
+    components : Tensor, shape (n_target, d), optional
+        Takes the scaled outputs to the space of ``outcome``; omitted, they live there.
+    rest : Tensor, shape (m, d), optional
+        What the components leave out, drawn from these rows with replacement.
     """
 
     def __init__(
         self,
-        target: Tensor,
+        outcome: Tensor,
         condition: Tensor,
-        scale: Tensor,
         noise_dim: int,
         n_scenarios: int,
         rng: torch.Generator,
+        *,
+        scale: Tensor,
+        components: Tensor | None = None,
+        rest: Tensor | None = None,
     ) -> None:
-        self._outcome = target / scale
+        self._outcome = outcome
         self._condition = condition
-        self._scale = scale
+        self._scale = scale.expand(len(outcome), -1)
+        self._components = components
         self._noise_dim = noise_dim
-        self._noise = torch.randn(len(target), n_scenarios, noise_dim, generator=rng, dtype=target.dtype)
+        shape = (len(outcome), n_scenarios)
+        self._noise = torch.randn(*shape, noise_dim, generator=rng, dtype=outcome.dtype)
+        self._rest = rest
+        if rest is not None:
+            self._rest_row = torch.randint(len(rest), shape, generator=rng)
 
-    def __call__(self, generator: Network) -> float:
-        """Score the generator's present parameters; lower is better."""
+    def __call__(self, generator: Network, flat: Tensor) -> float:
+        """Score a generator at the parameters ``flat``; lower is better."""
+        layers = unpack(flat, generator.widths)
         total = 0.0
         for start in range(0, len(self._outcome), _CHUNK):
             days = slice(start, start + _CHUNK)
-            draws = self._draw(generator, days) / self._scale
+            draws = self._draw(layers, days) * self._scale[days, None]
+            if self._components is not None:
+                draws = draws @ self._components
+            if self._rest is not None:
+                draws = draws + self._rest[self._rest_row[days]]
             total += float(energy_score(draws, self._outcome[days]).sum(dtype=torch.float64))
         return total / len(self._outcome)
 
-    def _draw(self, generator: Network, days: slice) -> Tensor:
-        w1, w2, w3 = generator.layers
+    def _draw(self, layers: list[Tensor], days: slice) -> Tensor:
+        w1, w2, w3 = layers
         known = self._condition[days] @ w1[self._noise_dim : -1] + w1[-1]
         pre = self._noise[days] @ w1[: self._noise_dim] + known[:, None]
         pre = softplus_(pre, torch.empty_like(pre)) @ w2[:-1] + w2[-1]
