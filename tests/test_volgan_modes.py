@@ -273,8 +273,8 @@ def test_the_discriminator_learns_at_its_own_rate_and_decays(history):
             training._pair.step_discriminator(training._pair.batches[0])
         return start, training._pair.discriminator.flat
 
-    start, slow = first_step(discriminator_rate=1.0)
-    _, fast = first_step(discriminator_rate=4.0)
+    start, slow = first_step(discriminator_rate=1.0, discriminator_decay=0.0)
+    _, fast = first_step(discriminator_rate=4.0, discriminator_decay=0.0)
     _, decayed = first_step(discriminator_rate=4.0, discriminator_decay=0.3)
     torch.testing.assert_close(fast - start, 4 * (slow - start), rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(decayed, fast * (1 - 0.3 * 4e-4), rtol=1e-6, atol=0)
