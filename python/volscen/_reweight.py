@@ -1,7 +1,7 @@
 """Scenario weights from the static-arbitrage penalty (Cont and Vuletic 2023; Vuletic and Cont 2024).
 
-w_i = exp(-beta Phi_i) / sum_j exp(-beta Phi_j), computed in the log domain so that no penalty, however large,
-gives NaN.
+w_i = p_i exp(-beta Phi_i) / sum_j p_j exp(-beta Phi_j), computed relative to the smallest penalty so that none,
+however large, gives NaN; the prior p is equal weights unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.special import logsumexp
 
 from volscen import schema
 from volscen.errors import InputError
@@ -65,35 +64,50 @@ def effective_sample_size(weight: npt.ArrayLike) -> FloatArray:
     return np.asarray(1 / np.sum(w * w, axis=-1))
 
 
-def _weights(penalty: FloatArray, beta: float) -> FloatArray:
-    # Relative to the smallest penalty the largest term is 1: nothing overflows and the sum is never 0.
-    weight = np.exp(-beta * (penalty - penalty.min()))
+def _tilted(penalty: FloatArray, beta: float, prior: FloatArray) -> FloatArray:
+    # Relative to the smallest penalty that has weight the largest factor is 1: nothing overflows, and the sum is
+    # never 0. A scenario without weight may have a smaller penalty.
+    spread = penalty - penalty[prior > 0].min()
+    weight = prior * np.exp(-beta * np.maximum(spread, 0.0))
     return np.asarray(weight / weight.sum())
 
 
-def _log_ess_fraction(penalty: FloatArray, beta: float) -> float:
-    # (sum e)^2 / sum e^2 in the log domain; decreasing in beta, because its derivative is
-    # 2 (E_{2 beta}[Phi] - E_beta[Phi]) <= 0.
-    exponent = -beta * penalty
-    return float(2 * logsumexp(exponent) - logsumexp(2 * exponent) - np.log(penalty.size))
+def largest_beta(
+    penalty: FloatArray, ess_floor: float = ESS_FLOOR, *, prior: FloatArray | None = None, kl_limit: float | None = None
+) -> float:
+    """Largest beta in [0, BETA_MAX] that keeps to a floor of the effective sample size or a limit of KL, by bisection.
 
+    Both are monotone in beta. With R = sum p (w/p)^2, the floor is on 1/R, which is ESS/N for equal prior weights:
+    d ln(1/R) / d beta = 2 (E_{2 beta}[Phi] - E_beta[Phi]) <= 0. KL(w | p) grows at the rate beta Var_beta[Phi].
+    """
+    p = np.full(penalty.size, 1 / penalty.size) if prior is None else prior
+    p, phi = p[p > 0], penalty[p > 0]
+    spread = phi - phi.min()
 
-def largest_beta(penalty: FloatArray, ess_floor: float = ESS_FLOOR) -> float:
-    """Largest beta in [0, BETA_MAX] that keeps ESS/N at or above a floor, by bisection."""
-    spread = penalty - penalty.min()
-    target = np.log(ess_floor)
-    if _log_ess_fraction(spread, BETA_MAX) >= target:
+    def fits(beta: float) -> bool:
+        factor = np.exp(-beta * spread)
+        mass = p @ factor
+        if kl_limit is None:
+            return bool(mass * mass >= ess_floor * (p @ (factor * factor)))
+        return bool(-beta * (p @ (factor * spread)) / mass - np.log(mass) <= kl_limit)
+
+    if fits(BETA_MAX):
         return BETA_MAX
     low, high = 0.0, BETA_MAX
     # In relative terms: with penalties of 1e6 the answer is of order 1e-6.
     while high - low > 1e-10 * high and high > 1e-300:
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if _log_ess_fraction(spread, middle) >= target else (low, middle)
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 
 def arbitrage_weights(
-    penalty: npt.ArrayLike, beta: Beta = "auto", *, ess_floor: float = ESS_FLOOR
+    penalty: npt.ArrayLike,
+    beta: Beta = "auto",
+    *,
+    ess_floor: float = ESS_FLOOR,
+    kl_limit: float | None = None,
+    prior: FloatArray | None = None,
 ) -> tuple[FloatArray, float]:
     """Weights of scenarios from their path penalties.
 
@@ -105,6 +119,10 @@ def arbitrage_weights(
         See :func:`reweight`.
     ess_floor : float
         In (0, 1]; used by ``beta="auto"`` only.
+    kl_limit : float, optional
+        In nats, non-negative; replaces the floor.
+    prior : ndarray, shape (n,), optional
+        Weights to start from; equal ones when omitted.
 
     Returns
     -------
@@ -119,15 +137,56 @@ def arbitrage_weights(
         raise InputError("penalty must be finite and non-negative")
     if not (isinstance(ess_floor, (int, float, np.number)) and 0 < ess_floor <= 1):
         raise InputError(f"ess_floor must lie in (0, 1], not {ess_floor!r}")
+    if kl_limit is not None:
+        if isinstance(kl_limit, bool) or not (isinstance(kl_limit, (int, float, np.number)) and 0 <= kl_limit < np.inf):
+            raise InputError(f"kl_limit must be a non-negative number of nats, not {kl_limit!r}")
+        if beta != "auto":
+            raise InputError(f"kl_limit chooses beta: leave beta='auto', not {beta!r}")
+    p = np.ones(phi.size) if prior is None else prior
     if beta == "auto":
-        used = largest_beta(phi, ess_floor)
+        used = largest_beta(phi, ess_floor, prior=prior, kl_limit=kl_limit)
     elif beta == "paper":
-        used = 500 / float(_weights(phi, 500.0).max())
+        used = 500 / float(_tilted(phi, 500.0, p).max())
     elif isinstance(beta, (int, float, np.number)) and not isinstance(beta, bool) and 0 <= beta < np.inf:
         used = float(beta)
     else:
         raise InputError(f"beta must be a non-negative number, 'auto' or 'paper', not {beta!r}")
-    return _weights(phi, used), used
+    return _tilted(phi, used, p), used
+
+
+def prior_weights(ds: xr.Dataset, prior: Any) -> FloatArray:
+    """Weights to start from, checked: shape (dates, scenarios).
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Scenarios.
+    prior : {"equal", "current"} or array_like, shape (scenario,) or (as_of, scenario)
+        The last may be an ``xarray.DataArray``, as the functions of :mod:`volscen.priors` return.
+    """
+    n = ds.sizes["scenario"]
+    dates = ds.sizes.get("as_of", 1)
+    if isinstance(prior, str):
+        if prior == "equal":
+            return np.full((dates, n), 1 / n)
+        if prior == "current":
+            if "weight" not in ds:
+                raise InputError("prior='current' needs the variable weight, which ds has not; use prior='equal'")
+            current = ds["weight"].transpose(..., "scenario").values
+            return schema.check_weights(np.broadcast_to(current, (dates, n)))
+        raise InputError(f"prior must be 'equal', 'current' or an array of weights, not {prior!r}")
+    if isinstance(prior, xr.DataArray):
+        if "scenario" not in prior.dims or not set(prior.dims) <= {"as_of", "scenario"}:
+            raise InputError(f"prior must have the dimensions scenario, or as_of and scenario, not {prior.dims}")
+        prior = prior.transpose(..., "scenario").values
+    try:
+        weight = schema.check_weights(prior, n)
+    except InputError as error:
+        raise InputError(f"prior: {error}") from None
+    if weight.ndim > 2 or (weight.ndim == 2 and weight.shape[0] != dates):
+        raise InputError(f"prior must have shape ({n},) or ({dates}, {n}), not {weight.shape}")
+    rows = np.broadcast_to(weight, (dates, n))
+    return np.asarray(rows / rows.sum(axis=-1, keepdims=True))
 
 
 def weighing_penalty(names: Container[Hashable]) -> str:
@@ -149,21 +208,27 @@ def weight_attributes(penalty: FloatArray, weight: FloatArray, requested: Beta) 
     return beta if weight.ndim == 2 else float(beta[0]), effective_sample_size(weight) / weight.shape[-1]
 
 
-def weight_dataset(ds: xr.Dataset, beta: Beta, ess_floor: float = ESS_FLOOR) -> xr.Dataset:
+def weight_dataset(
+    ds: xr.Dataset,
+    beta: Beta,
+    ess_floor: float = ESS_FLOOR,
+    *,
+    kl_limit: float | None = None,
+    prior: FloatArray | None = None,
+) -> xr.Dataset:
     """Set ``weight``, ``beta`` and ``ess_fraction`` of an in-memory dataset from its penalties, in place."""
     path_penalty = (
         ds[weighing_penalty(ds)].sum("step", skipna=False).transpose(..., "scenario").values.astype(np.float64)
     )
     rows = np.atleast_2d(path_penalty)
-    pairs = [arbitrage_weights(row, beta, ess_floor=ess_floor) for row in rows]
-    weight = np.stack([w for w, _ in pairs]).reshape(path_penalty.shape)
-    dims = ("as_of", "scenario") if "as_of" in ds.dims else ("scenario",)
-    ds["weight"] = (dims, weight, schema.VARIABLES["weight"])
-    ess = effective_sample_size(weight) / ds.sizes["scenario"]
+    priors = [None] * len(rows) if prior is None else list(prior)
+    pairs = [
+        arbitrage_weights(row, beta, ess_floor=ess_floor, kl_limit=kl_limit, prior=p)
+        for row, p in zip(rows, priors, strict=True)
+    ]
+    set_weights(ds, np.stack([w for w, _ in pairs]))
     betas = np.array([b for _, b in pairs])
     ds.attrs["beta"] = betas if "as_of" in ds.dims else float(betas[0])
-    ds.attrs["ess_fraction"] = ess if "as_of" in ds.dims else float(ess)
-    ds.attrs.pop("beta_requested", None)  # of a lazy cube, whose weights are now known
     if beta == "paper":
         ds.attrs["beta_note"] = "one reading of equation (20) of Vuletic and Cont (2024), unverified"
     else:
@@ -171,7 +236,28 @@ def weight_dataset(ds: xr.Dataset, beta: Beta, ess_floor: float = ESS_FLOOR) -> 
     return ds
 
 
-def reweight(ds: xr.Dataset, *, beta: Beta = "auto", ess_floor: float = ESS_FLOOR) -> xr.Dataset:
+def set_weights(ds: xr.Dataset, rows: FloatArray) -> None:
+    """Set ``weight`` and ``ess_fraction`` from weights of shape (dates, scenarios), in place."""
+    many = "as_of" in ds.dims
+    weight = rows if many else rows[0]
+    ds["weight"] = (("as_of", "scenario") if many else ("scenario",), weight, schema.VARIABLES["weight"])
+    ess = effective_sample_size(weight) / ds.sizes["scenario"]
+    ds.attrs["ess_fraction"] = ess if many else float(ess)
+    ds.attrs.pop("beta_requested", None)  # of a lazy cube, whose weights are now known
+
+
+#: Attributes of weights that came from elsewhere than the penalty.
+OTHER_WEIGHTS = ("views", "kl_divergence", "view_confidence", "weight_prior")
+
+
+def reweight(
+    ds: xr.Dataset,
+    *,
+    beta: Beta = "auto",
+    ess_floor: float = ESS_FLOOR,
+    kl_limit: float | None = None,
+    prior: Any = "equal",
+) -> xr.Dataset:
     """Weigh scenarios by their static-arbitrage penalty.
 
     Parameters
@@ -179,24 +265,34 @@ def reweight(ds: xr.Dataset, *, beta: Beta = "auto", ess_floor: float = ESS_FLOO
     ds : xarray.Dataset
         Scenarios (``volscen/scenarios/1``). A lazy cube's penalties are computed.
     beta : float, "auto" or "paper"
-        Strength. ``0`` gives equal weights; ``"auto"`` the largest number in [0, 1e4] that keeps the
+        Strength. ``0`` gives the prior; ``"auto"`` the largest number in [0, 1e4] that keeps the
         effective sample size at or above ``ess_floor`` times N; ``"paper"`` 500 / max_i w_i with w taken at
         beta = 500, one unverified reading of equation (20) of the paper: on arbitrage-bearing days it keeps
         a handful of scenarios.
     ess_floor : float
-        In (0, 1].
+        In (0, 1]. Of a prior with unequal weights it is the share of the prior's information that is kept,
+        1 / sum_i (w_i^2 / p_i), which is ESS/N where they are equal.
+    kl_limit : float, optional
+        Another criterion in place of ``ess_floor``: the largest beta with KL(w | prior) at most this many nats; for
+        equal prior weights that is ln N - H(w), with H the entropy of the weights.
+    prior : {"equal", "current"} or array_like, shape (scenario,) or (as_of, scenario)
+        Weights that are multiplied by exp(-beta Phi). The default replaces whatever weights the cube has; with
+        ``"current"`` weights compose, so that reweighting at 30 and again at 20 is reweighting at 50. A generated
+        cube has arbitrage weights already: ``"current"`` counts the penalty twice. Arrays come from
+        :mod:`volscen.priors`.
 
     Returns
     -------
     xarray.Dataset
-        A copy with new ``weight`` and attributes ``beta`` and ``ess_fraction``. With several steps the
+        A copy with new ``weight`` and attributes ``beta`` (of this call) and ``ess_fraction``. With several steps the
         penalty of a path is the sum over its steps. Of a projected cube it is the penalty before projection,
-        ``arbitrage_penalty_raw``.
+        ``arbitrage_penalty_raw``. Where the penalty differs between scenarios and beta > 0, its weighted mean
+        falls below the prior's.
 
     Raises
     ------
     InputError
-        If ``ds`` has no penalties, or ``beta`` or ``ess_floor`` is out of range.
+        If ``ds`` has no penalties, an argument is out of range, or the prior is no set of weights.
 
     Notes
     -----
@@ -213,4 +309,11 @@ def reweight(ds: xr.Dataset, *, beta: Beta = "auto", ess_floor: float = ESS_FLOO
         ds["arbitrage_penalty"].dims if "arbitrage_penalty" in ds else ()
     ):
         raise InputError("ds has no arbitrage_penalty(scenario, step); pass a dataset made by volscen.generate")
-    return weight_dataset(ds.copy(), beta, ess_floor)
+    out = ds.copy()
+    if isinstance(prior, str) and prior == "equal":
+        for name in OTHER_WEIGHTS:
+            out.attrs.pop(name, None)
+        return weight_dataset(out, beta, ess_floor, kl_limit=kl_limit)
+    rows = prior_weights(ds, prior)
+    out.attrs["weight_prior"] = prior if isinstance(prior, str) else "given"
+    return weight_dataset(out, beta, ess_floor, kl_limit=kl_limit, prior=rows)

@@ -1,0 +1,173 @@
+"""Equally weighted scenarios drawn by their weights, for systems that know no weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from volscen import schema
+from volscen._reweight import OTHER_WEIGHTS
+from volscen.errors import InputError
+
+__all__ = ["METHODS", "draw", "resample"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+METHODS = ("systematic", "stratified", "multinomial")
+
+
+def draw(weight: FloatArray, n: int, rng: np.random.Generator, method: str = "systematic") -> IntArray:
+    """Indices of n scenarios drawn by weights, in ascending order.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (N,)
+        Non-negative, summing to 1.
+    n : int
+        How many to draw.
+    rng : numpy.random.Generator
+        The only source of randomness.
+    method : {"systematic", "stratified", "multinomial"}
+        See :func:`resample`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from volscen._resample import draw
+    >>> draw(np.array([0.5, 0.0, 0.25, 0.25]), 4, np.random.default_rng(0))
+    array([0, 0, 2, 3])
+    """
+    if method == "multinomial":
+        position = np.sort(rng.random(n))
+    elif method == "stratified":
+        position = (np.arange(n) + rng.random(n)) / n
+    else:
+        position = (np.arange(n) + rng.random()) / n
+    cumulative = np.cumsum(weight)
+    # side="right": a scenario without weight owns no position. The last place may round up to the end.
+    index = np.searchsorted(cumulative / cumulative[-1], position, side="right")
+    chosen: IntArray = np.minimum(index, np.flatnonzero(weight)[-1])
+    return chosen
+
+
+def resample(
+    ds: xr.Dataset, n: int | None = None, *, seed: int | np.random.Generator = 0, method: str = "systematic"
+) -> xr.Dataset:
+    """Draw scenarios by their weights, so that those drawn are equally likely.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Weighted scenarios (``volscen/scenarios/1``).
+    n : int, optional
+        How many to draw per date; as many as there are when omitted.
+    seed : int or numpy.random.Generator
+        Random numbers are keyed by (seed, as_of): other dates in the set change nothing.
+    method : {"systematic", "stratified", "multinomial"}
+        ``"systematic"``: one random number; every scenario is drawn n w times, rounded up or down. ``"stratified"``:
+        one random number in each of n equal strata. ``"multinomial"``: independent draws. All are unbiased; the
+        first adds least noise.
+
+    Returns
+    -------
+    xarray.Dataset
+        n scenarios of weight 1/n, in the order of the original; the coordinate ``source_scenario`` says which each was.
+        Attributes ``resampled`` (the method), ``resampled_from`` (how many there were),
+        ``resampled_ess_fraction`` (their ESS/N) and ``distinct_scenarios`` (how many different ones were drawn, per
+        date); ``beta`` is 0 and ``ess_fraction`` 1, since weights are equal now. Repeated scenarios carry
+        no new information: statistics are no more precise than before.
+
+    Raises
+    ------
+    InputError
+        If ``n`` is no positive integer, the method is unknown, or the weights are none.
+
+    Notes
+    -----
+    Kitagawa (1996); Douc and Cappe (2005), "Comparison of resampling schemes for particle filtering".
+
+    Do not reweight what has been resampled by the same criterion: it would count twice.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> cube = volscen.generate(n_scenarios=2000, seed=1)
+    >>> crash = volscen.entropy_pool(cube, [volscen.views.mean("log_return", equals=-0.005)])
+    >>> equal = volscen.resample(crash, 1000, seed=7)
+    >>> equal.sizes["scenario"], float(equal.weight[0])
+    (1000, 0.001)
+    >>> abs(float(equal.log_return.mean()) + 0.005) < 1e-4
+    True
+    """
+    if not isinstance(ds, xr.Dataset):
+        raise InputError(f"ds must be a scenario dataset such as volscen.generate() returns, not {type(ds).__name__}")
+    schema.validate(ds, schema=schema.SCENARIOS)
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    size = ds.sizes["scenario"] if n is None else n
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+        raise InputError(f"n must be a positive integer, not {n!r}")
+    number = _seed_number(seed)
+    many = "as_of" in ds.dims
+    weight = np.atleast_2d(schema.check_weights(ds["weight"].transpose(..., "scenario").values, ds.sizes["scenario"]))
+    dates = [ds.isel(as_of=row) for row in range(len(weight))] if many else [ds]
+    index = [
+        draw(w, int(size), np.random.default_rng(_key(date, number)), method)
+        for w, date in zip(weight, dates, strict=True)
+    ]
+    parts = [_taken(date, chosen) for date, chosen in zip(dates, index, strict=True)]
+    out = xr.concat(parts, dim=ds["as_of"]) if many else parts[0]
+    return _finish(out, ds, index, weight, method)
+
+
+def _seed_number(seed: Any) -> int:
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**62))
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be an integer in [0, 2**63) or a numpy Generator, not {seed!r}")
+    return int(seed)
+
+
+def _key(date: xr.Dataset, seed: int) -> np.random.SeedSequence:
+    if "as_of" not in date.coords:
+        return np.random.SeedSequence(seed)
+    day = date["as_of"].values.astype("datetime64[D]") - np.datetime64("1900-01-01", "D")
+    return np.random.SeedSequence(seed, spawn_key=(int(day.astype(int)),))
+
+
+def _taken(date: xr.Dataset, index: IntArray) -> xr.Dataset:
+    out = date.isel(scenario=index)
+    source = date["scenario"].values[index] if "scenario" in date.coords else index
+    # Of what has been resampled before, the original stays the source.
+    if "source_scenario" in out.coords:
+        source = out["source_scenario"].values
+    return out.assign_coords(
+        scenario=("scenario", np.arange(index.size), schema.VARIABLES["scenario"]),
+        source_scenario=("scenario", source, {"long_name": "scenario that was drawn", "units": "1"}),
+    )
+
+
+def _finish(out: xr.Dataset, ds: xr.Dataset, index: list[IntArray], weight: FloatArray, method: str) -> xr.Dataset:
+    many, n = "as_of" in ds.dims, out.sizes["scenario"]
+    out["weight"] = (
+        ("as_of", "scenario") if many else ("scenario",),
+        np.full((len(index), n) if many else (n,), 1 / n),
+        schema.VARIABLES["weight"],
+    )
+    ess = 1 / np.sum(weight * weight, axis=-1) / weight.shape[-1]
+    distinct = np.array([np.unique(i).size for i in index])
+    for name in (*OTHER_WEIGHTS, "beta_note", "beta_requested"):
+        out.attrs.pop(name, None)
+    out.attrs |= {
+        "beta": np.zeros(len(index)) if many else 0.0,
+        "ess_fraction": np.ones(len(index)) if many else 1.0,
+        "resampled": method,
+        "resampled_from": int(weight.shape[-1]),
+        "resampled_ess_fraction": ess if many else float(ess[0]),
+        "distinct_scenarios": distinct if many else int(distinct[0]),
+    }
+    return schema.arrange(out)
