@@ -10,8 +10,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._beliefs import Belief, beliefs_of
 from volscen._entropy_pooling import divergence
-from volscen._pooling import Belief, beliefs_of, pool
+from volscen._pooling import pool
 from volscen._reweight import (
     OTHER_WEIGHTS,
     arbitrage_weights,

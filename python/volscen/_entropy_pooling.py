@@ -26,6 +26,9 @@ _RESIDUAL = 1e-11
 #: Residual that rounding may leave where rows are badly scaled; larger ones are no solution.
 _ROUNDING = 1e-8
 
+#: Ridges tried in turn, in units of the trace of the Hessian: a larger one is a shorter, safer step.
+_RIDGES = (1e-13, 1e-9, 1e-5, 1e-1)
+
 
 class Infeasible(Exception):
     """No weights on the prior's support meet the constraints, or only such at its very edge."""
@@ -155,33 +158,75 @@ def _newton(
             return w, theta, iteration
         if value < bottom:
             raise Infeasible
-        gradient = np.where(free, mean - t, 0.0)
-        centred = z[free] - mean[free, None]
+        centred = z - mean[:, None]
         hessian = (centred * w) @ centred.T
-        # The ridge keeps views that repeat one another solvable, and turns ones that contradict each other into a
-        # direction of unbounded descent.
-        hessian[np.diag_indices_from(hessian)] += 1e-13 * np.trace(hessian) + 1e-300
-        step = np.zeros_like(theta)
-        step[free] = -np.linalg.solve(hessian, gradient[free])
-        # So near the minimum differences of the value are rounding, and the residual is the judge.
-        near = -float(gradient @ step) < 1e-9
-        length = 1.0
-        while True:
-            trial = theta + length * step
-            trial[trial * sign < 0] = 0.0
-            new_value, new_w = _evaluate(log_p, z, t, trial)
-            if near:
-                if _residual(z @ new_w - t, trial, sign)[1] < residual:
-                    break
-            elif new_value <= value + 1e-4 * float(gradient @ (trial - theta)):
+        for ridge in _RIDGES:
+            step = _step(hessian, mean - t, theta, sign, free, ridge * np.trace(hessian) + 1e-300)
+            found = _search(log_p, z, t, sign, theta, step, value, mean - t, residual)
+            if found is not None:
                 break
-            length *= 0.5
-            if length < 1e-10:
-                if residual <= _ROUNDING:
-                    return w, theta, iteration
-                raise Infeasible
-        theta, value, w = trial, new_value, new_w
+        else:
+            if residual <= _ROUNDING:
+                return w, theta, iteration
+            raise Infeasible
+        theta, value, w = found
     raise Infeasible
+
+
+def _step(
+    hessian: FloatArray,
+    gradient: FloatArray,
+    theta: FloatArray,
+    sign: npt.NDArray[np.int64],
+    free: BoolArray,
+    ridge: float,
+) -> FloatArray:
+    """Newton step of the free variables that leaves none on the wrong side of its bound."""
+    # The ridge keeps views that repeat one another solvable, and turns ones that contradict each other into a
+    # direction of unbounded descent.
+    regular = hessian + ridge * np.eye(theta.size)
+    step, moving = np.zeros_like(theta), free.copy()
+    while moving.any():
+        pull = gradient + regular[:, ~moving] @ step[~moving]
+        step[moving] = -np.linalg.solve(regular[np.ix_(moving, moving)], pull[moving])
+        crossing = moving & ((theta + step) * sign < 0)
+        if not crossing.any():
+            break
+        # Those that would cross stop at their bounds, and the others are solved for again.
+        step[crossing] = -theta[crossing]
+        moving &= ~crossing
+    return step
+
+
+def _search(
+    log_p: FloatArray,
+    z: FloatArray,
+    t: FloatArray,
+    sign: npt.NDArray[np.int64],
+    theta: FloatArray,
+    step: FloatArray,
+    value: float,
+    gradient: FloatArray,
+    residual: float,
+) -> tuple[FloatArray, float, FloatArray] | None:
+    """Next multipliers, value and weights along a step; None if it leads nowhere."""
+    slope = float(gradient @ step)
+    # So near the minimum differences of the value are rounding, and the residual is the judge.
+    near = abs(slope) < 1e-9
+    if slope >= 0 and not near:
+        return None
+    length = 1.0
+    while length > 1e-10:
+        trial = theta + length * step
+        trial[trial * sign < 0] = 0.0
+        new_value, new_w = _evaluate(log_p, z, t, trial)
+        if near:
+            if _residual(z @ new_w - t, trial, sign)[1] < residual:
+                return trial, new_value, new_w
+        elif new_value <= value + 1e-4 * length * slope:
+            return trial, new_value, new_w
+        length *= 0.5
+    return None
 
 
 def _residual(gradient: FloatArray, theta: FloatArray, sign: npt.NDArray[np.int64]) -> tuple[BoolArray, float]:

@@ -112,16 +112,15 @@ def resample(
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
         raise InputError(f"n must be a positive integer, not {n!r}")
     number = _seed_number(seed)
-    many = "as_of" in ds.dims
     weight = np.atleast_2d(schema.check_weights(ds["weight"].transpose(..., "scenario").values, ds.sizes["scenario"]))
-    dates = [ds.isel(as_of=row) for row in range(len(weight))] if many else [ds]
-    index = [
-        draw(w, int(size), np.random.default_rng(_key(date, number)), method)
-        for w, date in zip(weight, dates, strict=True)
-    ]
-    parts = [_taken(date, chosen) for date, chosen in zip(dates, index, strict=True)]
-    out = xr.concat(parts, dim=ds["as_of"]) if many else parts[0]
-    return _finish(out, ds, index, weight, method)
+    days = np.atleast_1d(ds["as_of"].values) if "as_of" in ds.coords else [None]
+    index = np.stack(
+        [
+            draw(w, int(size), np.random.default_rng(_key(day, number)), method)
+            for w, day in zip(weight, days, strict=True)
+        ]
+    )
+    return _finish(_taken(ds, index), ds, index, weight, method)
 
 
 def _seed_number(seed: Any) -> int:
@@ -132,26 +131,36 @@ def _seed_number(seed: Any) -> int:
     return int(seed)
 
 
-def _key(date: xr.Dataset, seed: int) -> np.random.SeedSequence:
-    if "as_of" not in date.coords:
+def _key(day: Any, seed: int) -> np.random.SeedSequence:
+    if day is None:
         return np.random.SeedSequence(seed)
-    day = date["as_of"].values.astype("datetime64[D]") - np.datetime64("1900-01-01", "D")
-    return np.random.SeedSequence(seed, spawn_key=(int(day.astype(int)),))
+    since = day.astype("datetime64[D]") - np.datetime64("1900-01-01", "D")
+    return np.random.SeedSequence(seed, spawn_key=(int(since.astype(int)),))
 
 
-def _taken(date: xr.Dataset, index: IntArray) -> xr.Dataset:
-    out = date.isel(scenario=index)
-    source = date["scenario"].values[index] if "scenario" in date.coords else index
+def _taken(ds: xr.Dataset, index: IntArray) -> xr.Dataset:
+    many = "as_of" in ds.dims
+    dims = ("as_of", "scenario") if many else ("scenario",)
+    chosen = xr.DataArray(index if many else index[0], dims=dims)
+    numbers = ds["scenario"].values if "scenario" in ds.coords else np.arange(ds.sizes["scenario"])
     # Of what has been resampled before, the original stays the source.
-    if "source_scenario" in out.coords:
-        source = out["source_scenario"].values
-    return out.assign_coords(
-        scenario=("scenario", np.arange(index.size), schema.VARIABLES["scenario"]),
-        source_scenario=("scenario", source, {"long_name": "scenario that was drawn", "units": "1"}),
+    known = "source_scenario" in ds.coords
+    source = ds["source_scenario"] if known else xr.DataArray(numbers, dims="scenario")
+    plain = ds.drop_vars(["scenario", "source_scenario"], errors="ignore").assign(
+        source_scenario=source.drop_vars(list(source.coords))
     )
+    where = {"scenario": chosen}
+    if many:  # pointwise: each date has rows of its own
+        where["as_of"] = xr.DataArray(np.arange(len(index)), dims="as_of")
+        plain["source_scenario"] = (
+            plain["source_scenario"].broadcast_like(plain["as_of"]).transpose("as_of", "scenario")
+        )
+    out = plain.isel(where).set_coords("source_scenario")
+    out["source_scenario"].attrs.update({"long_name": "scenario that was drawn", "units": "1"})
+    return out.assign_coords(scenario=("scenario", np.arange(index.shape[1]), schema.VARIABLES["scenario"]))
 
 
-def _finish(out: xr.Dataset, ds: xr.Dataset, index: list[IntArray], weight: FloatArray, method: str) -> xr.Dataset:
+def _finish(out: xr.Dataset, ds: xr.Dataset, index: IntArray, weight: FloatArray, method: str) -> xr.Dataset:
     many, n = "as_of" in ds.dims, out.sizes["scenario"]
     out["weight"] = (
         ("as_of", "scenario") if many else ("scenario",),
@@ -170,4 +179,5 @@ def _finish(out: xr.Dataset, ds: xr.Dataset, index: list[IntArray], weight: Floa
         "resampled_ess_fraction": ess if many else float(ess[0]),
         "distinct_scenarios": distinct if many else int(distinct[0]),
     }
+    out = out.transpose("as_of", "scenario", "step", "tau", "moneyness", missing_dims="ignore")
     return schema.arrange(out)

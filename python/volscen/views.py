@@ -368,6 +368,6 @@ def compare(ds: xr.Dataset, pooled: xr.Dataset, views: Sequence[View]) -> pd.Dat
     >>> table.met.all() and round(float(table.after.iloc[0]), 8)
     0.009
     """
-    from volscen._pooling import compare_views
+    from volscen._beliefs import compare_views
 
     return compare_views(ds, pooled, views)
