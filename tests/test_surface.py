@@ -12,8 +12,9 @@ from volscen import arbitrage
 from volscen.chain import Chain
 from volscen.errors import InputError
 from volscen.surface import REGISTRY, build_surface
+from volscen.surface._bandwidth import BANDWIDTHS
 from volscen.surface._isotonic import isotonic
-from volscen.surface._kernel import BANDWIDTHS, DEFAULT_BANDWIDTH, fit_kernel
+from volscen.surface._kernel import DEFAULT_BANDWIDTH, fit_kernel
 from volscen.surface._svi import SVISurface, fit_svi
 
 TAU = np.array([30, 60, 91, 122, 182]) / 365
@@ -306,8 +307,11 @@ def test_bandwidth_search_finds_the_smallest_penalty() -> None:
 
 
 def test_bandwidth_search_that_cannot_reach() -> None:
+    # Twenty years at the money lie 20 years from the quotes at the money, and far in moneyness from those of 20 years.
+    far = make_chain(days=[7300], forward=[100.0], rate=[0.0], log_moneyness=np.log(np.linspace(16, 20, 8)))
+    near = make_chain(days=[30], forward=[100.0], rate=[0.0])
     with pytest.raises(InputError, match=r"no bandwidth up to 0.1 reaches every grid point"):
-        build_surface(Chain(make_chain()), TAU, [1.0, 60.0], method="kernel", bandwidth="search", max_extrapolation=1e6)
+        fit_kernel(Chain(pd.concat([near, far])), np.array([20.0]), np.array([1.0]), bandwidth="search")
 
 
 @pytest.mark.parametrize(
@@ -318,9 +322,9 @@ def test_bandwidth_search_that_cannot_reach() -> None:
         (TAU, [0.9, np.nan], {}, "moneyness must hold positive finite"),
         ([0.1, 0.1], MONEYNESS, {}, "tau must be strictly increasing"),
         ([], MONEYNESS, {}, "tau must be a non-empty"),
-        (TAU, MONEYNESS, {"method": "spline"}, r"unknown method 'spline'; the registered smoothers are \['essvi'"),
+        (TAU, MONEYNESS, {"method": "spline"}, r"unknown method 'spline'; the registered smoothers are \['cubic'"),
         (TAU, MONEYNESS, {"bandwidth": (1, 1)}, "unknown option 'bandwidth'; method 'svi' knows"),
-        (TAU, MONEYNESS, {"method": "kernel", "robust": True}, "unknown option 'robust'; method 'kernel' knows"),
+        (TAU, MONEYNESS, {"method": "kernel", "butterfly": True}, "unknown option 'butterfly'; method 'kernel' knows"),
         (TAU, MONEYNESS, {"weights": "size"}, "weights must be 'auto'"),
         (TAU, MONEYNESS, {"weights": "spread"}, "weights='spread' needs quotes with bid and ask"),
         (TAU, MONEYNESS, {"method": "kernel", "bandwidth": (0.1, 0.0)}, "two positive numbers"),
@@ -329,7 +333,7 @@ def test_bandwidth_search_that_cannot_reach() -> None:
         (TAU, MONEYNESS, {"method": "kernel", "bandwidth": 3}, "pair of numbers or 'search'"),
         (TAU, MONEYNESS, {"max_extrapolation": -1}, "max_extrapolation"),
         (TAU, MONEYNESS, {"max_tau_ratio": 0.5}, "max_tau_ratio"),
-        ("x", MONEYNESS, {}, "tau must be"),
+        ("x", MONEYNESS, {}, "tau: 'x' is no tenor"),
         (TAU, ["a", "b"], {}, "moneyness must be"),
         (TAU, MONEYNESS, {"max_extrapolation": "x"}, "max_extrapolation must be a number"),
         (TAU, MONEYNESS, {"max_tau_ratio": None}, "max_tau_ratio must be a number"),

@@ -269,5 +269,6 @@ class ChainDay:
         }
         if self.two_sided:
             vega = np.maximum(columns["vega"], np.finfo(float).tiny)
+            columns["half_spread"] = self.half_spread[use]
             columns["half_spread_vol"] = np.minimum(self.half_spread[use] / vega, self.options.vol_bounds[1])
         return pd.DataFrame(columns)

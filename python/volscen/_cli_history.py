@@ -32,18 +32,19 @@ def history_build(
         ),
     ] = "table",
     read: Annotated[list[str] | None, typer.Option(help="Option of the reader, name=value; may be repeated.")] = None,
-    days: Annotated[str | None, typer.Option(help="Maturities in calendar days, separated by commas.")] = None,
+    days: Annotated[str | None, typer.Option(help="Maturities: calendar days or tenors (3M), with commas.")] = None,
     moneyness: Annotated[str | None, typer.Option(help="K/F, separated by commas.")] = None,
     columns: Annotated[
         str | None, typer.Option(help="Where the names differ: ours=theirs, separated by commas.")
     ] = None,
-    method: Annotated[str, typer.Option(help="Smoother: 'svi', 'essvi', 'ssvi' or 'kernel'.")] = "svi",
+    method: Annotated[str, typer.Option(help="Smoother: svi, essvi, ssvi, cubic or kernel.")] = "svi",
     num_workers: Annotated[int | None, typer.Option(help="Processes. Default: all available.")] = None,
     report: Annotated[Path | None, typer.Option(help="CSV file for the report, one row per date.")] = None,
 ) -> None:
     """Build a history of surfaces from option quotes."""
     import volscen
     from volscen._files import check_writable
+    from volscen._tenors import from_days
     from volscen.schema import check_grid
     from volscen.sources import read_spx_factors
     from volscen.sources._readers import READERS, read_quotes
@@ -53,7 +54,7 @@ def history_build(
         check_writable(report)
     grid: dict[str, Any] = {}
     if days:
-        grid["tau"] = check_grid(parse_numbers(days, "--days"), "--days") / 365
+        grid["tau"] = check_grid(from_days("--days", days), "--days")
     if moneyness:
         grid["moneyness"] = check_grid(parse_numbers(moneyness, "--moneyness"), "--moneyness")
     days_report: Any = None

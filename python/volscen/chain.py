@@ -76,9 +76,9 @@ class Chain:
     quotes : pandas.DataFrame
         The out-of-the-money quotes used, sorted by expiry and strike: ``expiry``, ``strike``,
         ``option_type``, ``price``, ``is_call``, ``tau``, ``forward``, ``discount_factor``, ``moneyness``
-        (K/F), ``log_moneyness``, ``implied_vol``, ``vega`` (currency per unit of vol),
-        ``half_spread_vol`` (half the spread in units of vol) where bid and ask are given, and ``quoted_price`` where
-        American prices were turned into European ones (which ``price`` then is).
+        (K/F), ``log_moneyness``, ``implied_vol``, ``vega`` (currency per unit of vol), ``half_spread`` (currency) and
+        ``half_spread_vol`` (in units of vol) where bid and ask are given, and ``quoted_price`` where American prices
+        were turned into European ones (which ``price`` then is).
     dropped : pandas.Series
         Number of the day's rows not used, by reason; ``len(quotes) + dropped.sum() == n_rows``.
     n_rows : int

@@ -16,19 +16,37 @@ import xarray as xr
 from volscen._version import __version__
 from volscen.errors import FileFormatError, InputError
 
-__all__ = ["HEDGE", "HISTORY", "SCENARIOS", "SURFACE", "check_grid", "check_weights", "fingerprint", "validate"]
+__all__ = [
+    "HEDGE",
+    "HISTORY",
+    "SCENARIOS",
+    "SMILES",
+    "SURFACE",
+    "check_grid",
+    "check_weights",
+    "fingerprint",
+    "validate",
+]
 
 HISTORY = "volscen/history/1"
 SCENARIOS = "volscen/scenarios/1"
 HEDGE = "volscen/hedge/1"
 SURFACE = "volscen/surface/1"
+SMILES = "volscen/smiles/1"
+
+#: Dimensions of strikes that differ from time to time, in place of moneyness.
+SMILE_DIMS = ("delta", "normalised_moneyness", "standardised_moneyness")
 
 #: Relative tolerance within which two grid coordinates are the same point.
 GRID_RTOL = 1e-6
 
-VARIABLES: dict[str, dict[str, str]] = {
+VARIABLES: dict[str, dict[str, Any]] = {
     "tau": {"long_name": "time to expiry", "units": "year"},
     "moneyness": {"long_name": "strike over forward, K/F", "units": "1"},
+    "delta": {"long_name": "undiscounted forward delta of the call, N(d1)", "units": "1"},
+    "delta_label": {"long_name": "delta in per cent by wing: P a put's, C a call's, ATM delta-neutral", "units": "1"},
+    "normalised_moneyness": {"long_name": "ln(K/F) over the root of time to expiry", "units": "year-0.5"},
+    "standardised_moneyness": {"long_name": "ln(K/F) over at-the-money vol and the root of time", "units": "1"},
     "date": {"long_name": "trading date", "units_note": "calendar date"},
     "as_of": {"long_name": "last date known to the scenario", "units_note": "calendar date"},
     "scenario": {"long_name": "scenario number", "units": "1"},
@@ -45,7 +63,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     "quality": {
         "long_name": "origin of each surface cell",
         "units": "1",
-        "flag_values": "0 1 2",
+        "flag_values": np.array([0, 1, 2], dtype=np.int8),
         "flag_meanings": "observed interpolated extrapolated",
     },
     "n_quotes": {"long_name": "quotes that the surface was fitted to", "units": "1"},
@@ -64,7 +82,7 @@ VARIABLES: dict[str, dict[str, str]] = {
     "projection_status": {
         "long_name": "what the projection made of each surface",
         "units": "1",
-        "flag_values": "0 1 2",
+        "flag_values": np.array([0, 1, 2], dtype=np.int8),
         "flag_meanings": "free projected not_converged",
     },
     "state_clipped": {
@@ -107,6 +125,10 @@ _DIMS: dict[str, dict[str, tuple[tuple[str, ...], bool]]] = {
         "quality": (("tau", "moneyness"), True),
         "spot": ((), True),
         "arbitrage_penalty": ((), True),
+    },
+    SMILES: {
+        "implied_vol": (("...", "tau", "one of " + ", ".join(SMILE_DIMS)), True),
+        "quality": (("...", "tau", "one of " + ", ".join(SMILE_DIMS)), False),
     },
     HEDGE: {
         "ratio": (("instrument",), True),
@@ -304,7 +326,7 @@ def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
     problems: list[str] = []
     if schema == HEDGE:
         return problems
-    for name in ("tau", "moneyness"):
+    for name in ("tau",) if schema == SMILES else ("tau", "moneyness"):
         if name not in ds.coords:
             problems.append(f"coordinate {name} is missing")
             continue
@@ -312,19 +334,37 @@ def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
             check_grid(ds[name].values, name)
         except InputError as error:
             problems.append(str(error))
-    for name in ("date",) if schema == HISTORY else ("as_of",) if "as_of" in ds.dims else ():
+    for name in ("date",) if schema == HISTORY or "date" in ds.dims else ("as_of",) if "as_of" in ds.dims else ():
         if name not in ds.coords or not np.issubdtype(ds[name].dtype, np.datetime64):
             problems.append(f"coordinate {name} must hold datetime64 dates")
         elif np.any(np.isnat(ds[name].values)):
             problems.append(f"{name} holds NaT")
         elif np.any(np.diff(ds[name].values) <= np.timedelta64(0)):
             problems.append(f"{name} must be strictly increasing, without duplicates")
+    if schema == SMILES:
+        problems += _smile_problems(ds)
     return problems
+
+
+def _smile_problems(ds: xr.Dataset) -> list[str]:
+    """Strikes that differ from time to time must be given, and increase."""
+    if "moneyness" not in ds.coords:
+        return ["coordinate moneyness is missing"]
+    array = ds["moneyness"]
+    if array.dims[-2:-1] != ("tau",) or array.dims[-1] not in SMILE_DIMS or array.dims[-1] not in ds.coords:
+        return [f"moneyness must end in dimensions tau and one of {', '.join(SMILE_DIMS)}, not {array.dims}"]
+    if isinstance(array.data, np.ndarray):
+        values = array.values
+        if not (np.all(np.isfinite(values)) and np.all(values > 0) and np.all(np.diff(values, axis=-1) > 0)):
+            return [f"moneyness must be positive, finite and strictly increasing along {array.dims[-1]}"]
+    return []
 
 
 def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema: str) -> list[str]:
     array = ds[name]
-    allowed = {dims, ("as_of", *dims)} if schema == SCENARIOS else {dims}
+    allowed: set[Any] = {dims, ("as_of", *dims)} if schema == SCENARIOS else {dims}
+    if schema == SMILES:
+        allowed = {array.dims} if array.dims[-2:-1] == ("tau",) and array.dims[-1] in SMILE_DIMS else set()
     if array.dims not in allowed:
         return [f"{name} has dimensions {array.dims}, not {dims}"]
     if array.size == 0:

@@ -6,9 +6,10 @@ Each smoother is one file; adding one means adding a file here and a line to the
 
 from __future__ import annotations
 
+from volscen.surface._bandwidth import search_bandwidth
 from volscen.surface._build import build_surface
 from volscen.surface._interpolate import interpolate_vol
 from volscen.surface._smoothers import REGISTRY
 from volscen.surface._vix import vix
 
-__all__ = ["REGISTRY", "build_surface", "interpolate_vol", "vix"]
+__all__ = ["REGISTRY", "build_surface", "interpolate_vol", "search_bandwidth", "vix"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from volscen import _core
 from volscen._array import extrapolation_code, float_array, increasing_positive, surfaces_array, thread_count
+from volscen._tenors import to_years
 from volscen.errors import InputError
 
 __all__ = ["interpolate_vol", "is_off_grid", "slice_at", "vol_on_slice"]
@@ -40,11 +41,12 @@ def interpolate_vol(
     implied_vol : array_like, shape (..., J, I)
         Surfaces; positive decimals, float32 or float64, with any strides.
     tau : array_like, shape (J,)
-        Times to expiry in years, positive and strictly increasing.
+        Times to expiry in years, positive and strictly increasing, or tenors such as "3M" (a day is 1/365 of a
+        year, a week 7/365, a month 1/12).
     moneyness : array_like, shape (I,)
         K/F, positive and strictly increasing.
     tau_query : array_like, shape () or (Q,)
-        Positive times to expiry in years.
+        Positive times to expiry in years, or tenors.
     moneyness_query : array_like, shape (), (Q,) or (..., Q)
         Positive K/F; with leading dimensions each surface is asked at points of its own.
     extrapolation : {"flat_vol", "flat_total_variance", "linear"}
@@ -89,10 +91,12 @@ def interpolate_vol(
     >>> interpolate_vol(surface, [1.0, 2.0], [1.0, 2.718281828459045], [2.0, 3.0], 1.0, extrapolation="linear")
     array([0.4      , 0.4472136])
     """
-    grid_tau, grid_moneyness = increasing_positive("tau", tau), increasing_positive("moneyness", moneyness)
+    grid_tau = increasing_positive("tau", to_years("tau", tau))
+    grid_moneyness = increasing_positive("moneyness", moneyness)
     code, threads = extrapolation_code(extrapolation), thread_count(num_threads)
     vol = surfaces_array("implied_vol", implied_vol, (grid_tau.size, grid_moneyness.size))
-    t, m = float_array("tau_query", tau_query), float_array("moneyness_query", moneyness_query)
+    t = float_array("tau_query", to_years("tau_query", tau_query))
+    m = float_array("moneyness_query", moneyness_query)
     for name, query in (("tau_query", t), ("moneyness_query", m)):
         if not np.all(np.isfinite(query)) or np.any(query <= 0):
             raise InputError(f"{name} must hold positive finite numbers")

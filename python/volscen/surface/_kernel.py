@@ -1,4 +1,4 @@
-"""Vega-weighted Nadaraya-Watson smoothing of volatility in moneyness and time (Cont and Vuletic, 2023)."""
+"""Weighted Nadaraya-Watson smoothing of volatility in moneyness and time (Cont and Vuletic, 2023)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from volscen import arbitrage
 from volscen.errors import InputError
+from volscen.surface._rows import ROBUST_PASSES, huber, vol_weights
 
 if TYPE_CHECKING:
     from volscen.chain import Chain
 
-__all__ = ["BANDWIDTHS", "DEFAULT_BANDWIDTH", "KernelSurface", "fit_kernel"]
+__all__ = ["DEFAULT_BANDWIDTH", "KernelSurface", "fit_kernel"]
 
 FloatArray = npt.NDArray[np.float64]
 
 #: The optimum reported by Vuletic and Cont (2024) for S&P 500 options: variances in moneyness and in years.
 DEFAULT_BANDWIDTH = (0.002, 0.046)
-
-#: Candidates of the search, for each of the two.
-BANDWIDTHS = np.arange(1, 51) * 0.002
 
 #: Points times quotes smoothed at once, to bound memory.
 _BLOCK = 1 << 21
@@ -30,11 +27,11 @@ _BLOCK = 1 << 21
 
 @dataclass(frozen=True)
 class KernelSurface:
-    """Weighted mean of the quotes' volatilities, by a Gaussian kernel times vega.
+    """Weighted mean of the quotes' volatilities, by a Gaussian kernel times a weight per quote.
 
     Attributes
     ----------
-    tau, moneyness, vol, vega : ndarray, shape (Q,)
+    tau, moneyness, vol, weight : ndarray, shape (Q,)
         The quotes.
     bandwidth : tuple of float
         Variances of the kernel in moneyness and in years.
@@ -43,25 +40,45 @@ class KernelSurface:
     tau: FloatArray
     moneyness: FloatArray
     vol: FloatArray
-    vega: FloatArray
+    weight: FloatArray
     bandwidth: tuple[float, float]
     details: dict[str, Any] = field(default_factory=dict)
 
     def implied_vol(self, tau: FloatArray, log_moneyness: FloatArray) -> FloatArray:
         """Volatility at points."""
+        return np.asarray(self._terms(tau, log_moneyness, 1)[0])
+
+    def variance_terms(self, tau: FloatArray, log_moneyness: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Total variance and its first two derivatives in log-moneyness at points."""
+        vol, slope, bend = self._terms(tau, log_moneyness, 3)
+        m, years = np.exp(log_moneyness), np.asarray(tau)
+        slope, bend = m * slope, m * (slope + m * bend)  # in ln m
+        return vol**2 * years, 2 * vol * slope * years, 2 * (slope**2 + vol * bend) * years
+
+    def _terms(self, tau: FloatArray, log_moneyness: FloatArray, count: int) -> FloatArray:
+        """Volatility and, if asked for, its first two derivatives in moneyness."""
         tau, k = np.broadcast_arrays(tau, log_moneyness)
         times, moneyness = tau.ravel(), np.exp(k.ravel())
-        out = np.empty(times.size)
+        out = np.empty((count, times.size))
         step = max(1, _BLOCK // self.vol.size)
+        h1, h2 = self.bandwidth
         for start in range(0, times.size, step):
             part = slice(start, start + step)
-            h1, h2 = self.bandwidth
-            exponent = -((moneyness[part, None] - self.moneyness) ** 2) / (2 * h1)
-            exponent -= (times[part, None] - self.tau) ** 2 / (2 * h2)
+            distance = self.moneyness - moneyness[part, None]
+            exponent = -(distance**2) / (2 * h1) - (times[part, None] - self.tau) ** 2 / (2 * h2)
             # Relative to the nearest quote, so that no point is so far away that every weight underflows.
-            weight = np.exp(exponent - exponent.max(axis=1, keepdims=True)) * self.vega
-            out[part] = weight @ self.vol / weight.sum(axis=1)
-        return out.reshape(tau.shape)
+            weight = np.exp(exponent - exponent.max(axis=1, keepdims=True)) * self.weight
+            total = weight.sum(axis=1)
+            vol = out[0, part] = weight @ self.vol / total
+            if count > 1:
+                # A weight's derivatives over itself are x and x^2 - 1/h1; those of the ratio of sums follow.
+                x = distance / h1
+                first, second = weight * x, weight * (x**2 - 1 / h1)
+                a, b = first.sum(axis=1) / total, second.sum(axis=1) / total
+                c, d = first @ self.vol / total, second @ self.vol / total
+                out[1, part] = c - vol * a
+                out[2, part] = d - 2 * a * c - vol * b + 2 * vol * a**2
+        return out.reshape((count, *tau.shape))
 
 
 def fit_kernel(
@@ -70,6 +87,8 @@ def fit_kernel(
     moneyness: FloatArray,
     *,
     bandwidth: tuple[float, float] | Literal["search"] = DEFAULT_BANDWIDTH,
+    weights: Literal["auto", "vega", "spread", "uniform"] = "vega",
+    robust: bool = False,
 ) -> KernelSurface:
     """Smooth the quotes of a chain by a kernel.
 
@@ -82,7 +101,11 @@ def fit_kernel(
     bandwidth : tuple of float, or "search"
         Variances (h1, h2) of the kernel in moneyness and in years, exp(-dm^2 / (2 h1) - dtau^2 / (2 h2)); or
         search both over .002, .004, .., .1 for the smallest arbitrage penalty on the grid, the least
-        smoothing (h1 h2) among equals.
+        smoothing (h1 h2) among equals (:func:`volscen.surface.search_bandwidth` does so over many days).
+    weights : {"vega", "auto", "spread", "uniform"}
+        Weight of a quote beside the kernel's: vega as in the paper, or as for method "svi".
+    robust : bool
+        Smooth again with Huber weights; not in the paper. A search takes none.
 
     Raises
     ------
@@ -90,11 +113,17 @@ def fit_kernel(
         If the bandwidth is not two positive numbers, or no candidate reaches every point of the grid.
     """
     quotes = chain.quotes
-    data = {name: quotes[name].to_numpy(dtype=np.float64) for name in ("tau", "moneyness", "implied_vol", "vega")}
+    place = {name: quotes[name].to_numpy(dtype=np.float64) for name in ("tau", "moneyness")}
+    vol = quotes["implied_vol"].to_numpy(dtype=np.float64)
+    weight = kernel_weights(chain, weights)
+    details: dict[str, Any] = {}
     if isinstance(bandwidth, str):
         if bandwidth != "search":
             raise InputError(f"bandwidth must be a pair of numbers or 'search', not {bandwidth!r}")
-        pair = _search(chain, tau, moneyness, data)
+        from volscen.surface._bandwidth import border, penalties, smallest
+
+        pair = smallest(penalties(chain, tau, moneyness, weight), str(chain.date))
+        details["bandwidth_on_border"] = border(pair)
     else:
         try:
             h1, h2 = (float(h) for h in bandwidth)
@@ -103,37 +132,18 @@ def fit_kernel(
         if not (0 < h1 < np.inf and 0 < h2 < np.inf):
             raise InputError(f"bandwidth must hold two positive numbers, not {bandwidth!r}")
         pair = (h1, h2)
-    return KernelSurface(
-        tau=data["tau"],
-        moneyness=data["moneyness"],
-        vol=data["implied_vol"],
-        vega=np.maximum(data["vega"], np.finfo(float).tiny),
-        bandwidth=pair,
-        details={"bandwidth_moneyness": pair[0], "bandwidth_tau": pair[1]},
-    )
+    details = {"bandwidth_moneyness": pair[0], "bandwidth_tau": pair[1], **details}
+    fitted = KernelSurface(**place, vol=vol, weight=weight, bandwidth=pair, details=details)
+    for _ in range(ROBUST_PASSES if robust else 0):
+        error = fitted.implied_vol(place["tau"], quotes["log_moneyness"].to_numpy()) - vol
+        # All quotes as one sample: a kernel borrows from other expiries.
+        factor = huber(error[None], weight[None])[0]
+        fitted = KernelSurface(**place, vol=vol, weight=weight * factor, bandwidth=pair, details=details)
+    return fitted
 
 
-def _search(chain: Chain, tau: FloatArray, moneyness: FloatArray, data: dict[str, FloatArray]) -> tuple[float, float]:
-    """Bandwidths with the smallest penalty: the kernel is a product, so all pairs are one matrix product."""
-    n = len(BANDWIDTHS)
-    h = BANDWIDTHS[:, None, None]
-    in_moneyness = np.exp(-((moneyness[:, None] - data["moneyness"]) ** 2) / (2 * h)).reshape(n * moneyness.size, -1)
-    in_tau = np.exp(-((tau[:, None] - data["tau"]) ** 2) / (2 * h)).reshape(n * tau.size, -1)
-    weighted = in_moneyness * data["vega"]
-    numerator = in_tau @ (weighted * data["implied_vol"]).T
-    denominator = in_tau @ weighted.T
-    reached = denominator > 0
-    vol = np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=reached)
-    vol = vol.reshape(n, tau.size, n, moneyness.size).transpose(0, 2, 1, 3).reshape(n * n, tau.size, moneyness.size)
-    sound = np.all(vol > 0, axis=(1, 2))
-    if not sound.any():
-        raise InputError(
-            f"no bandwidth up to {BANDWIDTHS[-1]:g} reaches every grid point from the quotes of {chain.date}; "
-            "narrow the grid or give bandwidth="
-        )
-    h2, h1 = (x.ravel() for x in np.meshgrid(BANDWIDTHS, BANDWIDTHS, indexing="ij"))
-    h1, h2 = h1[sound], h2[sound]
-    penalty = arbitrage.penalty(np.ascontiguousarray(vol[sound]), tau, moneyness)
-    # Equal up to rounding is equal: otherwise errors of 1e-17 would choose the bandwidth.
-    best = np.lexsort((h1, h1 * h2, np.round(penalty, 12)))[0]
-    return float(h1[best]), float(h2[best])
+def kernel_weights(chain: Chain, weights: str) -> FloatArray:
+    """Weight of each quote: vega in currency, as the paper has it, or those of the other smoothers."""
+    if weights == "vega":
+        return np.asarray(np.maximum(chain.quotes["vega"].to_numpy(dtype=np.float64), np.finfo(float).tiny))
+    return vol_weights(chain, weights)

@@ -13,12 +13,12 @@ from volscen.errors import InputError
 if TYPE_CHECKING:
     from volscen.chain import Chain
 
-__all__ = ["ROBUST_PASSES", "Rows", "huber"]
+__all__ = ["ROBUST_PASSES", "SPREAD_FLOOR", "Rows", "huber", "vol_weights"]
 
 FloatArray = npt.NDArray[np.float64]
 
 #: Vol error added in quadrature to the half-spread where quotes are weighted by spread: a slice is no closer.
-_SPREAD_FLOOR = 5e-4
+SPREAD_FLOOR = 5e-4
 
 #: Huber's constant: 95% efficiency under normal noise.
 _HUBER = 1.345
@@ -52,7 +52,7 @@ class Rows:
         k, vol, weight = np.zeros(shape), np.ones(shape), np.zeros(shape)
         k[row, column] = quotes["log_moneyness"].to_numpy()
         vol[row, column] = quotes["implied_vol"].to_numpy()
-        weight[row, column] = _vol_weights(chain, weights)
+        weight[row, column] = vol_weights(chain, weights)
         return cls(times, k, vol, weight)
 
     @property
@@ -66,13 +66,13 @@ class Rows:
         return np.asarray(1 / (2 * self.vol * self.tau[:, None]) ** 2)
 
 
-def _vol_weights(chain: Chain, weights: str) -> FloatArray:
+def vol_weights(chain: Chain, weights: str) -> FloatArray:
     quotes = chain.quotes
     spread = "half_spread_vol" in quotes
     if weights == "spread" and not spread:
         raise InputError("weights='spread' needs quotes with bid and ask; these have prices only")
     if weights == "spread" or (weights == "auto" and spread):
-        return np.asarray(1 / (quotes["half_spread_vol"].to_numpy() ** 2 + _SPREAD_FLOOR**2))
+        return np.asarray(1 / (quotes["half_spread_vol"].to_numpy() ** 2 + SPREAD_FLOOR**2))
     if weights in ("auto", "vega"):
         unit = quotes["discount_factor"] * quotes["forward"] * np.sqrt(quotes["tau"])
         return np.asarray(np.maximum(quotes["vega"] / unit, 1e-12), dtype=np.float64)

@@ -29,6 +29,9 @@ class FittedSurface(Protocol):
     def implied_vol(self, tau: FloatArray, log_moneyness: FloatArray) -> FloatArray:
         """Volatility at points: the arguments broadcast together."""
 
+    def variance_terms(self, tau: FloatArray, log_moneyness: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Total variance, and its first two derivatives in log-moneyness, at points: exact."""
+
 
 class Smoother(Protocol):
     """Fits a chain; the grid is known to it, for smoothers whose settings depend on where they are read."""
@@ -39,6 +42,7 @@ class Smoother(Protocol):
 
 #: Name of each smoother -> module and function, imported on first use.
 REGISTRY: dict[str, tuple[str, str]] = {
+    "cubic": ("volscen.surface._cubic", "fit_cubic"),
     "essvi": ("volscen.surface._ssvi", "fit_essvi"),
     "kernel": ("volscen.surface._kernel", "fit_kernel"),
     "ssvi": ("volscen.surface._ssvi", "fit_ssvi"),

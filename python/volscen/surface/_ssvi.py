@@ -44,6 +44,17 @@ class SSVISurface:
         w = ssvi.total_variance(slices, k.reshape(-1, 1))[:, 0]
         return np.asarray(np.sqrt(w.reshape(tau.shape) / tau))
 
+    def variance_terms(self, tau: FloatArray, log_moneyness: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Total variance and its first two derivatives in log-moneyness at points."""
+        tau, k = np.broadcast_arrays(tau, log_moneyness)
+        times, row = np.unique(tau, return_inverse=True)
+        slices = ssvi.at(self.parameters, self.tau, times)
+        theta, rho, psi = (column[row.reshape(tau.shape)] for column in slices.T)
+        x = psi * k + rho * theta
+        root = np.sqrt(x**2 + (1 - rho**2) * theta**2)
+        w = (theta + rho * psi * k + root) / 2
+        return w, psi * (rho + x / root) / 2, psi**2 * (1 - rho**2) * theta**2 / (2 * root**3)
+
 
 def fit_essvi(
     chain: Chain, tau: FloatArray, moneyness: FloatArray, *, weights: Weights = "auto", robust: bool = True

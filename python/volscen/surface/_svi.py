@@ -9,20 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen import svi
-from volscen.errors import InputError
 from volscen.surface._isotonic import isotonic
 from volscen.surface._rows import ROBUST_PASSES, Rows, huber
+from volscen.surface._slices import MIN_FORWARD_VARIANCE, SlicedSurface
 
 if TYPE_CHECKING:
     from volscen.chain import Chain
 
-__all__ = ["MIN_FORWARD_VARIANCE", "SVISurface", "fit_svi"]
+__all__ = ["SVISurface", "fit_svi"]
 
 FloatArray = npt.NDArray[np.float64]
-
-#: Least growth of total variance per year (a forward volatility of 0.1%). Strictly positive, so that slices
-#: lifted onto one another do not fall below one another by rounding.
-MIN_FORWARD_VARIANCE = 1e-6
 
 #: Strikes at which slices are compared, and how often those that cross are refitted.
 _POINTS = 33
@@ -30,7 +26,7 @@ _UNCROSSING_PASSES = 5
 
 
 @dataclass(frozen=True)
-class SVISurface:
+class SVISurface(SlicedSurface):
     """Raw-SVI slices joined over time.
 
     Attributes
@@ -45,28 +41,12 @@ class SVISurface:
     parameters: FloatArray
     details: dict[str, Any] = field(default_factory=dict)
 
-    def slices(self, log_moneyness: FloatArray) -> FloatArray:
-        """Total variance at each slice, increasing over them: shape (E, n)."""
-        w = np.asarray(svi.total_variance(self.parameters, log_moneyness))
-        if np.any(w <= 0):
-            raise InputError("a slice has no positive variance at some strike; fit with butterfly=True")
-        growth = MIN_FORWARD_VARIANCE * self.tau[:, None]
-        return np.maximum.accumulate(w - growth, axis=0) + growth
-
-    def implied_vol(self, tau: FloatArray, log_moneyness: FloatArray) -> FloatArray:
-        """Volatility at points: total variance linear in tau, flat volatility beyond the end slices."""
-        tau, k = np.broadcast_arrays(tau, log_moneyness)
-        points, column = np.unique(k, return_inverse=True)
-        column = column.reshape(k.shape)
-        w = self.slices(points)
-        right = np.clip(np.searchsorted(self.tau, tau), 0, len(self.tau) - 1)
-        left = np.maximum(right - 1, 0)
-        gap = self.tau[right] - self.tau[left]
-        share = np.divide(tau - self.tau[left], gap, out=np.ones(tau.shape), where=gap > 0)
-        inside = w[left, column] + np.clip(share, 0, 1) * (w[right, column] - w[left, column])
-        first, last = self.tau[0], self.tau[-1]
-        scale = np.where(tau < first, tau / first, np.where(tau > last, tau / last, 1.0))
-        return np.asarray(np.sqrt(np.where(tau < first, w[0, column], inside) * scale / tau))
+    def own_terms(self, log_moneyness: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Total variance, slope and second derivative of each slice by itself: shapes (E, n)."""
+        a, b, rho, m, sigma = (column[:, None] for column in self.parameters.T)
+        x = log_moneyness - m
+        root = np.hypot(x, sigma)
+        return a + b * (rho * x + root), b * (rho + x / root), b * (sigma / root) ** 2 / root
 
 
 @dataclass(frozen=True)
@@ -142,7 +122,7 @@ def _uncross(slices: _Slices, parameters: FloatArray, grid: FloatArray, butterfl
     """Refit slices that cross, with further quotes where they do: the variance that both can agree on.
 
     What they agree on is the isotonic regression over expiries. A refitted slice is still an SVI slice, free of
-    butterfly arbitrage; whatever crossing is left is for :meth:`SVISurface.slices`.
+    butterfly arbitrage; whatever crossing is left is for :meth:`SlicedSurface.slices`.
     """
     if len(slices.tau) < 2:
         return parameters, 0
