@@ -333,7 +333,7 @@ def test_bandwidth_search_that_cannot_reach() -> None:
         (TAU, MONEYNESS, {"method": "kernel", "bandwidth": 3}, "pair of numbers or 'search'"),
         (TAU, MONEYNESS, {"max_extrapolation": -1}, "max_extrapolation"),
         (TAU, MONEYNESS, {"max_tau_ratio": 0.5}, "max_tau_ratio"),
-        ("x", MONEYNESS, {}, "tau: 'x' is no tenor"),
+        ("x", MONEYNESS, {}, "tau must be"),
         (TAU, ["a", "b"], {}, "moneyness must be"),
         (TAU, MONEYNESS, {"max_extrapolation": "x"}, "max_extrapolation must be a number"),
         (TAU, MONEYNESS, {"max_tau_ratio": None}, "max_tau_ratio must be a number"),

@@ -86,7 +86,7 @@ def _years(name: str, text: str) -> float:
     match = _TENOR.fullmatch(text.strip())
     if match is None or not any(match.groups()):
         raise InputError(
-            f"{name}: {text!r} is no tenor; write tenors as '1D', '2W', '3M', '1Y' or '1Y6M', and years as numbers"
+            f"{name} must be numbers of years, or tenors such as '1D', '2W', '3M', '1Y' or '1Y6M'; {text!r} is neither"
         )
     y, m, w, d = (int(group or 0) for group in match.groups())
     return (12 * y + m) / 12 + (7 * w + d) / 365

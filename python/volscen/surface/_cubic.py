@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from volscen._threads import single_threaded_blas
 from volscen.errors import InputError
 from volscen.surface._rows import Rows, huber
 from volscen.surface._slices import SlicedSurface
@@ -95,6 +96,14 @@ def fit_cubic(
     """
     fixed = None if isinstance(smoothing, str) and smoothing == "auto" else _number(smoothing)
     rows = Rows.of(chain, weights)
+    with single_threaded_blas():  # small matrices: threads cost far more than they save
+        splines, parameters = _slices(rows, robust, fixed)
+    return CubicSurface(
+        tau=rows.tau, splines=tuple(splines), details={"mean_effective_parameters": float(np.mean(parameters))}
+    )
+
+
+def _slices(rows: Rows, robust: bool, fixed: float | None) -> tuple[list[NaturalSpline], list[float]]:
     splines, parameters = [], []
     for row, years in enumerate(rows.tau):
         used = rows.weight[row] > 0
@@ -115,9 +124,7 @@ def fit_cubic(
                 break
         splines.append(spline)
         parameters.append(free)
-    return CubicSurface(
-        tau=rows.tau, splines=tuple(splines), details={"mean_effective_parameters": float(np.mean(parameters))}
-    )
+    return splines, parameters
 
 
 def _number(smoothing: object) -> float:
