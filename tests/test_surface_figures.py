@@ -134,7 +134,7 @@ def test_calendar_violations_are_counted() -> None:
 @pytest.mark.parametrize("place", [0, 4, 10])
 @pytest.mark.parametrize("method", sorted(REGISTRY))
 def test_one_wild_quote_does_not_bend_a_surface(method: str, place: int, spread: float | None) -> None:
-    """A quote 40 points of vol too high, in a wing, below the money or at it, among quotes with 20 basis points of noise."""
+    """40 points of vol too high, in a wing, below the money or at it, among quotes with noise of .2."""
 
     def largest_move(**options: object) -> float:
         grids = []

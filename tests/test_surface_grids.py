@@ -195,3 +195,21 @@ def test_smiles_survive_a_file_and_broken_ones_are_named(chain: Chain, tmp_path)
         volscen.validate(surface.drop_vars("moneyness"))
     with pytest.raises(FileFormatError, match="implied_vol has dimensions"):
         volscen.validate(surface.transpose("delta", "tau"))
+
+
+def test_histories_have_one_grid() -> None:
+    quotes = make_chain(spread=0.02)
+    k = np.array([-0.1, 0.0, 0.1])
+    history, report = volscen.build_history(quotes, tau=["1M", "3M"], log_moneyness=k, method="kernel")
+    np.testing.assert_array_equal(history["moneyness"], np.exp(k))
+    surface = build_surface(Chain(quotes), ["1M", "3M"], np.exp(k), method="kernel")
+    names = [name for name in surface.attrs if name.startswith(("durrleman", "calendar_vio", "fit_share", "fit_rms_"))]
+    assert len(names) == 6
+    for name in names:
+        assert report[name].iloc[0] == surface.attrs[name]
+    with pytest.raises(InputError, match=r"delta has other strikes at every time.*regrid\(history, delta="):
+        volscen.build_history(quotes, tau=["1M"], delta=WINGS)
+    with pytest.raises(InputError, match="give the strikes by one of moneyness, log_moneyness; none is given"):
+        volscen.build_history(quotes, tau=["1M"])
+    with pytest.raises(InputError, match="not moneyness and log_moneyness"):
+        volscen.build_history(quotes, tau=["1M"], moneyness=[1.0], log_moneyness=[0.0])

@@ -19,6 +19,7 @@ from volscen._instruments import _positive
 from volscen._returns import RETURNS
 from volscen._threads import resolve_num_threads
 from volscen.errors import InputError
+from volscen.surface._points import read_product_columns
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -34,7 +35,8 @@ def build_history(
     quotes: pd.DataFrame,
     *,
     tau: npt.ArrayLike,
-    moneyness: npt.ArrayLike,
+    moneyness: npt.ArrayLike | None = None,
+    log_moneyness: npt.ArrayLike | None = None,
     method: str = "svi",
     max_extrapolation: float = 3.0,
     max_tau_ratio: float = 1.5,
@@ -56,9 +58,10 @@ def build_history(
     quotes : pandas.DataFrame
         Quotes table as :func:`volscen.quotes.check_quotes` takes it, one underlying, in any order of rows.
     tau : array_like, shape (J,)
-        Times to expiry in years, strictly increasing.
-    moneyness : array_like, shape (I,)
-        K/F, strictly increasing.
+        Times to expiry in years, strictly increasing, or tenors such as "3M".
+    moneyness, log_moneyness : array_like, shape (I,)
+        K/F, strictly increasing, or ln(K/F): one of the two. Grids by delta have other strikes at every time:
+        take :func:`volscen.surface.regrid` of the history.
     method, max_extrapolation, max_tau_ratio
         See :func:`volscen.build_surface`; a day on which the grid reaches too far beyond the quotes is
         dropped.
@@ -97,8 +100,10 @@ def build_history(
         :data:`DAY_REASONS`) and ``detail`` (the whole message) where dropped, ``n_rows``, ``n_used``,
         ``n_expiries``, ``fit_rmse`` and ``fit_max`` (decimals of vol, against the quotes used), ``rate`` (of
         the last expiry used), ``penalty``, ``calendar_free``, ``butterfly_free``, ``observed_share`` and
-        ``extrapolated_share`` of the grid cells, ``return_of`` ("forward" or "spot"), ``jump`` ("scaled", "shifted",
-        "suspect" or none) and ``return_adjustment`` (what it added to the log return), and ``dropped_<reason>`` for
+        ``extrapolated_share`` of the grid cells, ``fit_share_in_spread``, ``fit_rms_half_spreads``, ``durrleman_g_min``
+        (with ``_tau`` and ``_moneyness``) and ``calendar_violations`` as in :func:`volscen.build_surface`, ``return_of``
+        ("forward" or "spot"), ``jump`` ("scaled", "shifted", "suspect" or none) and ``return_adjustment`` (what it
+        added to the log return), and ``dropped_<reason>`` for
         each reason of :data:`volscen.quotes.REASONS` and :data:`volscen.chain.CHAIN_REASONS`. ``report.attrs`` has
         ``rows_without_date``. :func:`volscen.summarise_report` puts it in words.
 
@@ -130,6 +135,7 @@ def build_history(
     >>> history.implied_vol.shape, report.status.tolist()
     ((2, 2, 3), ['kept', 'kept'])
     """
+    moneyness = read_product_columns(moneyness, log_moneyness, options)
     settings = read_settings(tau, moneyness, method, max_extrapolation, max_tau_ratio, intraday, options)
     if returns not in RETURNS:
         raise InputError(f"returns must be one of {', '.join(RETURNS)}, not {returns!r}")

@@ -28,6 +28,7 @@ from volscen.surface._build import (
     read_grid,
     surface_on_grid,
 )
+from volscen.surface._judge import FIGURES
 from volscen.surface._smoothers import check_options
 
 __all__ = ["DAY_REASONS", "Day", "Fitted", "Outcome", "Settings", "fit_days", "read_settings", "split_days"]
@@ -223,7 +224,7 @@ def _one_day(day: Day, settings: Settings) -> Outcome:
         "n_expiries": 0,
         **dict.fromkeys(("fit_rmse", "fit_max", "rate", "penalty"), np.nan),
         **dict.fromkeys(("calendar_free", "butterfly_free"), False),
-        **dict.fromkeys(("observed_share", "extrapolated_share"), np.nan),
+        **dict.fromkeys(("observed_share", "extrapolated_share", *FIGURES), np.nan),
         **{"return_of": "", "jump": "", "return_adjustment": 0.0},
         "spot_source": "",
         **{f"dropped_{reason}": int(day.dropped[reason]) for reason in REASONS},
@@ -265,6 +266,7 @@ def _one_day(day: Day, settings: Settings) -> Outcome:
         butterfly_free=bool(max(monotone, convex) == 0 and _first_slopes_bounded(grid, settings)),
         observed_share=float(np.mean(grid.quality == OBSERVED)),
         extrapolated_share=float(np.mean(grid.quality == EXTRAPOLATED)),
+        **grid.figures,
     )
     return row, Fitted(grid, Listing.of(chain, day.clean, day.date))
 

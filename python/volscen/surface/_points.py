@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,16 @@ from volscen.errors import InputError
 from volscen.schema import check_grid
 from volscen.surface._delta import delta_labels, read_deltas
 
-__all__ = ["COORDINATES", "EXTRAPOLATED", "INTERPOLATED", "OBSERVED", "Columns", "read_columns", "read_grid"]
+__all__ = [
+    "COORDINATES",
+    "EXTRAPOLATED",
+    "INTERPOLATED",
+    "OBSERVED",
+    "Columns",
+    "read_columns",
+    "read_grid",
+    "read_product_columns",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -76,6 +86,23 @@ def read_columns(**given: Any) -> Columns:
         return Columns(name, read_deltas(values))
     real = _real_grid(values, name)
     return Columns("moneyness", np.exp(real)) if name == "log_moneyness" else Columns(name, real)
+
+
+def read_product_columns(moneyness: Any, log_moneyness: Any, others: Mapping[str, Any]) -> FloatArray:
+    """K/F of a grid that is the same at all times; ``others`` may not hold one that is not.
+
+    Raises
+    ------
+    InputError
+        If neither or both are given, or the values are no grid.
+    """
+    for name in COORDINATES[2:]:
+        if name in others:
+            raise InputError(
+                f"{name} has other strikes at every time, and a history has one grid: build it by moneyness= or "
+                f"log_moneyness=, and take volscen.surface.regrid(history, {name}=...)"
+            )
+    return read_columns(moneyness=moneyness, log_moneyness=log_moneyness).values
 
 
 def read_grid(values: npt.ArrayLike, name: str) -> FloatArray:
