@@ -34,7 +34,8 @@ METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
 NOISE = 0.002
 NOISE_FLOOR = 2e-5
 
-COST_WEIGHT = 1.0
+#: What one unit of cost must save in risk: of .1 to .5 the best net of costs on S&P 500 surfaces of 2014.
+COST_WEIGHT = 0.2
 TAIL = 0.05
 
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from volscen.errors import FitError, InputError
 from volscen.hedging._base import HedgeOptions, HedgeProblem, HedgeSolution, Trading
-from volscen.hedging._moments import RANK_TOLERANCE, Moments
-from volscen.hedging._regression import dependent, design_diagnostics, nearly_dependent, solution, solve
+from volscen.hedging._moments import Moments
+from volscen.hedging._regression import design_diagnostics, nearly_dependent, refuse_dependent, solution, solve
 from volscen.hedging._trading import in_lots, scaled
 
 __all__ = ["minimum_expected_shortfall"]
@@ -38,9 +38,7 @@ def minimum_expected_shortfall(problem: HedgeProblem, options: HedgeOptions) -> 
     columns = np.arange(n)
     data = Moments.of(problem)
     _, s, vt = solve(data.design(columns))
-    null = s <= RANK_TOLERANCE * s[0]
-    if null.any():
-        raise dependent(problem, columns, vt[null])
+    refuse_dependent(problem, columns, s, vt)
     design = design_diagnostics(s)
     doubts = [*_few_in_tail(data, options.tail, n), *nearly_dependent(n, design["condition_number"])]
     used = problem.weight > 0

@@ -37,11 +37,13 @@ class Design:
     """Least squares of the standardised portfolio on k instruments: minimise |root z - target|^2 + rest.
 
     ``root`` (k, k) is triangular, ``target`` (k,) and ``rest`` the part of the variance that no ratio reaches.
+    ``singular`` values of ``root``, falling, where they are known and none is small.
     """
 
     root: FloatArray
     target: FloatArray
     rest: float
+    singular: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ class Moments:
         if values[0] > _TRUSTED * values[-1]:
             lower = np.asarray(np.linalg.cholesky(sub), dtype=np.float64)
             target = solve_triangular(lower, self.gram[columns, -1], lower=True, check_finite=False)
-            return Design(lower.T, target, max(float(self.gram[-1, -1] - target @ target), 0.0))
+            rest = max(float(self.gram[-1, -1] - target @ target), 0.0)
+            return Design(lower.T, target, rest, np.sqrt(values[::-1]))
         chosen = np.append(columns, self.x_scale.size)
         scaled = self.rows[:, 1 + chosen] / self.scale[chosen]
         if self.noise is not None:

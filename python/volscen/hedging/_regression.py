@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import solve_triangular
 
 from volscen.errors import InputError
 from volscen.hedging._base import HedgeOptions, HedgeProblem, HedgeSolution
@@ -12,11 +13,11 @@ from volscen.hedging._trading import constrained, scaled
 
 __all__ = [
     "CONDITION_WARNING",
-    "dependent",
     "design_diagnostics",
     "few_scenarios",
     "least_squares",
     "nearly_dependent",
+    "refuse_dependent",
     "regression",
     "solution",
     "solve",
@@ -39,7 +40,10 @@ def regression(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
 
 
 def solve(design: Design) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Least squares of a design: coefficients, singular values, right vectors."""
+    """Least squares of a design: coefficients, singular values, right vectors (none where no value is small)."""
+    if design.singular is not None:
+        coefficients = solve_triangular(design.root, design.target, check_finite=False)
+        return np.asarray(coefficients), design.singular, np.empty((0, design.target.size))
     u, s, vt = np.linalg.svd(design.root)
     kept = s > RANK_TOLERANCE * s[0]
     projected = (u.T @ design.target)[kept] / s[kept]
@@ -57,9 +61,7 @@ def least_squares(
     """Weighted least squares on the chosen instruments; refuses a set that is linearly dependent."""
     design = data.design(columns)
     coefficients, s, vt = solve(design)
-    null = s <= RANK_TOLERANCE * s[0]
-    if null.any():
-        raise dependent(problem, columns, vt[null])
+    refuse_dependent(problem, columns, s, vt)
     doubts = [*few_scenarios(data, columns.size), *nearly_dependent(columns.size, float(s[0] / s[-1]))]
     if not options.trading.is_free:
         coefficients = constrained(design, scaled(options.trading, data.x_scale, columns, data.y_scale))
@@ -88,11 +90,14 @@ def nearly_dependent(n: int, condition: float) -> list[str]:
     ]
 
 
-def dependent(problem: HedgeProblem, columns: Columns, vectors: FloatArray) -> InputError:
-    """Error that names the instruments which combinations that never move are made of."""
-    involved = (np.abs(vectors) > 0.05).any(axis=0)
+def refuse_dependent(problem: HedgeProblem, columns: Columns, singular: FloatArray, vectors: FloatArray) -> None:
+    """Name the instruments which combinations that never move are made of."""
+    null = singular <= RANK_TOLERANCE * singular[0]
+    if not null.any():
+        return
+    involved = (np.abs(vectors[null]) > 0.05).any(axis=0)
     names = ", ".join(problem.labels[i] for i in columns[involved])
-    return InputError(
+    raise InputError(
         f"these instruments are linearly dependent over the scenarios: {names}; drop one of them or use "
         "method='ridge' or method='lasso'"
     )

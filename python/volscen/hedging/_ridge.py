@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from volscen.hedging._base import HedgeOptions, HedgeProblem, HedgeSolution
-from volscen.hedging._moments import RANK_TOLERANCE, Moments
-from volscen.hedging._regression import dependent, design_diagnostics, solution, solve
+from volscen.hedging._moments import Moments
+from volscen.hedging._regression import design_diagnostics, refuse_dependent, solution, solve
 from volscen.hedging._trading import constrained, scaled
 
 __all__ = ["ridge"]
@@ -33,9 +33,7 @@ def ridge(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
     noisy = data.with_noise(options.noise)
     design = noisy.design(columns)
     coefficients, s, vt = solve(design)
-    null = s <= RANK_TOLERANCE * s[0]
-    if null.any():  # copies of one another that have no noise of their own
-        raise dependent(problem, columns, vt[null])
+    refuse_dependent(problem, columns, s, vt)  # copies of one another that have no noise of their own
     if not options.trading.is_free:
         coefficients = constrained(design, scaled(options.trading, noisy.x_scale, columns, data.y_scale))
     clean = np.sqrt(np.maximum(np.linalg.eigvalsh(data.gram[:-1, :-1])[::-1], 0))
