@@ -98,7 +98,7 @@ def build_options(traded: Positions, spot: float, given: Mapping[str, Any]) -> H
 
     cost = (
         positive("half_spread")
-        + positive("half_spread_vol") * traded.vega
+        + positive("half_spread_vol") * np.abs(traded.vega)
         + positive("proportional_cost") * np.abs(traded.value)
     )
     lower = per_instrument("lower", given["lower"], labels, -np.inf, valid=lambda v: v < np.inf, what="a number")
@@ -126,8 +126,9 @@ def build_options(traded: Positions, spot: float, given: Mapping[str, Any]) -> H
     vol_noise = per_instrument(
         "noise", given["noise"], labels, NOISE, valid=_not_negative, what="a finite number that is not negative"
     )
-    floor = _number("noise_floor", given["noise_floor"], NOISE_FLOOR) * spot
-    noise = np.where(traded.is_option & (vol_noise > 0), np.maximum(vol_noise * traded.vega, floor), 0.0)
+    # The floor is one of option prices; a variance swap's unit of value is another.
+    floor = _number("noise_floor", given["noise_floor"], NOISE_FLOOR) * spot * traded.is_option
+    noise = np.where(vol_noise > 0, np.maximum(vol_noise * np.abs(traded.vega), floor), 0.0)
     return HedgeOptions(
         trading=trading,
         noise=noise,

@@ -66,6 +66,11 @@ class Positions:
     delta: FloatArray
     vega: FloatArray
 
+    @property
+    def has_vega(self) -> BoolArray:
+        """Which of them gain or lose with volatility: options that are not worthless, and variance."""
+        return np.asarray(self.is_option | (self.vega != 0))
+
     def total(self, name: str) -> float:
         """Sum over the positions of quantity times a number of one unit."""
         return float(self.quantity @ getattr(self, name))
@@ -109,8 +114,8 @@ class HedgeProblem:
 
     @property
     def options(self) -> npt.NDArray[np.intp]:
-        """Positions of the options among the hedging instruments."""
-        return np.flatnonzero(self.traded.is_option)
+        """Positions, among the hedging instruments, of the options and of whatever else has vega."""
+        return np.flatnonzero(self.traded.has_vega)
 
     def underlying(self) -> int:
         """Position of the underlying among the instruments."""

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen._contracts import Contracts
 from volscen._instruments import Instrument
 from volscen._revalue import Revaluation, step_labels, warn_floored
 from volscen.errors import InputError
@@ -58,21 +57,7 @@ class Valued:
         self.extrapolated = other.contracts.off_grid | (other.off_grid_weight(position) > 0)
 
         def slopes() -> tuple[FloatArray, FloatArray]:
-            surfaces = ds["implied_vol"].isel(step=position).transpose("scenario", "tau", "moneyness").values
-
-            def of(contracts: Contracts) -> FloatArray:
-                return scenario_slopes(
-                    own.start,
-                    contracts,
-                    surfaces,
-                    own.spot[:, position],
-                    own.weight,
-                    self.elapsed_days,
-                    extrapolation=extrapolation,
-                    num_threads=num_threads,
-                )
-
-            return of(own.contracts), of(other.contracts)
+            return scenario_slopes(own, position), scenario_slopes(other, position)
 
         values -= traded.value
         self.problem = HedgeProblem(

@@ -44,4 +44,4 @@ def chosen_method(name: str, instruments: Positions) -> str:
     """Name of the method that ``"auto"`` stands for; other names unchanged."""
     if not (isinstance(name, str) and name == "auto"):
         return name
-    return "ridge" if int(instruments.is_option.sum()) > 1 else "regression"
+    return "ridge" if int(instruments.has_vega.sum()) > 1 else "regression"

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen.errors import InputError
-from volscen.hedging._base import SAME_EXPIRY, SAME_STRIKE, HedgeOptions, HedgeProblem, HedgeSolution
+from volscen.hedging._base import SAME_EXPIRY, SAME_STRIKE, HedgeOptions, HedgeProblem, HedgeSolution, Positions
 from volscen.hedging._sensitivities import check_vega, finish
 from volscen.hedging._slopes import problem_slopes
 
@@ -31,8 +31,9 @@ def delta_vega_sqrt(problem: HedgeProblem, options: HedgeOptions) -> HedgeSoluti
     """
     option = _only_option(problem, "delta-vega-sqrt")
     ratio = np.zeros(len(problem.labels))
-    o = problem.book.is_option
-    scaled = float(problem.book.quantity[o] @ (problem.book.vega[o] / np.sqrt(problem.book.tau[o])))
+    book = _maturities(problem.book)
+    scaled = float(problem.book.quantity[book] @ (problem.book.vega[book] / np.sqrt(problem.book.tau[book])))
+    _maturities(problem.traded)
     ratio[option] = scaled * np.sqrt(problem.traded.tau[option]) / problem.traded.vega[option]
     return _with_minimum_variance_delta(problem, options, ratio)
 
@@ -47,6 +48,7 @@ def vega_buckets(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
     pillars = problem.options
     if pillars.size == 0:
         raise InputError("instruments must hold at least one option for method='vega-buckets', one for each bucket")
+    _maturities(problem.traded)
     pillars = pillars[np.argsort(problem.traded.tau[pillars], kind="stable")]
     tau = problem.traded.tau[pillars]
     for i in np.flatnonzero(np.diff(tau) < SAME_EXPIRY):
@@ -58,7 +60,7 @@ def vega_buckets(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
         check_vega(problem, int(option))
     vega = np.zeros(pillars.size)
     book = problem.book
-    for i in np.flatnonzero(book.is_option):
+    for i in _maturities(book):
         exposure = book.quantity[i] * book.vega[i]
         if book.tau[i] <= tau[0]:
             vega[0] += exposure * np.sqrt(tau[0] / book.tau[i])
@@ -84,8 +86,10 @@ def neighbours(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
     problem.underlying()
     book, traded = problem.book, problem.traded
     ratio = np.zeros(len(problem.labels))
-    for i in np.flatnonzero(book.is_option):
-        same = [j for j in problem.options if abs(traded.tau[j] - book.tau[i]) < SAME_EXPIRY]
+    for i in np.flatnonzero(book.has_vega):
+        if not book.is_option[i]:
+            raise InputError(f"method='neighbours' hedges options; {book.labels[i]} has no strike of its own")
+        same = [j for j in np.flatnonzero(traded.is_option) if abs(traded.tau[j] - book.tau[i]) < SAME_EXPIRY]
         distance = {int(j): float(np.log(traded.strike[j] / book.strike[i])) for j in same}
         below = [j for j in distance if distance[j] < -SAME_STRIKE]
         above = [j for j in distance if distance[j] > SAME_STRIKE]
@@ -111,6 +115,15 @@ def _with_minimum_variance_delta(problem: HedgeProblem, options: HedgeOptions, r
         problem.book.delta + problem.book.vega * book,
         problem.traded.delta + problem.traded.vega * traded,
     )
+
+
+def _maturities(positions: Positions) -> npt.NDArray[np.intp]:
+    """Contracts with vega, after checking that each has a maturity."""
+    found = np.flatnonzero(positions.has_vega)
+    for i in found:
+        if np.isnan(positions.tau[i]):
+            raise InputError(f"{positions.labels[i]} has vega of no one maturity; this method cannot place it")
+    return found
 
 
 def _only_option(problem: HedgeProblem, method: str) -> int:
