@@ -149,6 +149,14 @@ def test_what_is_chosen_where_no_method_is_named():
         np.testing.assert_array_equal(out.ratio, hedge(ds, STRADDLE, instruments, method=method).ratio)
 
 
+def test_too_little_noise_is_warned_about():
+    ds = make_scenarios(300, seed=1)
+    near = [Underlying(), *(Option("call", strike=k, tau=0.5) for k in (99, 100, 101, 102))]
+    with pytest.warns(HedgeWarning, match="nearly together.*raise noise"):
+        hedge(ds, STRADDLE, near, method="ridge", noise=1e-7, noise_floor=0)
+    hedge(ds, STRADDLE, near, method="ridge")  # no warning
+
+
 def test_effective_rank():
     assert design_diagnostics(np.array([2.0, 2.0, 2.0]))["effective_rank"] == pytest.approx(3, rel=1e-14)
     found = design_diagnostics(np.array([3.0, 1.0, 0.0]))  # entropy of (.75, .25)

@@ -286,6 +286,16 @@ def test_limits_hold_and_wide_ones_change_nothing(method):
     assert float(fixed.ratio[1]) == 0.3
 
 
+def test_what_is_no_longer_wanted_is_closed_at_its_cost():
+    ds = make_scenarios(400, seed=2)
+    old = INSTRUMENTS[2].label
+    closed = {"lower": {old: 0}, "upper": {old: 0}}
+    for method in REGRESSIONS:
+        out = quiet(ds, STRADDLE, INSTRUMENTS, method=method, current={old: 0.5}, half_spread=0.01, **closed)
+        assert float(out.ratio.sel(instrument=old)) == 0
+        assert float(out.trade_cost.sel(instrument=old)) == pytest.approx(0.005, rel=1e-12)
+
+
 def test_limits_of_a_lasso_that_force_a_holding():
     ds = make_scenarios(400, seed=2)
     out = quiet(ds, STRADDLE, INSTRUMENTS, method="lasso", alpha=0.3, lower={INSTRUMENTS[2].label: 0.25})

@@ -80,13 +80,15 @@ def few_scenarios(data: Moments, n: int) -> list[str]:
     ]
 
 
-def nearly_dependent(n: int, condition: float) -> list[str]:
+def nearly_dependent(
+    n: int, condition: float, remedy: str = "use method='ridge', method='lasso' or fewer instruments"
+) -> list[str]:
     """Doubts about n ratios of instruments that are nearly of low rank."""
     if condition <= CONDITION_WARNING:
         return []
     return [
         f"the {n} instruments move nearly together (condition number {condition:.0f}), so their ratios are large "
-        "and unstable; use method='ridge', method='lasso' or fewer instruments"
+        f"and unstable; {remedy}"
     ]
 
 

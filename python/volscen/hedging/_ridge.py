@@ -13,7 +13,7 @@ import numpy as np
 
 from volscen.hedging._base import HedgeOptions, HedgeProblem, HedgeSolution
 from volscen.hedging._moments import Moments
-from volscen.hedging._regression import design_diagnostics, refuse_dependent, solution, solve
+from volscen.hedging._regression import design_diagnostics, nearly_dependent, refuse_dependent, solution, solve
 from volscen.hedging._trading import constrained, scaled
 
 __all__ = ["ridge"]
@@ -34,6 +34,7 @@ def ridge(problem: HedgeProblem, options: HedgeOptions) -> HedgeSolution:
     design = noisy.design(columns)
     coefficients, s, vt = solve(design)
     refuse_dependent(problem, columns, s, vt)  # copies of one another that have no noise of their own
+    doubts += nearly_dependent(n, float(s[0] / s[-1]), "raise noise or use fewer instruments")
     if not options.trading.is_free:
         coefficients = constrained(design, scaled(options.trading, noisy.x_scale, columns, data.y_scale))
     clean = np.sqrt(np.maximum(np.linalg.eigvalsh(data.gram[:-1, :-1])[::-1], 0))
