@@ -40,4 +40,5 @@ from .portfolio import VixPayoff as VixPayoff
 from .scenarios import generate as generate
 from .schema import validate as validate
 from .surface import build_surface as build_surface
+from .surface import project_arbitrage as project_arbitrage
 from .surface import vix as vix

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen.surface import interpolate_vol
+from volscen.surface._derivatives import durrleman
 from volscen.surface._strip import options_over_strike
 
 __all__ = ["falling_variance", "negative_density", "strip_volatility"]
@@ -32,22 +33,11 @@ def strip_volatility(implied_vol: FloatArray, tau: FloatArray, moneyness: FloatA
 
 
 def negative_density(implied_vol: FloatArray, tau: FloatArray, moneyness: FloatArray) -> npt.NDArray[np.bool_]:
-    """Whether Durrleman's g is negative at some inner grid point of surfaces (n, J, I).
-
-    g = (1 - k w'/(2 w))^2 - w'^2/4 (1/w + 1/4) + w''/2 with the derivatives of total variance w in log-moneyness k by
-    the parabola through three neighbours; g >= 0 everywhere if and only if the density is (Gatheral and Jacquier 2014).
-    """
+    """Whether Durrleman's g is negative at some inner grid point of surfaces (n, J, I)."""
     if moneyness.size < 3:
         return np.zeros(implied_vol.shape[0], dtype=bool)
-    k = np.log(moneyness)
-    w = implied_vol**2 * tau[:, None]
-    left, right = np.diff(k)[:-1], np.diff(k)[1:]
-    slopes = np.diff(w, axis=2) / np.diff(k)
-    first = (slopes[..., :-1] * right + slopes[..., 1:] * left) / (left + right)
-    second = 2 * (slopes[..., 1:] - slopes[..., :-1]) / (left + right)
-    middle = w[..., 1:-1]
-    g = (1 - k[1:-1] * first / (2 * middle)) ** 2 - first**2 / 4 * (1 / middle + 0.25) + second / 2
-    return np.asarray((g < 0).any(axis=(1, 2)))
+    g, _ = durrleman(np.log(moneyness), implied_vol**2 * tau[:, None])
+    return np.asarray((g[..., 1:-1] < 0).any(axis=(1, 2)))
 
 
 def falling_variance(implied_vol: FloatArray, tau: FloatArray) -> npt.NDArray[np.bool_]:

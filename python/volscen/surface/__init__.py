@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from volscen.surface._bandwidth import search_bandwidth
 from volscen.surface._build import build_surface
+from volscen.surface._diagnostics import diagnose
 from volscen.surface._interpolate import interpolate_vol
+from volscen.surface._project import project_arbitrage
 from volscen.surface._smoothers import REGISTRY
 from volscen.surface._vix import vix
 
-__all__ = ["REGISTRY", "build_surface", "interpolate_vol", "search_bandwidth", "vix"]
+__all__ = [
+    "REGISTRY",
+    "build_surface",
+    "diagnose",
+    "interpolate_vol",
+    "project_arbitrage",
+    "search_bandwidth",
+    "vix",
+]
