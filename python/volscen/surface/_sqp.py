@@ -1,4 +1,4 @@
-"""The nearest surface without arbitrage on its grid whose Durrleman's g is positive too: sequential quadratic programming.
+"""Sequential quadratic programming: the nearest surface without arbitrage on its grid, Durrleman's g positive too.
 
 Everything is in s = sigma sqrt(tau), in which distance is quadratic and calendar order linear. Conditions on prices
 and on g are linearised; each programme is solved by clarabel within a trust region.
@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from volscen import arbitrage, black
 from volscen._projection import ProjectionStatus
-from volscen.errors import MissingExtraError
 from volscen.surface._derivatives import durrleman
 
 __all__ = ["LEAST_G", "is_free", "project_with_density", "smallest_g"]
@@ -32,6 +31,7 @@ _MAX_PROGRAMMES = 60
 _FIRST_RADIUS, _LEAST_RADIUS = 0.5, 1e-7
 #: Relative change of s, or of the objective, at which a surface has come to rest.
 _AT_REST = 1e-7
+_TOP_VARIANCE = 36.0
 
 
 def smallest_g(implied_vol: npt.NDArray[Any], tau: FloatArray, moneyness: FloatArray) -> FloatArray:
@@ -142,7 +142,7 @@ class _Grid:
         row, column, count = self.pattern
         entries = entries / scale[row]
         slack = rounding * np.bincount(row, np.abs(entries) * s.ravel()[column], minlength=count)
-        return _Lines(value / scale, entries, slack)
+        return _Lines(value / scale, entries, np.asarray(slack, dtype=np.float64))
 
 
 def project_with_density(
@@ -221,10 +221,7 @@ def _programme(
 
     Conditions that no step meets are relaxed together, by a share that costs more than any distance.
     """
-    try:
-        import clarabel
-    except ImportError:
-        raise MissingExtraError("project_arbitrage(durrleman=True)", "projection") from None
+    import clarabel
     from scipy import sparse
 
     n, (row, column, count) = grid.cells, grid.pattern
@@ -232,18 +229,18 @@ def _programme(
     room = lines.value - lines.slack
     short = np.maximum(-room, 0.0)
     # Unknowns: the step in units of s, and the share by which broken conditions stay broken.
-    entries = [-lines.entries * size[column], -short[short > 0], np.ones(n), -np.ones(n), [1.0, -1.0]]
-    at_row = [row, np.flatnonzero(short > 0), count + np.arange(n), count + n + np.arange(n), count + 2 * n + np.arange(2)]
-    at_column = [column, np.full(np.count_nonzero(short > 0), n), np.arange(n), np.arange(n), np.full(2, n)]
-    matrix = sparse.csc_matrix(
-        (np.concatenate(entries), (np.concatenate(at_row), np.concatenate(at_column))), shape=(count + 2 * n + 2, n + 1)
-    )
+    broken, each = np.flatnonzero(short > 0), np.arange(n)
+    entries = np.concatenate([-lines.entries * size[column], -short[broken], np.ones(n), -np.ones(n), [1.0, -1.0]])
+    at_row = np.concatenate([row, broken, count + each, count + n + each, count + 2 * n + np.arange(2)])
+    at_column = np.concatenate([column, np.full(broken.size, n), each, each, [n, n]])
+    matrix = sparse.csc_matrix((entries, (at_row, at_column)), shape=(count + 2 * n + 2, n + 1))
     bound = np.concatenate([room, np.full(2 * n, radius), [1.0, 0.0]])
     curve = weight.ravel() * size**2
     unit = curve.max()
     pull = weight.ravel() * (size - target.ravel()) * size
     options = clarabel.DefaultSettings()
     options.verbose = False
+    options.direct_solve_method = "qdldl"  # one thread: the same bits on every machine's number of cores
     options.tol_gap_abs = options.tol_gap_rel = 1e-10
     options.tol_feas = 1e-12
     solution = clarabel.DefaultSolver(
@@ -256,16 +253,19 @@ def _programme(
     ).solve()
     step = np.asarray(solution.x)[:n]
     dual = np.asarray(solution.z)[:count] * unit
-    return (step * size).reshape(s.shape), np.maximum(dual, 0.0)
+    return np.asarray((step * size).reshape(s.shape)), np.maximum(dual, 0.0)
 
 
 def _towards_flat(
     implied_vol: FloatArray, tau: FloatArray, moneyness: FloatArray, kind: type[np.floating[Any]]
 ) -> npt.NDArray[Any]:
     """Free surface on the way from a flat one in moneyness, which is always free, to the one given."""
-    level = np.maximum.accumulate((implied_vol**2).mean(axis=1) * tau * (1 + 1e-6) ** np.arange(tau.size))
+    # Prices no longer tell total variances apart that are much above the limit.
+    level = np.minimum(np.maximum.accumulate((implied_vol**2).mean(axis=1) * tau), _TOP_VARIANCE)
+    level = level * (1 + 1e-6) ** np.arange(tau.size)
     flat = np.sqrt(level / tau)[:, None] * np.ones(moneyness.size)
-    best, low, high = flat.astype(kind), 0.0, 1.0
+    best: npt.NDArray[Any] = flat.astype(kind)
+    low, high = 0.0, 1.0
     for _ in range(30):
         share = (low + high) / 2
         trial = ((1 - share) * flat + share * implied_vol).astype(kind)
