@@ -13,7 +13,10 @@ from . import ssvi as ssvi
 from . import surface as surface
 from . import svi as svi
 from . import views as views
+from ._align import align_histories as align_histories
+from ._align import select_dates as select_dates
 from ._build_history import build_history as build_history
+from ._day_report import summarise_report as summarise_report
 from ._entropy_pool import entropy_pool as entropy_pool
 from ._io import read as read
 from ._io import write as write
@@ -30,6 +33,7 @@ from .generators import fit as fit
 from .generators import load as load
 from .hedging import hedge as hedge
 from .history import make_history as make_history
+from .history import realised_vol as realised_vol
 from .portfolio import Cash as Cash
 from .portfolio import Forward as Forward
 from .portfolio import Option as Option

@@ -100,11 +100,11 @@ def build_history(
         :data:`DAY_REASONS`) and ``detail`` (the whole message) where dropped, ``n_rows``, ``n_used``,
         ``n_expiries``, ``fit_rmse`` and ``fit_max`` (decimals of vol, against the quotes used), ``rate`` (of
         the last expiry used), ``penalty``, ``calendar_free``, ``butterfly_free``, ``observed_share`` and
-        ``extrapolated_share`` of the grid cells, ``fit_share_in_spread``, ``fit_rms_half_spreads``, ``durrleman_g_min``
-        (with ``_tau`` and ``_moneyness``) and ``calendar_violations`` as in :func:`volscen.build_surface`, ``return_of``
-        ("forward" or "spot"), ``jump`` ("scaled", "shifted", "suspect" or none) and ``return_adjustment`` (what it
-        added to the log return), and ``dropped_<reason>`` for
-        each reason of :data:`volscen.quotes.REASONS` and :data:`volscen.chain.CHAIN_REASONS`. ``report.attrs`` has
+        ``extrapolated_share`` of the grid cells, ``fit_share_in_spread``, ``fit_rms_half_spreads``,
+        ``durrleman_g_min`` (with ``_tau`` and ``_moneyness``) and ``calendar_violations`` as in
+        :func:`volscen.build_surface`, ``return_of`` ("forward" or "spot"), ``jump`` ("scaled", "shifted", "suspect" or
+        none) and ``return_adjustment`` (what it added to the log return), and ``dropped_<reason>`` for each reason of
+        :data:`volscen.quotes.REASONS` and :data:`volscen.chain.CHAIN_REASONS`. ``report.attrs`` has
         ``rows_without_date``. :func:`volscen.summarise_report` puts it in words.
 
     Raises
@@ -146,9 +146,9 @@ def build_history(
     periods_per_year = _positive("periods_per_year", periods_per_year)
     days, rows_without_date, kind = split_days(quotes, settings)
     outcomes = run_days(days, settings, num_workers, progress, resume)
-    recorded = Recorded(
-        settings.record(), kind, ("spot" if kind["spot"] else "forward") if returns == "auto" else returns
-    )
+    if returns == "auto":
+        returns = "spot" if kind["spot"] else "forward"
+    recorded = Recorded(settings.record(), kind, returns)
     history, report = assemble(
         outcomes,
         settings,

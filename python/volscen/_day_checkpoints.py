@@ -135,7 +135,7 @@ def _load(path: Path) -> dict[str, tuple[str, Outcome]]:
             if entry["scalars"] is not None:
                 values = {name: arrays[name][kept] for name in _ARRAYS}
                 scalars = dict(zip(_SCALARS, entry["scalars"], strict=True))
-                grid = Grid(**values, **scalars, details={})
+                grid = Grid(**values, **scalars, figures={}, details={})
                 fitted = Fitted(grid, Listing.from_text(entry["listing"], str(path)))
                 kept += 1
             out[entry["row"]["date"]] = (entry["fingerprint"], (row, fitted))

@@ -17,6 +17,7 @@ from volscen._history_parts import Recorded, append, assemble, dropped_days, las
 from volscen._io import read_dataset, write
 from volscen._version import __version__
 from volscen.errors import FileFormatError, InputError
+from volscen.surface._points import read_grid, read_product_columns
 
 __all__ = ["update_history"]
 
@@ -122,8 +123,13 @@ def _own_settings(recorded: Recorded, name: str) -> Settings:
 def _check_given(given: dict[str, Any], recorded: Recorded, own: Settings, name: str) -> None:
     """Refuse settings that differ from those of the history."""
     known = {**own.record(), "returns": recorded.returns}
+    if given.get("tau") is not None:
+        given = given | {"tau": read_grid(given["tau"], "tau")}
+    if given.get("log_moneyness") is not None or given.get("moneyness") is not None:
+        columns = read_product_columns(given.get("moneyness"), given.get("log_moneyness"), {})
+        given = {name: value for name, value in given.items() if name != "log_moneyness"} | {"moneyness": columns}
     for key, value in given.items():
-        if key not in known and value is not None:
+        if key not in known:
             raise InputError(f"unknown setting {key!r}; {name} was built with {', '.join(sorted(known))}")
         held = known.get(key)
         if not _equal(value, held) and not (key == "returns" and value == "auto"):

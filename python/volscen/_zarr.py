@@ -46,7 +46,8 @@ def write_zarr(ds: xr.Dataset, path: Path) -> None:
     check_store(path)
     with _atomic_folder(path) as temporary:
         # Chunks that a NetCDF file left behind would be taken for wishes.
-        ds.drop_encoding().to_zarr(temporary, mode="w", consolidated=False)
+        # Format 2: texts, such as names of assets, have no settled form in format 3 yet.
+        ds.drop_encoding().to_zarr(temporary, mode="w", consolidated=False, zarr_format=2)
         if "beta_requested" in ds.attrs:
             _complete(temporary)
 

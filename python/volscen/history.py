@@ -17,7 +17,7 @@ from volscen import schema
 from volscen._dates import to_day, to_days
 from volscen.errors import InputError
 
-__all__ = ["State", "make_history", "state_at"]
+__all__ = ["State", "make_history", "realised_vol", "state_at"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -140,6 +140,51 @@ def make_history(
     except ValueError as error:
         raise InputError(f"date, tau, moneyness, implied_vol and spot do not fit together: {error}") from None
     return schema.validate(schema.arrange(ds))
+
+
+def realised_vol(history: xr.Dataset, *, window: int = 21) -> xr.DataArray:
+    """Realised volatility of the log returns up to and including each date.
+
+    Parameters
+    ----------
+    history : xarray.Dataset
+        Following ``volscen/history/1``, of one or several assets.
+    window : int
+        Number of returns, at least 1.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``sqrt(periods_per_year / window * sum of squared log returns)``, as a decimal; NaN where fewer returns are
+        known. No mean is taken off: over a month it is noise.
+
+    Raises
+    ------
+    InputError
+        If ``window`` is no whole number, or the history has fewer returns.
+
+    Notes
+    -----
+    Vuletic and Cont (2024), section 3: gamma with 252 and 21.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> history = volscen.datasets.sample_history()
+    >>> vol = volscen.realised_vol(history)
+    >>> int(vol.isnull().sum()), bool(((vol > 0.05) & (vol < 1)).sum() > 100)
+    (21, True)
+    """
+    schema.validate(history)
+    n_returns = history.sizes["date"] - 1
+    if isinstance(window, bool) or not isinstance(window, int | np.integer) or not 1 <= window <= n_returns:
+        raise InputError(f"window must be a whole number from 1 to the {n_returns} returns held, not {window!r}")
+    squared = history["log_return"].values[..., 1:] ** 2
+    sums = np.lib.stride_tricks.sliding_window_view(squared, int(window), axis=-1).sum(axis=-1)
+    out = history["log_return"].copy(data=np.full(history["log_return"].shape, np.nan))
+    out.values[..., window:] = np.sqrt(float(history.attrs["periods_per_year"]) / window * sums)
+    out.attrs = {"long_name": f"realised volatility of {window} log returns, annualised", "units": "1"}
+    return out.rename("realised_vol")
 
 
 def position(history: xr.Dataset, as_of: Any) -> int:

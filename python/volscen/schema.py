@@ -40,6 +40,9 @@ SMILE_DIMS = ("delta", "normalised_moneyness", "standardised_moneyness")
 #: Relative tolerance within which two grid coordinates are the same point.
 GRID_RTOL = 1e-6
 
+#: With fewer returns of forwards than this the basis may explain any difference from those of the spot.
+_FEW = 10
+
 VARIABLES: dict[str, dict[str, Any]] = {
     "tau": {"long_name": "time to expiry", "units": "year"},
     "moneyness": {"long_name": "strike over forward, K/F", "units": "1"},
@@ -47,6 +50,8 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "delta_label": {"long_name": "delta in per cent by wing: P a put's, C a call's, ATM delta-neutral", "units": "1"},
     "normalised_moneyness": {"long_name": "ln(K/F) over the root of time to expiry", "units": "year-0.5"},
     "standardised_moneyness": {"long_name": "ln(K/F) over at-the-money vol and the root of time", "units": "1"},
+    "asset": {"long_name": "name of the underlying", "units_note": "text"},
+    "days_lost": {"long_name": "dates of this asset that another one lacks", "units": "1"},
     "date": {"long_name": "trading date", "units_note": "calendar date"},
     "as_of": {"long_name": "last date known to the scenario", "units_note": "calendar date"},
     "scenario": {"long_name": "scenario number", "units": "1"},
@@ -262,12 +267,15 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
     ds : xarray.Dataset
         What to check. Dask-backed variables are checked for shape only, not computed.
     schema : str, optional
-        Schema it must follow; read from ``ds.attrs["schema"]`` when omitted.
+        Schema it must follow; read from ``ds.attrs["schema"]`` when omitted. A history must then be of one asset,
+        as the verbs take it.
 
     Raises
     ------
     FileFormatError
         Lists every problem found, in one message.
+    InputError
+        If a history of one asset is asked for and there are several.
 
     Examples
     --------
@@ -286,6 +294,12 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
         )
     if found != wanted:
         raise FileFormatError(f"not a dataset of schema {wanted!r}: its attribute schema is {found!r}")
+    if schema == HISTORY and "asset" in ds.dims:
+        names = [str(name) for name in ds["asset"].values]
+        raise InputError(
+            f"the history holds {len(names)} assets ({', '.join(names[:5])}) and one is needed; choose it with "
+            f"history.sel(asset={names[0] if names else ''!r})"
+        )
     problems = [*_attribute_problems(ds, wanted), *_grid_problems(ds, wanted)]
     for name, (dims, required) in _DIMS[wanted].items():
         if name in ds:
@@ -334,6 +348,10 @@ def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
             check_grid(ds[name].values, name)
         except InputError as error:
             problems.append(str(error))
+    if schema == HISTORY and "asset" in ds.dims:
+        assets = ds["asset"].values.tolist() if "asset" in ds.coords else []
+        if not assets or len(set(assets)) < len(assets) or not all(isinstance(a, str) and a for a in assets):
+            problems.append("coordinate asset must hold a name for each asset, without duplicates")
     for name in ("date",) if schema == HISTORY or "date" in ds.dims else ("as_of",) if "as_of" in ds.dims else ():
         if name not in ds.coords or not np.issubdtype(ds[name].dtype, np.datetime64):
             problems.append(f"coordinate {name} must hold datetime64 dates")
@@ -362,6 +380,8 @@ def _smile_problems(ds: xr.Dataset) -> list[str]:
 
 def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema: str) -> list[str]:
     array = ds[name]
+    if schema == HISTORY and "asset" in ds.dims:
+        dims = ("asset", *dims)
     allowed: set[Any] = {dims, ("as_of", *dims)} if schema == SCENARIOS else {dims}
     if schema == SMILES:
         allowed = {array.dims} if array.dims[-2:-1] == ("tau",) and array.dims[-1] in SMILE_DIMS else set()
@@ -381,7 +401,7 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
             return [str(error)]
         return []
     if schema == HISTORY and name == "log_return":
-        values = values[1:]  # the first return is NaN by definition
+        values = values[..., 1:]  # the first return is NaN by definition
     if not np.all(np.isfinite(values)):
         return [f"{name} holds NaN or infinite values"]
     if name.startswith(("implied_vol", "spot", "forward", "discount_factor")) and np.any(values <= 0):
@@ -393,16 +413,23 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
 
 def _spot_problems(ds: xr.Dataset, schema: str) -> list[str]:
     """Spot and returns must tell the same story; dividends may part them on a few dates."""
-    if schema == HISTORY and ds.sizes["date"] > 1:
-        of_spot = np.diff(np.log(ds["spot"].values))
-        gap = np.abs(ds["log_return"].values[1:] - of_spot)
-        # Returns of forwards differ from those of the spot by carry and noise, but never by as much as the returns.
-        allowed = 0.25 * np.median(np.abs(of_spot)) + 1e-3 if ds.attrs.get("return_source") == "forward" else 1e-5
-        if np.median(gap) > allowed:
-            return [
-                "log_return is not the return between neighbouring dates; after taking a subset of the dates, rebuild "
-                "the history with volscen.make_history"
-            ]
+    if schema == HISTORY:
+        of_spot = np.atleast_2d(np.diff(np.log(ds["spot"].values)))
+        gap = np.abs(np.atleast_2d(ds["log_return"].values[..., 1:]) - of_spot)
+        compared = np.ones(gap.shape, dtype=bool)
+        if "jump_flag" in ds:  # where a corporate action was taken out they do differ
+            compared = np.atleast_2d(ds["jump_flag"].values[..., 1:]) != 1
+        of_forwards = ds.attrs.get("return_source") == "forward"
+        for own, theirs, use in zip(gap, np.abs(of_spot), compared, strict=True):
+            # Returns of forwards differ from those of the spot by carry and noise, but not as a rule by as much as
+            # the returns.
+            if use.any() and (not of_forwards or use.sum() >= _FEW):
+                allowed = 0.25 * np.median(theirs[use]) + 1e-3 if of_forwards else 1e-5
+                if np.median(own[use]) > allowed:
+                    return [
+                        "log_return is not the return between neighbouring dates; take a subset of the dates with "
+                        "volscen.select_dates"
+                    ]
     whole = schema == SCENARIOS and np.array_equal(ds["step"].values, np.arange(1, ds.sizes["step"] + 1))
     if whole and all(isinstance(ds[name].data, np.ndarray) for name in ("spot", "spot0", "log_return")):
         growth = np.exp(ds["log_return"].values.astype(np.float64).cumsum(axis=-1))

@@ -41,5 +41,25 @@ def finish(
     every = pd.concat([before, dropped]).astype("int64").rename("rows").rename_axis("reason")
     if not len(quotes):
         why = ", ".join(f"{reason} {count}" for reason, count in every[every > 0].items())
-        raise InputError(f"{name}: no usable row among {len(table) + before.sum()} ({why or 'the table is empty'})")
+        what = f"{name}: no usable row among {len(table) + before.sum()} ({why or 'the table is empty'})"
+        raise InputError(what + _remedy(table, every))
     return quotes, every
+
+
+#: Columns at fault and what to do, for reasons that mostly mean a table written in another way.
+_REMEDIES: dict[str, tuple[tuple[str, ...], str]] = {
+    "unknown_option_type": (("option_type",), "write C and P, or call and put"),
+    "missing_strike": (("strike",), "write plain numbers with a decimal point"),
+    "missing_price": (("price", "bid", "ask"), "write plain numbers with a decimal point"),
+    "missing_expiry": (("expiry",), "write dates as 2024-01-31"),
+    "expired": (("expiry",), "look whether date and expiry are exchanged"),
+}
+
+
+def _remedy(table: pd.DataFrame, counts: pd.Series[int]) -> str:
+    """What the column behind the commonest reason holds, and what it should hold."""
+    if not len(table) or not counts.max():
+        return ""
+    names, remedy = _REMEDIES.get(str(counts.idxmax()), ((), ""))
+    held = next((name for name in names if name in table), None)
+    return f"; column {held} holds values such as {table[held].iloc[0]!r}: {remedy}" if held else ""

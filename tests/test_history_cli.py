@@ -1,0 +1,141 @@
+"""Histories on the command line: built, grown, put beside each other; what is wrong with a file, in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import volscen
+from test_sources_cli import run as run_in
+from test_update_history import assert_same, quotes_of, up_to
+
+GRID = ["--days", "45,60,91", "--moneyness", "0.95,1,1.05"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    return lambda *arguments: run_in(monkeypatch, capsys, "history", *arguments)
+
+
+def test_a_history_grows_to_what_one_build_gives(tmp_path: Path, run) -> None:
+    quotes = quotes_of(4)
+    quotes = quotes[(quotes["date"] != np.unique(quotes["date"])[2]) | (quotes["option_type"] == "C")]
+    up_to(quotes, 0).to_csv(tmp_path / "first.csv", index=False)
+    quotes.to_csv(tmp_path / "all.csv", index=False)
+    options = ["--option", "min_price=0.02", "--calendar", "XNYS", "--resume", tmp_path / "days"]
+    for name, suffix in (("first", "nc"), ("all", "zarr")):
+        code, said, error = run(
+            "build", tmp_path / f"{name}.csv", *GRID, *options, "--out", tmp_path / f"{name}.{suffix}"
+        )
+        assert (code, error) == (0, "")
+    assert "4 days, 2024-01-02 to 2024-01-05: 3 kept, 1 dropped (unusable_chain 1)" in said
+    code, said, error = run("update", tmp_path / "first.nc", tmp_path / "all.csv")
+    assert (code, error) == (0, "")
+    assert "days there already, skipped: 1" in said
+    assert "3 days, 2024-01-03 to 2024-01-05: 2 kept" in said
+    assert_same(volscen.read(tmp_path / "first.nc"), volscen.read(tmp_path / "all.zarr"))
+    assert volscen.read(tmp_path / "first.nc").attrs["calendar"] == "XNYS"
+    tables = [pd.read_csv(tmp_path / f"{name}.report.csv") for name in ("first", "all")]
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[0]["dropped_low_price"].sum() > 0
+    code, said, _ = run("update", tmp_path / "first.nc", tmp_path / "all.csv")
+    assert code == 0
+    assert "no new day" in said
+
+
+def test_several_assets(tmp_path: Path, run) -> None:
+    history = volscen.datasets.sample_history()
+    volscen.write(history, tmp_path / "a.nc")
+    volscen.write(history.isel(date=slice(7, None)), tmp_path / "b.nc")
+    out = tmp_path / "both.zarr"
+    code, said, _ = run("align", f"A={tmp_path / 'a.nc'}", f"B={tmp_path / 'b.nc'}", "--out", out)
+    assert code == 0
+    assert "dates lost: 7 (A: 7; B: 0)" in said
+    assert volscen.read(out).sizes["asset"] == 2
+    for arguments, message in [
+        (["A", "B=b.nc"], "must look like name=file"),
+        (["A=a.nc", "A=b.nc"], "bear the same name"),
+        ([f"A={tmp_path / 'a.nc'}", f"B={out}"], "choose it with history.sel"),
+        ([f"A={tmp_path / 'a.nc'}", f"B={tmp_path / 'b.nc'}", "--join", "exact"], "the dates differ"),
+    ]:
+        code, _, error = run("align", *arguments, "--out", tmp_path / "no.nc")
+        assert code == 1
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_factors_take_no_options_of_quotes(tmp_path: Path, run) -> None:
+    for option in (["--resume", "x"], ["--option", "a=1"], ["--intraday"], ["--calendar", "X"]):
+        code, _, error = run("build", "f.csv", "--source", "spx-factors", *option, "--out", tmp_path / "h.nc")
+        assert code == 1
+        assert f"{option[0]} goes with quotes only" in error
+
+
+def clock(hour: int, quotes: pd.DataFrame) -> list[str]:
+    return [f"2024-01-02T{hour}:00-0{5 + i % 2}:00" for i in range(len(quotes))]
+
+
+BAD = {
+    "no column": (lambda q: q.drop(columns="expiry"), "lack the column expiry; rename yours"),
+    "no price": (lambda q: q.drop(columns="price"), "lack the column price (or bid and ask)"),
+    "empty": (lambda q: q.head(0), "the table is empty"),
+    "text strikes": (lambda q: q.assign(strike="K"), "column strike holds values such as 'K': write plain numbers"),
+    "commas": (lambda q: q.assign(price="1,5"), "column price holds values such as '1,5': write plain numbers"),
+    "flags": (lambda q: q.assign(option_type=q["option_type"] == "C"), "column option_type holds values such as"),
+    "true dates": (lambda q: q.assign(date="02/01/2024"), "column date holds no readable date"),
+    "serial dates": (lambda q: q.assign(date=45293), "column date holds numbers that are no dates"),
+    "mixed zones": (lambda q: q.assign(date=clock(10, q)), "column date bears a time zone"),
+    "mixed zones of expiry": (
+        lambda q: q.assign(expiry=["2024-04-02T16:00-05:00" if i % 2 else "2024-04-02" for i in range(len(q))]),
+        "column expiry bears a time zone",
+    ),
+    "snapshots by zone": (
+        lambda q: q.assign(quote_time=clock(10, q), expiry_time="2024-04-02T20:00Z", expiry="2024-04-02"),
+        "hold 2 snapshots; keep one a day, or give intraday=True",
+    ),
+    "expiry before date": (lambda q: q.rename(columns={"date": "expiry", "expiry": "date"}), "are exchanged"),
+    "price x 10000": (lambda q: q.assign(price=1e4 * q["price"]), "divide column price (bid, ask) by about 9.9e+03"),
+    "strike x 1000": (lambda q: q.assign(strike=1e3 * q["strike"]), "multiply column price (bid, ask) by about 1e+03"),
+    "both x 10000": (
+        lambda q: q.assign(strike=1e4 * q["strike"], price=1e4 * q["price"], spot=100.0),
+        "column spot is 100 on 2024-01-02",
+    ),
+    "swapped": (
+        lambda q: q.assign(option_type=q["option_type"].map({"C": "P", "P": "C"})),
+        "calls and puts are swapped; exchange C and P in column option_type",
+    ),
+    "one expiry": (lambda q: q[q["expiry"] == q["expiry"].max()], "beyond the usable expiries"),
+    "two strikes": (lambda q: q[q["strike"].isin([100.0, 102.5])], "too_few_strikes"),
+    "calls only": (lambda q: q[q["option_type"] == "C"], "it holds calls only, and put-call parity needs puts too"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_tables_are_one_sentence(name: str, tmp_path: Path, run) -> None:
+    change, message = BAD[name]
+    path = tmp_path / "quotes.csv"
+    change(quotes_of(1).assign(price=lambda q: q["price"].clip(lower=0.01))).to_csv(path, index=False)
+    code, _, error = run("build", path, *GRID, "--out", tmp_path / "h.nc")
+    assert code == 1
+    assert error.startswith(f"volscen: {path}: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "h.nc").exists()
+
+
+def test_one_expiry_is_enough_for_its_own_time(tmp_path: Path, run) -> None:
+    quotes = quotes_of(1)
+    quotes[quotes["expiry"] == "2024-04-02"].to_csv(tmp_path / "q.csv", index=False)
+    code, _, _ = run("build", tmp_path / "q.csv", "--days", "91", "--moneyness", "0.95,1", "--out", tmp_path / "h.nc")
+    assert code == 0
+
+
+def test_expiries_on_a_weekend_are_taken_as_they_are() -> None:
+    """A table may be of a market that trades on Saturdays; of United States options the readers know better."""
+    quotes = quotes_of(1)
+    moved = quotes.assign(expiry=quotes["expiry"].replace(pd.Timestamp("2024-02-02"), pd.Timestamp("2024-02-03")))
+    chain = volscen.Chain(moved)
+    assert chain.forwards["tau"].iloc[0] == 32 / 365
