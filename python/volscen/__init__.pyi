@@ -5,11 +5,13 @@ from . import datasets as datasets
 from . import errors as errors
 from . import evaluation as evaluation
 from . import hedging as hedging
+from . import portfolio as portfolio
 from . import priors as priors
 from . import revaluation as revaluation
 from . import risk as risk
 from . import sources as sources
 from . import ssvi as ssvi
+from . import stress as stress
 from . import surface as surface
 from . import svi as svi
 from . import views as views

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Book: TypeAlias = Portfolio | Instrument | Sequence[Instrument | tuple[Instrument, float]]
 
-__all__ = ["explain", "pnl"]
+__all__ = ["explain", "pnl", "prepare"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -79,7 +79,7 @@ def pnl(
     >>> dict(profit.pnl.sizes), bool(abs(profit.pnl.sum("line") - profit.total).max() < 1e-9)
     ({'scenario': 1000, 'step': 1, 'line': 2}, True)
     """
-    ds, book, work = _work(ds, portfolio, elapsed_days, extrapolation, num_threads)
+    ds, book, work = prepare(ds, portfolio, elapsed_days, extrapolation, num_threads)
     quantity = np.asarray(book.quantities)
     value0 = work.greeks_at_start().value
     n, steps = work.spot.shape
@@ -188,7 +188,7 @@ def explain(
     >>> bool(found.r_squared > 0.99)
     True
     """
-    ds, book, work = _work(ds, portfolio, elapsed_days, extrapolation, num_threads)
+    ds, book, work = prepare(ds, portfolio, elapsed_days, extrapolation, num_threads)
     position = step_position(ds, step)
     c, quantity = work.contracts, np.asarray(book.quantities)
     greeks = work.greeks_at_start()
@@ -287,13 +287,14 @@ def _buckets(tenors: npt.ArrayLike | None, tau: FloatArray) -> tuple[list[str], 
     return names, np.searchsorted(bounds * (1 + 1e-9), np.where(np.isnan(tau), 0.0, tau))
 
 
-def _work(
+def prepare(
     ds: xr.Dataset,
     portfolio: Book,
     elapsed_days: npt.ArrayLike | None,
     extrapolation: str,
     num_threads: int | None,
 ) -> tuple[xr.Dataset, Portfolio, Revaluation]:
+    """Checked scenarios in memory, the portfolio, and the revaluation of its instruments."""
     from volscen.portfolio import as_portfolio
 
     book, ds = as_portfolio(portfolio), one_date(ds)

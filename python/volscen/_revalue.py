@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import numpy as np
 import numpy.typing as npt
@@ -146,6 +147,15 @@ class Revaluation:
             elif isinstance(c.instruments[column], VarianceSwap) and remaining[column] > 0:
                 out[:, column] = self._fair_vol(surfaces, column, float(remaining[column]))[0]
         return out
+
+    def on(self, step: int, spot: FloatArray, surfaces: FloatArray) -> Revaluation:
+        """Return the same contracts on other scenarios (N,), (N, J, I) of one step, reached at once from the start."""
+        other = copy(self)
+        other.spot, other._surfaces = spot[:, None], surfaces[:, None]
+        other.elapsed = self.elapsed[step : step + 1]
+        other.weight = np.full(spot.size, 1 / spot.size)
+        other._squares = np.square(np.log(spot / self.start.spot))[:, None]
+        return other
 
     def off_grid_weight(self, step: int) -> FloatArray:
         """Weight of the scenarios of a step in which each live option lies off the surface's grid, shape (n,)."""
