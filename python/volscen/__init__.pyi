@@ -20,8 +20,11 @@ from ._align import select_dates as select_dates
 from ._build_history import build_history as build_history
 from ._day_report import summarise_report as summarise_report
 from ._entropy_pool import entropy_pool as entropy_pool
+from ._export_ore import export_ore as export_ore
+from ._export_table import to_long_table as to_long_table
 from ._io import read as read
 from ._io import write as write
+from ._report_text import report_text as report_text
 from ._resample import resample as resample
 from ._reweight import effective_sample_size as effective_sample_size
 from ._reweight import reweight as reweight

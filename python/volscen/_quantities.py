@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._elapsed import step_position
 from volscen._reweight import weighing_penalty
 from volscen.errors import InputError
 from volscen.surface._interpolate import EDGE_RTOL, interpolate_vol
@@ -117,16 +118,6 @@ def _of_date(array: xr.DataArray, ds: xr.Dataset, row: int) -> npt.ArrayLike:
     return result
 
 
-def _step(ds: xr.Dataset, step: int | None) -> int:
-    """Position of a step named by its label; the last when omitted."""
-    if step is None:
-        return int(ds.sizes["step"]) - 1
-    labels = [int(s) for s in ds["step"].values]
-    if isinstance(step, bool) or step not in labels:
-        raise InputError(f"step must be one of the cube's, {labels[0]} to {labels[-1]}, not {step!r}")
-    return labels.index(int(step))
-
-
 def _at(step: int | None) -> str:
     return "" if step is None else f", step={step}"
 
@@ -155,7 +146,7 @@ def log_return(step: int | None = None) -> Quantity:
     """Log return of one step (the last when omitted)."""
     return Quantity(
         f"log_return({'' if step is None else step})",
-        lambda ds, row: ds["log_return"].isel(step=_step(ds, step)).values,
+        lambda ds, row: ds["log_return"].isel(step=step_position(ds, step)).values,
     )
 
 
@@ -163,7 +154,7 @@ def total_log_return(step: int | None = None) -> Quantity:
     """Log return from ``as_of`` to a step (the last when omitted)."""
     return Quantity(
         f"total_log_return({'' if step is None else step})",
-        lambda ds, row: np.log(ds["spot"].isel(step=_step(ds, step)).values / float(ds["spot0"])),
+        lambda ds, row: np.log(ds["spot"].isel(step=step_position(ds, step)).values / float(ds["spot0"])),
     )
 
 
@@ -199,7 +190,7 @@ def _vol(ds: xr.Dataset, tau: float, moneyness: float, step: int | None) -> Floa
         if not grid[0] * (1 - EDGE_RTOL) <= value <= grid[-1] * (1 + EDGE_RTOL):
             raise InputError(f"{name} {value:.4g} of a view lies off the grid, {grid[0]:.4g} to {grid[-1]:.4g}")
     surfaces = ds["implied_vol"].transpose("scenario", "step", "tau", "moneyness")
-    return interpolate_vol(surfaces[:, _step(ds, step)].values, grid_tau, grid_m, tau, moneyness)
+    return interpolate_vol(surfaces[:, step_position(ds, step)].values, grid_tau, grid_m, tau, moneyness)
 
 
 def atm_vol(tau: float, step: int | None = None) -> Quantity:
@@ -256,15 +247,13 @@ def profit(portfolio: Any, step: int | None = None, *, elapsed_days: npt.ArrayLi
     >>> volscen.views.profit(book).values(cube).shape
     (100,)
     """
-    from volscen.portfolio import as_portfolio
+    from volscen.portfolio import as_portfolio, pnl
 
     book = as_portfolio(portfolio)
 
     def of(ds: xr.Dataset, row: int) -> npt.ArrayLike:
-        from volscen._revalue import Revaluation
-
-        work = Revaluation(ds, book.instruments, elapsed_days=elapsed_days)
-        quantity = np.array(book.quantities)
-        return work.total(_step(ds, step), quantity)[0] - float(work.at_start()[0] @ quantity)
+        total = pnl(ds, book, lines=False, elapsed_days=elapsed_days)["total"]
+        result: npt.ArrayLike = total.isel(step=step_position(ds, step)).values
+        return result
 
     return Quantity(f"profit({'' if step is None else step})", of)
