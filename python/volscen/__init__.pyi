@@ -37,6 +37,7 @@ from .evaluation import evaluate as evaluate
 from .generators import fit as fit
 from .generators import load as load
 from .hedging import hedge as hedge
+from .hedging._backtest import backtest_hedge as backtest_hedge
 from .history import make_history as make_history
 from .history import realised_vol as realised_vol
 from .portfolio import Cash as Cash
