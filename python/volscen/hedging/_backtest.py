@@ -20,11 +20,11 @@ from volscen.evaluation._archive import Archive
 from volscen.evaluation._walk import Refit, _count, _fingerprint, _fitted, _period, _segments, _template
 from volscen.evaluation._yardstick import Yardstick
 from volscen.generators import Generator
-from volscen.hedging import method_function
 from volscen.hedging._backtest_account import Block, run_block
 from volscen.hedging._backtest_market import MarketDay, QuoteDay, QuoteTape, SurfaceDay, VolFunction, key_of
 from volscen.hedging._backtest_plan import Costs, HedgeArm, HedgeInstruments, OpenPosition, RolledPosition
 from volscen.hedging._backtest_result import assemble
+from volscen.hedging._registry import method_function
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -359,7 +359,7 @@ def _arms(arms: Mapping[str, HedgeArm], sets: dict[str, HedgeInstruments]) -> di
         if not isinstance(arm, HedgeArm):
             raise InputError(f"arm {label!r} must be a HedgeArm, not {arm!r}")
         for method in (arm.method, arm.select):
-            if method not in (None, "none"):
+            if method not in (None, "none", "auto"):
                 method_function(str(method))
         if arm.instruments is not None and arm.instruments not in sets:
             raise InputError(f"arm {label!r}: no instruments {arm.instruments!r} among {', '.join(sets)}")

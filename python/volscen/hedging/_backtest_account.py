@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,21 @@ from volscen._instruments import Instrument, Option
 from volscen._threads import single_threaded_blas
 from volscen.errors import VolscenError
 from volscen.generators import Generator
-from volscen.hedging import HedgeWarning, hedge
+from volscen.hedging._arguments import METHOD_OPTIONS, build_options, check_applies
 from volscen.hedging._backtest_market import Key, MarketDay, QuoteDay, Valuation, key_of
-from volscen.hedging._backtest_plan import Costs, HedgeArm, HedgeInstruments, OpenPosition
+from volscen.hedging._backtest_plan import ARM_OPTIONS, Costs, HedgeArm, HedgeInstruments, OpenPosition
 from volscen.hedging._backtest_result import Ledger
+from volscen.hedging._base import HedgeProblem, HedgeSolution
+from volscen.hedging._problem import Valued
+from volscen.hedging._registry import chosen_method, method_function
 from volscen.portfolio import Portfolio
 from volscen.scenarios import generate
 
-__all__ = ["Account", "Block", "run_block"]
+__all__ = ["Account", "Block", "part", "ratios", "run_block"]
 
 FloatArray = npt.NDArray[np.float64]
+
+_NOT_GIVEN = dict.fromkeys((*ARM_OPTIONS, "current", "half_spread", "half_spread_vol", "proportional_cost"))
 
 
 @dataclass(frozen=True)
@@ -85,23 +90,21 @@ def run_block(block: Block) -> xr.Dataset:
     accounts = {label: Account() for label in block.arms}
     fixed: dict[str, list[Instrument]] = {}
     selected: dict[str, set[Key]] = {}
-    with single_threaded_blas(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", HedgeWarning)  # every method is given its chance; the table judges
-        for count, row in enumerate(block.rows.tolist()):
+    with single_threaded_blas():
+        for count in range(block.rows.size):
             today, tomorrow = block.days[count], block.days[count + 1]
             days = int((tomorrow.as_of - today.as_of).astype(int))
             growth = today.growth(days)
             book = _Book(block.position.portfolio, today, tomorrow)
             evening = _Evening(block, count, today, tomorrow, fixed)
-            cubes = _Cubes(block, generators, count, row)
+            problems = _Problems(block, generators, count, book.portfolio, days)
             closing = count == block.rows.size - 1
             ledger.open_day(
                 today, tomorrow, book.value, book.change, {k: v.instruments for k, v in evening.sets.items()}
             )
             for label, arm in block.arms.items():
                 offered = evening.sets[arm.instruments or next(iter(block.sets))]
-                traded, found = _solve(label, arm, book, offered, cubes, accounts[label], selected, days, block)
-                ratio = traded.spread(found)
+                ratio, r_squared = _solve(label, arm, offered, problems, accounts[label], selected)
                 cost, turnover, options = accounts[label].trade(
                     offered.keys, ratio, offered.unit_cost, offered.today.value
                 )
@@ -116,7 +119,7 @@ def run_block(block: Block) -> xr.Dataset:
                 ledger.enter(
                     label, error=error, cost=carried, turnover=turnover, option_turnover=options, growth=growth,
                     ratio=ratio, is_option=offered.is_option,
-                    r_squared=np.nan if found is None else float(found["r_squared"]),
+                    r_squared=r_squared,
                 )  # fmt: skip
     return ledger.close()
 
@@ -181,88 +184,102 @@ def _at_market(instruments: Sequence[Instrument], values: Valuation) -> list[Ins
     ]
 
 
-class _Cubes:
-    """Scenario cubes of one evening, drawn when an arm asks for them."""
+class _Problems:
+    """Hedging problems of one evening, each made when the first arm asks for it and shared by the others."""
 
-    def __init__(self, block: Block, generators: dict[str, Generator], count: int, row: int) -> None:
-        self._block, self._generators, self._row = block, generators, row
-        self._as_of = block.history["date"].values[row]
+    def __init__(self, block: Block, generators: dict[str, Generator], count: int, book: Portfolio, days: int) -> None:
+        self._block, self._generators, self._book, self._days = block, generators, book, days
+        row = int(block.rows[count])
+        self.as_of = block.history["date"].values[row].astype("datetime64[D]")
         every = block.update_every
-        self._update = every is not None and count % every == 0
-        self._known: xr.Dataset | None = None
-        self._drawn: dict[tuple[str, bool], xr.Dataset] = {}
-        for label, one in generators.items():
-            if self._update and np.datetime64(one.period_[1], "D") != self._as_of.astype("datetime64[D]"):
-                self._learn(label)
+        if every is not None and count % every == 0:
+            known = block.history.isel(date=slice(0, row + 1))
+            for one in generators.values():
+                if np.datetime64(one.period_[1], "D") != self.as_of:
+                    one.update(known)
+        self._cubes: dict[tuple[str, bool], xr.Dataset] = {}
+        self._made: dict[tuple[str, bool, int], HedgeProblem] = {}
 
-    def _learn(self, label: str) -> None:
-        if self._known is None:
-            self._known = self._block.history.isel(date=slice(0, self._row + 1))
-        self._generators[label].update(self._known)
-
-    def of(self, arm: HedgeArm) -> xr.Dataset:
-        """Scenarios that an arm sees."""
+    def of(self, arm: HedgeArm, offered: _Offered) -> HedgeProblem:
+        """Problem of an arm over all that it is offered."""
         label = arm.generator or next(iter(self._generators))
-        key = label, arm.weighted
-        if key not in self._drawn:
-            self._drawn[key] = generate(
-                self._generators[label], self._block.history, as_of=self._as_of, n_scenarios=self._block.n_scenarios,
-                seed=self._block.seed, reweight="arbitrage" if arm.weighted else None, dtype="float64", num_threads=1,
+        key = label, arm.weighted, id(offered)
+        if key not in self._made:
+            valued = Valued(
+                self._cube(label, arm.weighted), self._book, offered.instruments, step=None, elapsed_days=self._days,
+                extrapolation=self._block.extrapolation, num_threads=1,
             )  # fmt: skip
-        return self._drawn[key]
+            self._made[key] = replace(valued.problem, vol_slopes=cache(valued.problem.vol_slopes))
+        return self._made[key]
+
+    def _cube(self, label: str, weighted: bool) -> xr.Dataset:
+        if (label, weighted) not in self._cubes:
+            cube = generate(
+                self._generators[label], self._block.history, as_of=self.as_of, n_scenarios=self._block.n_scenarios,
+                seed=self._block.seed, reweight="arbitrage" if weighted else None, dtype="float64", num_threads=1,
+            )  # fmt: skip
+            self._cubes[label, weighted] = cube
+        return self._cubes[label, weighted]
 
 
-class _Traded:
-    """Positions among the offered that a method was given."""
+def ratios(
+    problem: HedgeProblem, method: str, options: Mapping[str, Any], held: FloatArray | None, unit_cost: FloatArray
+) -> HedgeSolution:
+    """Solve a problem as :func:`volscen.hedge` does; what is held and what trading costs where ``held`` is given."""
+    chosen = chosen_method(method, problem.traded)
+    given = _NOT_GIVEN | dict(options)
+    check_applies(chosen, {name: value for name, value in given.items() if name in METHOD_OPTIONS})
+    if held is not None:
+        given |= {"current": held, "half_spread": unit_cost}
+    return method_function(chosen)(problem, build_options(problem.traded, problem.spot, given))
 
-    def __init__(self, size: int, columns: npt.NDArray[np.intp]) -> None:
-        self._size, self._columns = size, columns
 
-    def spread(self, found: xr.Dataset | None) -> FloatArray:
-        """Ratios over all that was offered."""
-        ratio = np.zeros(self._size)
-        if found is not None:
-            ratio[self._columns] = found["ratio"].values
-        return ratio
+def part(problem: HedgeProblem, columns: npt.NDArray[np.intp]) -> HedgeProblem:
+    """The same with some of the instruments."""
+    if columns.size == len(problem.labels):
+        return problem
+    traded = problem.traded
+    kept = {
+        f.name: getattr(traded, f.name)[columns]
+        for f in fields(traded)
+        if isinstance(getattr(traded, f.name), np.ndarray)
+    }
+    return replace(
+        problem,
+        traded=replace(traded, labels=tuple(traded.labels[i] for i in columns), **kept),
+        instrument_change=problem.instrument_change[:, columns],
+        vol_slopes=lambda: (problem.vol_slopes()[0], problem.vol_slopes()[1][columns]),
+    )
 
 
 def _solve(
     label: str,
     arm: HedgeArm,
-    book: _Book,
     offered: _Offered,
-    cubes: _Cubes,
+    problems: _Problems,
     account: Account,
     selected: dict[str, set[Key]],
-    days: int,
-    block: Block,
-) -> tuple[_Traded, xr.Dataset | None]:
-    """Ratios of one arm on one evening."""
-    size = len(offered.instruments)
-    nothing = _Traded(size, np.array([], dtype=np.intp)), None
-    if arm.method == "none" or size == 0:
-        return nothing
-    columns = np.arange(size)
-
-    def call(method: str, options: Mapping[str, Any]) -> xr.Dataset:
-        extra: dict[str, Any] = {}
-        if arm.cost_aware:
-            keys = [offered.keys[i] for i in columns]
-            extra = {"current": account.holding(keys), "half_spread": offered.unit_cost[columns]}
-        try:
-            return hedge(
-                cubes.of(arm), book.portfolio, [offered.instruments[i] for i in columns], method=method,
-                elapsed_days=days, extrapolation=block.extrapolation, num_threads=1, **extra, **options,
-            )  # fmt: skip
-        except VolscenError as error:
-            as_of = str(cubes.of(arm)["as_of"].values)[:10]
-            raise type(error)(f"arm {label!r} on {as_of}: {error}") from None
-
-    if arm.select is not None:
-        if label not in selected:
-            found = call(arm.select, arm.select_options)
-            selected[label] = {offered.keys[i] for i in np.flatnonzero(found["selected"].values)}
-        columns = np.array([i for i in columns if offered.keys[i] in selected[label]], dtype=np.intp)
-        if columns.size == 0:
-            return nothing
-    return _Traded(size, columns), call(arm.method, arm.options)
+) -> tuple[FloatArray, float]:
+    """Ratios of one arm on one evening over all that it was offered, and the R-squared in sample."""
+    ratio = np.zeros(len(offered.instruments))
+    if arm.method == "none" or ratio.size == 0:
+        return ratio, 0.0
+    try:
+        problem = problems.of(arm, offered)
+        columns = np.arange(ratio.size)
+        held = account.holding(offered.keys) if arm.cost_aware else None
+        if arm.select is not None:
+            if label not in selected:
+                found = ratios(problem, arm.select, arm.select_options, None, offered.unit_cost)
+                selected[label] = {offered.keys[i] for i in np.flatnonzero(found.selected)}
+            columns = np.array([i for i in columns if offered.keys[i] in selected[label]], dtype=np.intp)
+            problem = part(problem, columns)
+        if columns.size:
+            held = None if held is None else held[columns]
+            solution = ratios(problem, arm.method, arm.options, held, offered.unit_cost[columns])
+            ratio[columns] = solution.ratio
+    except VolscenError as error:
+        raise type(error)(f"arm {label!r} on {problems.as_of}: {error}") from None
+    y, w = problem.portfolio_change, problem.weight
+    left = y - problem.instrument_change @ ratio[columns]
+    return ratio, 1 - float(w @ np.square(left - w @ left)) / float(w @ np.square(y - w @ y))

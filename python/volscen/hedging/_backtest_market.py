@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,8 @@ Day = np.datetime64
 VolFunction = Callable[[np.datetime64, FloatArray, FloatArray], npt.ArrayLike]
 
 #: A contract: expiry, strike, is_call. None is the underlying.
-Key = tuple[np.datetime64, float, bool] | None
+OptionKey = tuple[Any, float, bool]
+Key = OptionKey | None
 
 
 def key_of(instrument: Instrument) -> Key:
@@ -221,7 +222,7 @@ class QuoteDay(MarketDay):
 
     def strikes(self, expiry: np.datetime64) -> FloatArray:
         """Strikes of an expiry with quotes of call and put, ascending."""
-        return self._strikes.get(np.datetime64(expiry, "D"), np.array([]))
+        return self._strikes.get(to_day(expiry, "expiry"), np.array([]))
 
     def has(self, instrument: Instrument) -> bool:
         """Whether a fixed contract has a close, and a volatility, on this evening."""
@@ -234,11 +235,11 @@ class QuoteDay(MarketDay):
             raise InputError(f"no contract has quotes of call and put on {self.as_of}")
         out: dict[Key, Instrument] = {}
         for named in self._named(instruments):
-            if isinstance(named, Option):
-                expiry = self.expiries[np.argmin(np.abs((self.expiries - key_of(named)[0]).astype(int)))]
+            key = key_of(named)
+            if key is not None and isinstance(named, Option):
+                expiry = self.expiries[np.argmin(np.abs((self.expiries - key[0]).astype(int)))]
                 strikes = self.strikes(expiry)
-                strike = float(strikes[np.argmin(np.abs(strikes - named.strike))])
-                named = replace(named, strike=strike, expiry=expiry)
+                named = replace(named, strike=float(strikes[np.argmin(np.abs(strikes - key[1]))]), expiry=expiry)
             out.setdefault(key_of(named), named)
         return list(out.values())
 
@@ -259,7 +260,7 @@ def starting_state(history: xr.Dataset, date: np.datetime64) -> StartingState:
     """Spot, surface and curves at the close of a date of a history."""
     state = state_at(history, date)
     return StartingState(
-        as_of=np.datetime64(state.as_of, "D"),
+        as_of=to_day(state.as_of, "date"),
         spot=state.spot,
         tau=history["tau"].values.astype(np.float64),
         moneyness=history["moneyness"].values.astype(np.float64),
@@ -304,7 +305,7 @@ class QuoteTape:
     @staticmethod
     def _by_day(table: pd.DataFrame) -> dict[np.datetime64, pd.DataFrame]:
         days = table["date"].to_numpy().astype("datetime64[D]")
-        return {np.datetime64(day, "D"): part for day, part in table.groupby(days)}
+        return {np.datetime64(day, "D"): table[days == day] for day in np.unique(days)}
 
     def __contains__(self, date: np.datetime64) -> bool:
         return date in self._days

@@ -11,12 +11,16 @@ import numpy.typing as npt
 
 from volscen._instruments import Instrument, Option, _number
 from volscen.errors import InputError
+from volscen.hedging._arguments import METHOD_OPTIONS
 from volscen.hedging._backtest_market import MarketDay, Valuation, key_of
 from volscen.portfolio import Portfolio, as_portfolio
 
 __all__ = ["Costs", "HedgeArm", "HedgeInstruments", "OpenPosition", "RolledPosition"]
 
 FloatArray = npt.NDArray[np.float64]
+
+#: Arguments of :func:`volscen.hedge` that an arm may set.
+ARM_OPTIONS = (*METHOD_OPTIONS, "lower", "upper", "lot_size")
 
 
 @dataclass(frozen=True)
@@ -235,7 +239,10 @@ class HedgeArm:
     def __post_init__(self) -> None:
         if self.select == "none":
             raise InputError("select='none' chooses nothing; leave it out")
-        reserved = {"method", "step", "elapsed_days", "num_threads", "current", "half_spread"}
         for options in (self.options, self.select_options):
-            if reserved & set(options):
-                raise InputError(f"options {', '.join(sorted(reserved & set(options)))} are set by the backtest")
+            unknown = sorted(set(options) - set(ARM_OPTIONS))
+            if unknown:
+                raise InputError(
+                    f"options may hold {', '.join(ARM_OPTIONS)}, not {', '.join(unknown)}; cost_aware=True gives "
+                    "what is held and what trading costs"
+                )

@@ -188,8 +188,8 @@ def backtest_table(
     pandas.DataFrame
         What :func:`volscen.evaluation.tracking_table` gives, in basis points of entry spot: mean, standard
         deviation, RMSE, value at risk and expected shortfall (losses positive), ratio of RMSE to the baseline's
-        with its interval, Diebold-Mariano statistic of squared errors; and per day ``cost``, ``cost_ratio`` to the baseline's,
-        ``turnover``, ``n_options`` and the ``largest_ratio`` of all days.
+        with its interval, Diebold-Mariano statistic of squared errors; and per day ``cost``, ``cost_ratio`` to the
+        baseline's, ``turnover``, ``n_options`` and the ``largest_ratio`` of all days.
 
     Raises
     ------
