@@ -135,7 +135,7 @@ def walk_forward(
     end = start if train_end is None else min(to_day(train_end, "train_end"), start)
     yard = Yardstick.of(history, end)
     template = _template(generator, options, start)
-    segments = list(_segments(yard, rows, refit_every))
+    segments = list(_segments(yard.date, rows, refit_every))
     attributes = {
         "title": "daily scores of one-day-ahead scenarios",
         "generator": template.name,
@@ -208,12 +208,14 @@ def _period(history: xr.Dataset, first: Any, last: Any) -> np.typing.NDArray[np.
     return np.asarray(realised - 1)
 
 
-def _segments(yard: Yardstick, rows: np.typing.NDArray[np.intp], every: Refit) -> Iterator[np.typing.NDArray[np.intp]]:
+def _segments(
+    date: np.typing.NDArray[np.datetime64], rows: np.typing.NDArray[np.intp], every: Refit
+) -> Iterator[np.typing.NDArray[np.intp]]:
     """Rows between two fits."""
     if every is None:
         yield rows
         return
-    realised = yard.date[rows + 1]
+    realised = date[rows + 1]
     if isinstance(every, str):
         months = realised.astype("datetime64[M]").astype(int)
         length = {"year": 12, "quarter": 3, "month": 1}.get(every)

@@ -17,8 +17,7 @@ from volscen._threads import single_threaded_blas
 from volscen._version import __version__
 from volscen.errors import InputError
 from volscen.evaluation._archive import Archive
-from volscen.evaluation._walk import Refit, _count, _fingerprint, _fitted, _period, _segments, _template
-from volscen.evaluation._yardstick import Yardstick
+from volscen.evaluation._walk import Refit, _Block, _count, _fingerprint, _fitted, _period, _segments, _template
 from volscen.generators import Generator
 from volscen.hedging._backtest_account import Block, run_block
 from volscen.hedging._backtest_market import MarketDay, QuoteDay, QuoteTape, SurfaceDay, VolFunction, key_of
@@ -297,13 +296,10 @@ class _Fits:
         folder: str | Path | None,
         settings: dict[str, Any],
     ) -> None:
-        from volscen.evaluation._walk import _Block
-
         self._templates, self._history, self._window = templates, history, window
-        yard = Yardstick.of(history, dates[int(blocks[0][1][0]) + 1])
         openings = np.array([int(rows[0]) for _, rows in blocks], dtype=np.intp)
         self._segments: list[Any] = []
-        for number, segment in enumerate(_segments(yard, openings, refit_every)):
+        for number, segment in enumerate(_segments(dates, openings, refit_every)):
             self._segments += [_Block(number, int(segment[0]), np.array([row])) for row in segment]
         self._archives = {
             label: None if folder is None else Archive(Path(folder) / label, settings) for label in templates
