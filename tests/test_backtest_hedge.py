@@ -232,6 +232,26 @@ def test_the_ratios_are_those_of_the_verb_on_the_same_evening() -> None:
     assert not np.allclose(day["ratio"].sel(arm="aware")[1], free["ratio"], rtol=1e-3)
 
 
+def test_pooled_scenarios_weigh_generators_equally() -> None:
+    history = make_history()
+    generators = {"all": "bootstrap", "recent": ("bootstrap", {"window": 20})}
+    arms = {
+        "pool": HedgeArm("regression", ("all", "recent")),
+        "one": HedgeArm("regression", "all"),
+        "other": HedgeArm("regression", "recent"),
+        "twice": HedgeArm("regression", ("all", "all")),
+        "slope": HedgeArm("min-variance-delta", ("all", "recent")),
+    }
+    found = run(history, arms, [Underlying()], generators=generators)
+    phi = found["ratio"].isel(slot=0)
+    np.testing.assert_allclose(phi.sel(arm="twice"), phi.sel(arm="one"), rtol=1e-9)
+    low, high = (f(phi.sel(arm="one"), phi.sel(arm="other")) for f in (np.minimum, np.maximum))
+    pool = phi.sel(arm="pool")
+    assert ((pool > low - 0.05) & (pool < high + 0.05)).all()  # means of the two differ a little
+    assert (np.abs(pool - phi.sel(arm="one")) > 1e-6).any()
+    assert np.isfinite(phi.sel(arm="slope")).all()
+
+
 # ------------------------------------------------------------------------------------------- rolling, selecting
 def test_positions_are_rolled_without_overlap() -> None:
     history = make_history()
@@ -463,6 +483,7 @@ def test_results_can_be_written_and_read(tmp_path: Any) -> None:
         ({"arms": {"a": "delta"}}, "must be a HedgeArm"),
         ({"arms": {"a": HedgeArm("delta-vega", options={"noise": 0.1})}}, "noise applies to"),
         ({"instruments": {}}, "instruments is empty"),
+        ({"instruments": [volscen.portfolio.Forward(moneyness=1.0, tau=0.25)]}, "a backtest takes"),
         ({"position": Portfolio.straddle(moneyness=1.0, tau=0.2)}, "RolledPosition"),
         ({"position": RolledPosition(lambda day: None)}, "no position could be opened"),
         ({"generators": ()}, "generators is empty"),

@@ -150,8 +150,9 @@ def backtest_hedge(
     start = dates[rows[0] + 1]
     templates = _generators(generators, start, seed)
     for label, arm in chosen.items():
-        if arm.generator is not None and arm.generator not in templates:
-            raise InputError(f"arm {label!r}: no generator {arm.generator!r} among {', '.join(templates)}")
+        for name in arm.generators:
+            if name not in templates:
+                raise InputError(f"arm {label!r}: no generator {name!r} among {', '.join(templates)}")
     if not isinstance(position, RolledPosition):
         raise InputError(f"position must be a RolledPosition, not {position!r}")
     charge = Costs() if costs is None else costs

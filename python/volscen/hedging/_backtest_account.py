@@ -26,7 +26,7 @@ from volscen.hedging._registry import chosen_method, method_function
 from volscen.portfolio import Portfolio
 from volscen.scenarios import generate
 
-__all__ = ["Account", "Block", "part", "ratios", "run_block"]
+__all__ = ["Account", "Block", "part", "pooled", "ratios", "run_block"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -202,11 +202,15 @@ class _Problems:
 
     def of(self, arm: HedgeArm, offered: _Offered) -> HedgeProblem:
         """Problem of an arm over all that it is offered."""
-        label = arm.generator or next(iter(self._generators))
-        key = label, arm.weighted, id(offered)
+        labels = arm.generators or (next(iter(self._generators)),)
+        problems = [self._problem(label, arm.weighted, offered) for label in labels]
+        return problems[0] if len(problems) == 1 else pooled(problems)
+
+    def _problem(self, label: str, weighted: bool, offered: _Offered) -> HedgeProblem:
+        key = label, weighted, id(offered)
         if key not in self._made:
             valued = Valued(
-                self._cube(label, arm.weighted), self._book, offered.instruments, step=None, elapsed_days=self._days,
+                self._cube(label, weighted), self._book, offered.instruments, step=None, elapsed_days=self._days,
                 extrapolation=self._block.extrapolation, num_threads=1,
             )  # fmt: skip
             self._made[key] = replace(valued.problem, vol_slopes=cache(valued.problem.vol_slopes))
@@ -232,6 +236,22 @@ def ratios(
     if held is not None:
         given |= {"current": held, "half_spread": unit_cost}
     return method_function(chosen)(problem, build_options(problem.traded, problem.spot, given))
+
+
+def pooled(problems: Sequence[HedgeProblem]) -> HedgeProblem:
+    """Scenarios of several generators together, equal in mass; slopes of volatility are averaged."""
+
+    def slopes() -> tuple[FloatArray, FloatArray]:
+        each = [problem.vol_slopes() for problem in problems]
+        return np.mean([book for book, _ in each], axis=0), np.mean([traded for _, traded in each], axis=0)
+
+    return replace(
+        problems[0],
+        portfolio_change=np.concatenate([problem.portfolio_change for problem in problems]),
+        instrument_change=np.concatenate([problem.instrument_change for problem in problems]),
+        weight=np.concatenate([problem.weight for problem in problems]) / len(problems),
+        vol_slopes=slopes,
+    )
 
 
 def part(problem: HedgeProblem, columns: npt.NDArray[np.intp]) -> HedgeProblem:

@@ -44,6 +44,8 @@ def key_of(instrument: Instrument) -> Key:
     """Identity of a fixed contract."""
     if isinstance(instrument, Underlying):
         return None
+    if not isinstance(instrument, Option):
+        raise InputError(f"a backtest takes volscen.Option and volscen.Underlying, not {instrument!r}")
     if instrument.expiry is None or instrument.strike is None:
         raise InputError(f"{instrument.label} is not fixed: it needs a strike and an expiry")
     return to_day(instrument.expiry, "expiry"), float(instrument.strike), instrument.is_call
@@ -108,6 +110,8 @@ class MarketDay(ABC):
             if isinstance(instrument, Underlying):
                 out.append(instrument)
                 continue
+            if not isinstance(instrument, Option):
+                raise InputError(f"a backtest takes volscen.Option and volscen.Underlying, not {instrument!r}")
             days = max(round(float(contracts.tau[i]) * DAYS_PER_YEAR), 1)
             expiry = self.as_of + np.timedelta64(days, "D")
             out.append(Option(instrument.option_type, strike=float(contracts.strike[i]), expiry=expiry))

@@ -203,9 +203,9 @@ class HedgeArm:
     ----------
     method : str
         As for :func:`volscen.hedge`, or ``"none"`` for no hedge.
-    generator : str, optional
-        Label of the generator whose scenarios it sees; the first when omitted, which methods that look at no
-        scenario do not notice.
+    generator : str or sequence of str, optional
+        Label of the generator whose scenarios it sees, or of several whose scenarios are pooled, equal in mass; the
+        first when omitted, which methods that look at no scenario do not notice.
     instruments : str, optional
         Label of the instruments; the first when omitted.
     options : mapping
@@ -228,7 +228,7 @@ class HedgeArm:
     """
 
     method: str
-    generator: str | None = None
+    generator: str | Sequence[str] | None = None
     instruments: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     select: str | None = None
@@ -237,6 +237,8 @@ class HedgeArm:
     cost_aware: bool = False
 
     def __post_init__(self) -> None:
+        if self.generator is not None and not self.generators:
+            raise InputError("generator must be a label or several, not empty")
         if self.select == "none":
             raise InputError("select='none' chooses nothing; leave it out")
         for options in (self.options, self.select_options):
@@ -246,3 +248,10 @@ class HedgeArm:
                     f"options may hold {', '.join(ARM_OPTIONS)}, not {', '.join(unknown)}; cost_aware=True gives "
                     "what is held and what trading costs"
                 )
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """Labels of its generators; empty for the first of the backtest."""
+        if self.generator is None:
+            return ()
+        return (self.generator,) if isinstance(self.generator, str) else tuple(self.generator)
