@@ -11,6 +11,8 @@ from volscen.surface._build import build_surface
 from volscen.surface._diagnostics import diagnose
 from volscen.surface._interpolate import interpolate_vol
 from volscen.surface._project import project_arbitrage
+from volscen.surface._raster import raster, raster_grid
+from volscen.surface._regrid import regrid
 from volscen.surface._smoothers import REGISTRY
 from volscen.surface._vix import vix
 
@@ -20,6 +22,9 @@ __all__ = [
     "diagnose",
     "interpolate_vol",
     "project_arbitrage",
+    "raster",
+    "raster_grid",
+    "regrid",
     "search_bandwidth",
     "vix",
 ]

@@ -106,8 +106,9 @@ def solve_rising(total_vol: Callable[[FloatArray], FloatArray], d1: FloatArray, 
     total_vol : callable
         s at log-moneyness of shape (R, n) or (1, n), for R smiles: shape (R, n).
     d1 : ndarray, shape (n,)
-    scan : ndarray, shape (S,)
-        Increasing log-moneyness between which signs are compared; extended outwards as far as needed.
+    scan : ndarray, shape (S,) or (R, S)
+        Non-decreasing log-moneyness between which signs are compared, the same at both ends for all smiles; extended
+        outwards as far as needed.
 
     Notes
     -----
@@ -121,30 +122,27 @@ def solve_rising(total_vol: Callable[[FloatArray], FloatArray], d1: FloatArray, 
         return k / s - s / 2
 
     target = -d1
-    low, high = float(scan[0]), float(scan[-1])
-    step = max(high - low, 1e-3)
-    points = [scan]
-    first, last = excess(np.array([[low]])), excess(np.array([[high]]))
-    while low > -_FARTHEST and np.any(first >= target.min()):
-        step *= 2
-        low -= step
-        points.insert(0, np.array([low]))
-        first = excess(np.array([[low]]))
-    step = max(float(scan[-1] - scan[0]), 1e-3)
-    while high < _FARTHEST and np.any(last <= target.max()):
-        step *= 2
-        high += step
-        points.append(np.array([high]))
-        last = excess(np.array([[high]]))
-    places = np.concatenate(points)
-    values = excess(places[None, :])[:, None, :] - target[:, None]  # (R, n, S)
+    points = [np.atleast_2d(scan)]
+    low, high = float(points[0][0, 0]), float(points[0][0, -1])
+    for outward in (-1.0, 1.0):
+        end, step = (low if outward < 0 else high), max(high - low, 1e-3)
+        at_end = excess(np.array([[end]]))
+        while abs(end) < _FARTHEST and np.any(at_end >= target.min() if outward < 0 else at_end <= target.max()):
+            step *= 2
+            end += outward * step
+            points.insert(0 if outward < 0 else len(points), np.full((1, 1), end))
+            at_end = excess(np.array([[end]]))
+    rows = max(len(part) for part in points)
+    places = np.concatenate([np.broadcast_to(part, (rows, part.shape[1])) for part in points], axis=1)
+    values = excess(places)[:, None, :] - target[:, None]  # (R, n, S)
+    places = np.broadcast_to(places, (values.shape[0], places.shape[1]))
     crossing = (values[..., :-1] < 0) & (values[..., 1:] >= 0)
     falling = (values[..., :-1] >= 0) & (values[..., 1:] < 0)
     count = crossing.sum(axis=-1) + falling.sum(axis=-1)
-    middle = np.abs(places[:-1] + places[1:])
+    middle = np.abs(places[:, None, :-1] + places[:, None, 1:])
     at = np.argmin(np.where(crossing, middle, np.inf), axis=-1)
     found = crossing.any(axis=-1)
-    a, b = places[at], places[at + 1]
+    a, b = (np.take_along_axis(places, at + shift, axis=1) for shift in (0, 1))
     fa, fb = (np.take_along_axis(values, (at + shift)[..., None], axis=-1)[..., 0] for shift in (0, 1))
     k = _refine(lambda x: excess(x) - target, a, b, np.where(found, fa, -1.0), np.where(found, fb, 1.0))
     return Roots(np.where(found, k, np.nan), count)
