@@ -297,6 +297,15 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
         regrid(make_history(), **arguments)
 
 
+def test_what_is_given_stays_as_it_was(cube: xr.Dataset) -> None:
+    for ds in (make_history(np.zeros((3, 4, 6), dtype=np.int8)), cube, regrid(make_history(), delta=WINGS)):
+        before = ds.copy(deep=True)
+        regrid(ds, ["2M"], moneyness=[0.9, 1.0])
+        if "delta" not in ds.dims:
+            regrid(ds, ["2M"], delta=WINGS)
+        assert ds.identical(before)
+
+
 def test_bad_datasets() -> None:
     history = make_history()
     with pytest.raises(InputError, match="ds must be a dataset"):
