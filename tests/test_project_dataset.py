@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import ndtr
 
 import volscen
+from chain_makers import make_chain
 from volscen import arbitrage, project_arbitrage
 from volscen.errors import FitError, InputError, MissingExtraError
 from volscen.surface import interpolate_vol
@@ -143,6 +144,18 @@ def test_what_is_reported():
     ours = project_arbitrage(history)
     np.testing.assert_array_equal(ours.implied_vol, plain)
     np.testing.assert_array_equal(ours.projection_status, status)
+
+
+def test_figures_of_the_fit_go_where_a_surface_changes():
+    fitted = volscen.build_surface(volscen.Chain(make_chain()), [0.1, 0.2, 0.4], np.linspace(0.85, 1.15, 7))
+    assert set(project_arbitrage(fitted).attrs) == {*fitted.attrs, "projected", "projection"}
+    fitted["implied_vol"][1, 3] += 0.1
+    out = project_arbitrage(fitted, durrleman=True)
+    volscen.validate(out)
+    gone = set(fitted.attrs) - set(out.attrs)
+    assert {"fit_rmse_vol_points", "fit_max_vol_points", "durrleman_g_min", "calendar_violations"} <= gone
+    assert {"method", "n_quotes", "source"} <= set(out.attrs)
+    assert float(out.durrleman_g_min_raw) < 0 < float(out.durrleman_g_min)
 
 
 def test_cubes_keep_dimensions_weights_and_the_first_penalty():

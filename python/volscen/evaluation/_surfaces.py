@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen.surface import interpolate_vol
-from volscen.surface._derivatives import durrleman
+from volscen.surface._derivatives import durrleman_on_grid
 from volscen.surface._strip import options_over_strike
 
 __all__ = ["falling_variance", "negative_density", "strip_volatility"]
@@ -36,7 +36,7 @@ def negative_density(implied_vol: FloatArray, tau: FloatArray, moneyness: FloatA
     """Whether Durrleman's g is negative at some inner grid point of surfaces (n, J, I)."""
     if moneyness.size < 3:
         return np.zeros(implied_vol.shape[0], dtype=bool)
-    g, _ = durrleman(np.log(moneyness), implied_vol**2 * tau[:, None])
+    g, _ = durrleman_on_grid(np.log(moneyness), implied_vol**2 * tau[:, None])
     return np.asarray((g[..., 1:-1] < 0).any(axis=(1, 2)))
 
 

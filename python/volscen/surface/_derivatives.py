@@ -1,11 +1,13 @@
-"""Derivatives of total variance on a grid, and Durrleman's function of them: one definition for all of the package."""
+"""Derivatives of total variance on a grid, and Durrleman's function of them, for all finished surfaces."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["durrleman", "parabola_slopes"]
+from volscen.surface._judge import durrleman
+
+__all__ = ["durrleman_on_grid", "parabola_slopes"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,12 +42,11 @@ def parabola_slopes(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArra
     return first, np.concatenate([bend[..., :1], bend, bend[..., -1:]], axis=-1)
 
 
-def durrleman(log_moneyness: FloatArray, total_variance: FloatArray) -> tuple[FloatArray, FloatArray]:
+def durrleman_on_grid(log_moneyness: FloatArray, total_variance: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Durrleman's g of total variance on a grid of k = ln(K/F), and the first derivative of total variance.
 
-    g = (1 - k w'/(2 w))^2 - w'^2/4 (1/w + 1/4) + w''/2 with the derivatives of :func:`parabola_slopes`. The density
-    of ln(S/F) is g times that of a normal law, so that g >= 0 everywhere if and only if there is no butterfly
-    arbitrage (Gatheral and Jacquier 2014).
+    Its derivatives are those of :func:`parabola_slopes`. The density of ln(S/F) is g times that of a normal law, so
+    that g >= 0 everywhere if and only if there is no butterfly arbitrage (Gatheral and Jacquier 2014).
 
     Parameters
     ----------
@@ -58,7 +59,5 @@ def durrleman(log_moneyness: FloatArray, total_variance: FloatArray) -> tuple[Fl
     g, first : ndarray, shape (..., I)
         At the first and last point one-sided, hence less exact.
     """
-    w = total_variance
-    first, second = parabola_slopes(log_moneyness, w)
-    g = (1 - log_moneyness * first / (2 * w)) ** 2 - first**2 / 4 * (1 / w + 0.25) + second / 2
-    return g, first
+    first, second = parabola_slopes(log_moneyness, total_variance)
+    return durrleman(log_moneyness, total_variance, first, second), first

@@ -38,6 +38,9 @@ _RESULTS: dict[str, tuple[np.dtype[Any], str, str]] = {
     "durrleman_g_min": (_REAL, "smallest Durrleman's g at inner grid points", "1"),
 }
 
+#: How attributes begin that say how a fitted surface stands to its quotes and to arbitrage.
+_STALE = ("fit_rm", "fit_max", "fit_share", "durrleman_g", "calendar_violations")
+
 
 def project_arbitrage(
     ds: xr.Dataset,
@@ -74,8 +77,9 @@ def project_arbitrage(
         free but perhaps not the nearest), ``projection_change_rms`` and ``projection_change_max`` over the grid in
         vol points, ``arbitrage_penalty`` and ``arbitrage_penalty_raw`` (before; a cube that was projected before keeps
         its own, by which weights go), ``durrleman_g_min`` and ``durrleman_g_min_raw`` where there are three moneyness
-        points. The attribute ``projected`` is 1, and ``projection`` says which conditions hold. Scenario weights and
-        starting states are left as they are.
+        points. The attribute ``projected`` is 1, and ``projection`` says which conditions hold; figures of the fit
+        are dropped from the attributes where a surface changed. Scenario weights and starting states are left as they
+        are.
 
     Raises
     ------
@@ -138,6 +142,9 @@ def project_arbitrage(
         out[name] = values.assign_attrs(long_name=long_name, units=units)
     conditions = "static arbitrage on the grid" + (f", Durrleman's g at least {LEAST_G:g}" if durrleman else "")
     entry = f"{datetime.now(UTC).isoformat(timespec='seconds')} projected by volscen {__version__}"
+    if surfaces.chunks is not None or bool((out["projection_status"] != 0).any()):
+        # They were said of the surface before, and are no longer true.
+        out.attrs = {name: value for name, value in out.attrs.items() if not name.startswith(_STALE)}
     out.attrs |= {"projected": 1, "projection": conditions}
     out.attrs["history"] = "\n".join(filter(None, [str(ds.attrs.get("history", "")), entry]))
     return annotate(out)

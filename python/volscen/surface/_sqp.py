@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from volscen import arbitrage, black
 from volscen._projection import ProjectionStatus
-from volscen.surface._derivatives import durrleman
+from volscen.surface._derivatives import durrleman_on_grid
+from volscen.surface._judge import durrleman
 
 __all__ = ["LEAST_G", "is_free", "project_with_density", "smallest_g"]
 
@@ -39,7 +40,7 @@ def smallest_g(implied_vol: npt.NDArray[Any], tau: FloatArray, moneyness: FloatA
     if moneyness.size < 3:
         return np.full(len(implied_vol), np.inf)
     w = implied_vol.astype(np.float64) ** 2 * tau[:, None]
-    g, _ = durrleman(np.log(moneyness), w)
+    g, _ = durrleman_on_grid(np.log(moneyness), w)
     return np.asarray(g[..., 1:-1].min(axis=(1, 2)))
 
 
@@ -112,7 +113,7 @@ class _Grid:
         w, k = w3[..., 1], self.k[1:-1]
         w1, w2 = (first * w3).sum(axis=-1), (second * w3).sum(axis=-1)
         a = 1 - k * w1 / (2 * w)
-        g = a**2 - w1**2 / 4 * (1 / w + 0.25) + w2 / 2
+        g = durrleman(k, w, w1, w2)
         by_first = -a * k / w - w1 / 2 * (1 / w + 0.25)
         by_level = a * k * w1 / w**2 + w1**2 / (4 * w**2)
         slope_g = by_first[..., None] * first + second / 2
