@@ -175,6 +175,8 @@ def test_counts_are_those_of_loops(values, roughness):
     flag = found.local_vol_flag.values
     np.testing.assert_array_equal(found.local_vol.values > 0, flag == 0)
     assert int(found.local_vol_violations) == np.count_nonzero(flag)
+    # at the ends g rests on one side alone: shown, not counted
+    assert int(found.durrleman_violations) == np.count_nonzero(found.durrleman_g[:, 1:-1] < 0)
     assert set(np.unique(flag)) <= {0, 1, 2, 3}
     np.testing.assert_array_equal(flag >= 2, found.durrleman_g.values <= 0)
 

@@ -16,8 +16,8 @@ import volscen
 from chain_makers import make_chain
 from volscen import arbitrage, project_arbitrage
 from volscen.errors import FitError, InputError, MissingExtraError
-from volscen.surface import interpolate_vol
-from volscen.surface._sqp import _towards_flat
+from volscen.surface import _sqp, interpolate_vol
+from volscen.surface._sqp import _Grid, _towards_flat, project_with_density
 
 HISTORY = volscen.datasets.sample_history()
 TAU, MONEYNESS = HISTORY["tau"].values, HISTORY["moneyness"].values
@@ -117,6 +117,56 @@ def test_all_conditions_hold_as_returned(noise, durrleman, dtype):
     np.testing.assert_array_equal(again.implied_vol, out.implied_vol)
     assert not again.projection_status.any()
     np.testing.assert_array_equal(again.arbitrage_penalty_raw, out.arbitrage_penalty_raw)
+
+
+def test_lines_touch_the_conditions():
+    """Values and slopes against plain calls and finite differences; what rounding may take against rounding."""
+    vol = noisy(0.05, n=1).implied_vol.values[0]
+    root = np.sqrt(TAU)[:, None]
+    grid, s = _Grid(TAU, MONEYNESS), vol * root
+    row, column, count = grid.pattern
+
+    def plain(at):
+        convexity, ends, g, _ = conditions(at / root, TAU, MONEYNESS)
+        return np.concatenate([convexity, g - 4e-6, ends, np.diff(at, axis=0).ravel()])  # aims at 2.04e-4
+
+    lines = grid.linearise(s, 1e-7)
+    known = np.abs(plain(s)) > 1e-8  # below that plain calls know nothing
+    scale = (plain(s) / lines.value)[known]
+    assert known.sum() > 0.8 * count
+    assert scale.min() > 0  # conditions may be scaled, not turned
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        d = rng.uniform(-1, 1, s.shape) * s
+        slope = np.bincount(row, lines.entries * d.ravel()[column], minlength=count)
+        numeric = (plain(s + 1e-5 * d) - plain(s - 1e-5 * d)) / 2e-5
+        np.testing.assert_allclose((slope[known] * scale), numeric[known], rtol=1e-5, atol=1e-6)
+        assert np.all(np.abs(slope) * 1e-7 <= lines.slack * (1 + 1e-9))
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.3])
+def test_one_round_of_programmes_bears_rounding_to_single_precision(noise, monkeypatch):
+    history, rounds = noisy(noise, n=6, seed=3), []
+    whole = _sqp._minimise
+
+    def counting(*args):
+        rounds.append(1)
+        return whole(*args)
+
+    monkeypatch.setattr(_sqp, "_minimise", counting)
+    real, mended = arbitrage.project, []
+
+    def watched(vol, *args, **kwargs):
+        found, status = real(vol, *args, **kwargs)
+        if np.asarray(vol).dtype == np.float32:
+            mended.append(int(status))
+        return found, status
+
+    monkeypatch.setattr(_sqp.arbitrage, "project", watched)
+    for vol in history.implied_vol.values:
+        project_with_density(vol, TAU, MONEYNESS, single=True, vega_floor=1e-3)
+    assert len(rounds) == 6
+    assert mended == [0] * 6  # free as rounded, nothing to mend
 
 
 def test_what_is_reported():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import volscen
-from chain_makers import make_chain, svi_vol
+from chain_makers import black_price, make_chain, svi_vol
 from volscen import Chain
 from volscen.errors import InputError
 from volscen.surface._vix import blend
@@ -205,6 +205,22 @@ def test_chains_of_one_surface_give_what_the_surface_gives():
         assert float(ds.vix) == pytest.approx(float(expected), abs=0.01)
         np.testing.assert_allclose(ds.forward, [100.3, 101.0], rtol=1e-6)
         assert ds.vix.attrs["units"] == "vol point"
+
+
+def test_the_missing_option_at_the_first_strike_follows_from_parity():
+    """Coarse strikes, the forward well above one: the mean at K0 counts both options."""
+    strike, tau, rate = np.arange(70.0, 141, 5), 30 / 365, 0.05
+    growth = np.exp(rate * tau)
+    call, put = (black_price(102.3, strike, tau, 0.2, kind, 1 / growth) for kind in (True, False))
+    sides = {kind: {"strike": strike, "option_type": kind, "price": p} for kind, p in (("C", call), ("P", put))}
+    table = pd.concat([pd.DataFrame(side) for side in sides.values()])
+    table = table.assign(date=pd.Timestamp("2024-01-02"), expiry=pd.Timestamp("2024-02-01"))
+    chain = Chain(table, rate=rate, vol_bounds=(0.01, 5))
+    used = np.isin(strike, chain.quotes["strike"])
+    middle = np.where(strike < 100, put, np.where(strike > 100, call, (call + put) / 2))
+    area = (np.where(used, 5 / strike**2 * middle, 0)).sum() * growth
+    expected = 100 * np.sqrt((2 * area - (102.3 / 100 - 1) ** 2) / tau)
+    assert float(volscen.vix(chain, rules="chain")) == pytest.approx(expected, rel=1e-9)
 
 
 def test_terms_of_a_chain():

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from volscen._threads import resolve_num_threads
 from volscen.errors import InputError
-from volscen.surface._strip import WING, smile_variance
+from volscen.surface._strip import smile_variance
 from volscen.surface._surfaces import map_surfaces, surfaces_of
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _surface_index(surfaces: xr.DataArray, horizon: float, ratio: float, threads
 
     def index(vol: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
         smiles = [
-            smile_variance(vol[:, row].astype(np.float64), k, float(tau[row]), wing=WING, num_threads=threads)
+            smile_variance(vol[:, row].astype(np.float64), k, float(tau[row]), num_threads=threads)
             for row in rows
         ]
         variance, beyond = (np.stack(part, axis=1) for part in zip(*smiles, strict=True))
