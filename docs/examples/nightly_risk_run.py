@@ -2,8 +2,8 @@
 
     python docs/examples/nightly_risk_run.py OUT_FOLDER [QUOTES]
 
-Without QUOTES (a table of option quotes, see docs/quotes.md) the embedded, simulated history stands in. Every step stops
-the run with an error that says what to do; files appear whole or not at all.
+Without QUOTES (a table of option quotes, see docs/quotes.md) the embedded, simulated history stands in. Every step
+stops the run with an error that says what to do; files appear whole or not at all.
 """
 
 from __future__ import annotations
