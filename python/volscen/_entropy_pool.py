@@ -21,6 +21,7 @@ from volscen._reweight import (
     set_weights,
     weighing_penalty,
 )
+from volscen._threads import single_threaded_blas
 from volscen.errors import InputError
 from volscen.views import View
 
@@ -105,7 +106,9 @@ def entropy_pool(
     for row, p in enumerate(priors):
         date = ds.isel(as_of=row) if "as_of" in ds.dims else ds
         try:
-            rows[row] = _pooled(p, beliefs_of(date, row, wanted), share)
+            beliefs = beliefs_of(date, row, wanted)
+            with single_threaded_blas():  # the same bits everywhere; small products gain nothing from threads
+                rows[row] = _pooled(p, beliefs, share)
             rows[row], kept[row] = _keep_floor(rows[row], p, floor, bool(blend))
         except InputError as error:
             if "as_of" in ds.dims:

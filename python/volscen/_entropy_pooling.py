@@ -103,11 +103,11 @@ def tilt(
     array([0.0544, 0.0788, 0.1142, 0.1654, 0.2398, 0.3475])
     """
     support = prior > 0
-    p, a = prior[support], rows[:, support]
+    p, a = (prior, rows) if support.all() else (prior[support], rows[:, support])
     centre = a @ p
-    deviation = a - centre[:, None]
-    scale = np.sqrt((deviation * deviation) @ p)
-    magnitude = np.max(np.abs(a), axis=1, initial=0.0)
+    z = a - centre[:, None]
+    scale = np.sqrt(np.einsum("ij,ij,j->i", z, z, p))
+    magnitude = np.maximum(a.max(axis=1), -a.min(axis=1))
     constant = scale <= 1e-13 * magnitude
     slack = 1e-12 * np.maximum(magnitude, 1e-300)
     if np.any(constant & ((centre < lower - slack) | (centre > upper + slack))):
@@ -122,7 +122,10 @@ def tilt(
                 sign.append(side)
                 target.append(bound)
     kept, signs = np.array(index, dtype=np.int64), np.array(sign)
-    z = deviation[kept] / scale[kept, None]
+    if np.array_equal(kept, np.arange(rows.shape[0])):
+        z /= scale[:, None]
+    else:
+        z = z[kept] / scale[kept, None]
     t = (np.array(target) - centre[kept]) / scale[kept]
     theta = np.zeros(kept.size)
     if start is not None:
@@ -138,11 +141,14 @@ def tilt(
 
 def _evaluate(log_p: FloatArray, z: FloatArray, t: FloatArray, theta: FloatArray) -> tuple[float, FloatArray]:
     """Dual value and the weights at theta."""
-    exponent = log_p + theta @ z
-    top = exponent.max()
-    w = np.exp(exponent - top)
+    w = theta @ z
+    w += log_p
+    top = w.max()
+    w -= top
+    np.exp(w, out=w)
     total = w.sum()
-    return float(top + np.log(total) - theta @ t), w / total
+    w /= total
+    return float(top + np.log(total) - theta @ t), w
 
 
 def _newton(
@@ -158,8 +164,7 @@ def _newton(
             return w, theta, iteration
         if value < bottom:
             raise Infeasible
-        centred = z - mean[:, None]
-        hessian = (centred * w) @ centred.T
+        hessian = (z * w) @ z.T - np.outer(mean, mean)
         for ridge in _RIDGES:
             step = _step(hessian, mean - t, theta, sign, free, ridge * np.trace(hessian) + 1e-300)
             found = _search(log_p, z, t, sign, theta, step, value, mean - t, residual)
