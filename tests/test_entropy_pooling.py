@@ -210,6 +210,38 @@ def test_solutions_are_feasible_and_of_the_exponential_family(seed, n, m):
     assert np.ptp(left) < 1e-7 * (1 + np.abs(found.multiplier @ rows[:, some]).max())
 
 
+KINDS = ("mean", "std", "variance", "correlation", "quantile", "value_at_risk", "expected_shortfall")
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_what_some_law_has_is_found_and_found_nearer(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.choice([200, 1000]))
+    x = rng.standard_t(4, (n, 4)) @ rng.standard_normal((4, 4))
+    p = rng.dirichlet(np.full(n, 5.0))
+    p[rng.random(n) < 0.05] = 0
+    p /= p.sum()
+    z = np.clip((x - x.mean(axis=0)) / x.std(axis=0), -3, 3)
+    law = p * np.exp(0.4 * z @ rng.standard_normal(4) + 0.08 * z**2 @ rng.standard_normal(4))
+    law /= law.sum()
+    beliefs = []
+    for kind in rng.choice(KINDS, size=5):
+        arrays = [x[:, i] for i in rng.choice(4, 2 if kind == "correlation" else 1, replace=False)]
+        level = () if kind in KINDS[:4] else (float(rng.choice([0.05, 0.1, 0.5])),)
+        names = ["x"] * len(arrays)
+        make = getattr(views, kind)
+        bound = rng.choice(["equals", "at_least", "at_most"])
+        value = believe(make(*names, *level, at_least=0.5), *arrays).value(law)
+        beliefs.append(believe(make(*names, *level, **{bound: value}), *arrays))
+    w = _pooling.pool(p, beliefs)
+    assert np.all(w[p == 0] == 0)
+    for belief in beliefs:
+        assert belief.excess(w, p) <= 1e-7
+        value, slack = belief.value(w), 1e-6 * belief.x.std()
+        assert belief.lower - slack <= value <= belief.upper + slack
+    assert divergence(w, p) <= divergence(law, p) * (1 + 1e-9) + 1e-9
+
+
 def test_repeated_views_are_one_view():
     rng = np.random.default_rng(0)
     x, p = rng.standard_normal(300), np.full(300, 1 / 300)

@@ -138,8 +138,10 @@ def _correlation_rows(
 
 
 def _quantile_rows(x: FloatArray, level: float, lower: float, upper: float) -> list[Row]:
-    if lower == upper:
-        return [((x <= upper).astype(np.float64), level, level)]
+    if lower == upper:  # the largest scenario not above it
+        lower = upper = float(np.max(x, where=x <= upper, initial=-np.inf))
+        if upper == -np.inf:
+            return [(np.zeros(x.size), level, np.inf)]
     rows: list[Row] = []
     if np.isfinite(upper):
         rows.append(((x <= upper).astype(np.float64), level + _MARGIN, np.inf))

@@ -11,14 +11,15 @@ Where the iteration does not settle, the parameters are held by constraints of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from volscen._beliefs import TOLERANCE, Belief, Row, moments
-from volscen._entropy_pooling import Infeasible, attainable, conflict, tilt
+from volscen._entropy_pooling import Infeasible, attainable, conflict, divergence, tilt
 from volscen.errors import InputError
 
 __all__ = ["pool"]
@@ -32,8 +33,19 @@ _PATIENCE = 60
 #: Movement of the parameters, in standard deviations, at which they have settled.
 _SETTLED = 1e-9
 
+#: Values at risk that are tried around the one found.
+_CLIMB = 12
+
 #: Rounds that the extrapolation of the parameters remembers.
 _MEMORY = 5
+
+
+class _Stuck(Exception):
+    """A linear problem has no solution; why is found out only when it is asked, by linear programmes."""
+
+    def __init__(self, explanation: Callable[[], InputError]) -> None:
+        super().__init__()
+        self.explanation = explanation
 
 
 def pool(prior: FloatArray, beliefs: Sequence[Belief]) -> FloatArray:
@@ -51,16 +63,22 @@ def pool(prior: FloatArray, beliefs: Sequence[Belief]) -> FloatArray:
     InputError
         If the beliefs cannot hold together; it names those that conflict and what can be attained.
     """
+    support = prior > 0
+    if not support.all():  # what has no weight is not there
+        inside = pool(prior[support], [replace(b, x=b.x[support], y=b.y[support]) for b in beliefs])
+        out = np.zeros_like(prior)
+        out[support] = inside
+        return out
     for b in beliefs:
         for x, q in zip((b.x, b.y) if b.stage else (), b.view.quantities, strict=False):
             if moments(x, prior)[1] <= 1e-13 * np.max(np.abs(x)):
                 raise InputError(f"view {b.view}: {q.label} is the same in all scenarios that have weight")
         if b.view.statistic == "expected_shortfall":
-            _check_shortfall(b, prior)
+            _check_shortfall(b)
     try:
         w = _from_stages(prior, beliefs)
-    except InputError as error:
-        w = _by_degrees(prior, beliefs, error)
+    except _Stuck as stuck:
+        w = _by_degrees(prior, beliefs, stuck)
     worst = max(beliefs, key=lambda b: b.excess(w, prior))
     if worst.excess(w, prior) > TOLERANCE:
         raise InputError(
@@ -78,15 +96,18 @@ def _from_stages(prior: FloatArray, beliefs: Sequence[Belief]) -> FloatArray:
     return _settle(prior, beliefs, w) if any(b.parameters(w) for b in beliefs) else w
 
 
-def _by_degrees(prior: FloatArray, beliefs: Sequence[Belief], error: InputError) -> FloatArray:
+def _by_degrees(prior: FloatArray, beliefs: Sequence[Belief], stuck: _Stuck) -> FloatArray:
     """Move the bounds of what is not linear from where it stands to where it should be, as far as each step goes.
 
     A linearisation far from its solution may be infeasible where the views are not.
     """
     linear = [b for b in beliefs if b.is_linear]
     if len(linear) == len(beliefs):
-        raise error
-    w = _solve(prior, linear, [[] for _ in linear], None)[0] if linear else prior
+        raise stuck.explanation()
+    try:
+        w = _solve(prior, linear, [[] for _ in linear], None)[0]
+    except _Stuck:
+        raise stuck.explanation() from None
     start = [b.value(w) for b in beliefs]
     reached, step = 0.0, 0.25
     while reached < 1:
@@ -103,18 +124,18 @@ def _by_degrees(prior: FloatArray, beliefs: Sequence[Belief], error: InputError)
         ]
         try:
             w = _settle(prior, part, w)
-        except InputError:
+        except _Stuck:
             step *= 0.5
             if step < 1 / 64:
-                raise error from None
+                raise stuck.explanation() from None
             continue
         reached = share
     return w
 
 
-def _check_shortfall(belief: Belief, prior: FloatArray) -> None:
-    low, high = (float(f(0.0 - belief.x[prior > 0])) for f in (np.min, np.max))
-    if belief.lower >= high or belief.upper <= low:
+def _check_shortfall(belief: Belief) -> None:
+    low, high = (float(f(0.0 - belief.x)) for f in (np.min, np.max))
+    if belief.lower > high or belief.upper < low:
         raise InputError(
             f"view {belief.view} cannot hold on these scenarios; {belief.view.name} can lie between {low:.6g} and "
             f"{high:.6g}"
@@ -122,20 +143,40 @@ def _check_shortfall(belief: Belief, prior: FloatArray) -> None:
 
 
 def _settle(prior: FloatArray, beliefs: Sequence[Belief], w: FloatArray) -> FloatArray:
-    """Fixed point of the parameters: Anderson's extrapolation of moments, damped steps of values at risk.
+    """Fixed point of the parameters; values at risk that leap between scenarios are held where the prior is nearest."""
+    psi, found = _iterate(prior, beliefs, _parameters(beliefs, w), hold=False)
+    if found is not None:
+        return found
+    psi, found = _iterate(prior, beliefs, psi, hold=True)
+    if found is None:  # moments that do not settle are held as well
+        return _solve(prior, beliefs, _split(beliefs, psi), None, hold="all")[0]
+    for place in np.flatnonzero(_tails(prior, beliefs)):
+        psi, found = _climb(prior, beliefs, psi, found, int(place))
+    return found
 
-    What has not settled in the end is held where it moved least.
+
+def _tails(prior: FloatArray, beliefs: Sequence[Belief]) -> BoolArray:
+    """Which parameters are values at risk."""
+    return np.array([b.view.statistic == "expected_shortfall" for b in beliefs for _ in b.parameters(prior)])
+
+
+def _iterate(
+    prior: FloatArray, beliefs: Sequence[Belief], psi: FloatArray, *, hold: bool
+) -> tuple[FloatArray, FloatArray | None]:
+    """Anderson's extrapolation of moments, damped steps of values at risk, or these held.
+
+    Returns the parameters that moved least, and the weights where none moves any more.
     """
     unit = np.array([u for b in beliefs for u in _units(b, prior)])
-    tail = np.array([b.view.statistic == "expected_shortfall" for b in beliefs for _ in b.parameters(prior)])
-    psi, damping, last = _parameters(beliefs, w), np.ones(unit.size), np.zeros(unit.size)
+    tail = _tails(prior, beliefs)
+    damping, last = np.ones(unit.size), np.zeros(unit.size)
     multipliers: FloatArray | None = None
     past: list[tuple[FloatArray, FloatArray]] = []
     best = (np.inf, psi)
     for _ in range(_PATIENCE):
         try:
-            w, multipliers = _solve(prior, beliefs, _split(beliefs, psi), multipliers)
-        except InputError:
+            w, multipliers = _solve(prior, beliefs, _split(beliefs, psi), multipliers, hold="tails" if hold else "none")
+        except _Stuck:
             if not past:
                 raise
             # The step went too far.
@@ -143,22 +184,49 @@ def _settle(prior: FloatArray, beliefs: Sequence[Belief], w: FloatArray) -> Floa
             damping[tail] *= 0.25
             continue
         found = _parameters(beliefs, w)
-        movement = found - psi
+        movement = np.where(tail & hold, 0.0, found - psi)
         size = np.abs(movement) / unit
         if np.all(size <= _SETTLED):
-            return w
+            return psi, w
         # A value at risk moves from scenario to scenario and may leap to and fro for ever.
         damping[tail & (movement * last < 0)] *= 0.5
-        caught = tail & ((damping <= 1 / 32) | (size <= _SETTLED))
+        caught = tail & (damping <= 1 / 32)
         if float(size.max()) < best[0]:
-            best = (float(size.max()), np.where(tail, found, psi))
+            best = (float(size.max()), np.where(tail & ~hold, found, psi))
         if np.all(caught | (size <= _SETTLED)):
-            best = (0.0, np.where(tail, found, psi))
-            break
+            return np.where(tail, found, psi), None
         last = movement
         past = [*past[-_MEMORY:], (psi, movement)]
         psi = np.where(tail, psi + damping * movement, _anderson(past, unit, ~tail))
-    return _solve(prior, beliefs, _split(beliefs, best[1]), None, hold=True)[0]
+    return best[1], None
+
+
+def _climb(
+    prior: FloatArray, beliefs: Sequence[Belief], psi: FloatArray, w: FloatArray, place: int
+) -> tuple[FloatArray, FloatArray]:
+    """Move one value at risk from scenario to scenario, in growing and shrinking steps, to the least divergence."""
+    owner = [b for b in beliefs for _ in b.parameters(prior)][place]
+    losses = np.unique(0.0 - owner.x)
+    at, step, least = int(np.searchsorted(losses, psi[place])), 1, divergence(w, prior)
+    turned = False
+    for _ in range(_CLIMB):
+        trial = psi.copy()
+        trial[place] = losses[min(max(at + step, 0), losses.size - 1)]
+        try:
+            moved, new = _iterate(prior, beliefs, trial, hold=True)
+        except _Stuck:
+            new = None
+        if new is not None and divergence(new, prior) < least:
+            psi, w, least, at = moved, new, divergence(new, prior), at + step
+            step *= 2
+            turned = True  # downhill is this way
+        elif abs(step) > 1:
+            step = int(np.sign(step)) * (abs(step) // 4 or 1)
+        elif not turned:
+            step, turned = -step, True
+        else:
+            break
+    return psi, w
 
 
 def _anderson(past: list[tuple[FloatArray, FloatArray]], unit: FloatArray, moved: BoolArray) -> FloatArray:
@@ -197,12 +265,13 @@ def _solve(
     parameters: Sequence[Sequence[float]],
     start: FloatArray | None,
     *,
-    hold: bool = False,
+    hold: Literal["none", "tails", "all"] = "none",
 ) -> tuple[FloatArray, FloatArray]:
     groups: list[range] = []
     rows: list[Row] = []
     for belief, own in zip(beliefs, parameters, strict=True):
-        new = belief.rows(own, hold=hold)
+        held = hold == "all" or (hold == "tails" and belief.view.statistic == "expected_shortfall")
+        new = belief.rows(own, hold=held)
         groups.append(range(len(rows), len(rows) + len(new)))
         rows += new
     if not rows:  # bounds that every law keeps
@@ -212,7 +281,7 @@ def _solve(
     try:
         solution = tilt(prior, matrix, lower, upper, start=start)
     except Infeasible:
-        raise _explain(prior, beliefs, matrix, lower, upper, groups) from None
+        raise _Stuck(lambda: _explain(prior, beliefs, matrix, lower, upper, groups)) from None
     return solution.weight, solution.multiplier
 
 
@@ -259,7 +328,7 @@ def _range(
     others: list[int],
 ) -> str:
     kind = belief.view.statistic
-    if kind == "correlation":  # its row is not its value
+    if kind in ("correlation", "expected_shortfall"):  # the row is not the value but where they agree
         return ""
     first = next((j for j in own), None)
     found = attainable(prior, rows[first], rows[others], lower[others], upper[others]) if first is not None else None

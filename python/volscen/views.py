@@ -260,7 +260,7 @@ def quantile(
     level : float
         In (0, 1).
     equals, at_least, at_most : float
-        ``equals=v`` asks for P(quantity <= v) = level: the quantile is then the largest scenario not above v.
+        ``equals=v`` makes the quantile the largest scenario not above v.
     confidence : float
         In (0, 1].
 
