@@ -173,3 +173,15 @@ def test_realised_volatility_by_hand():
     for window in (0, 5, 1.5, True, "x"):
         with pytest.raises(InputError, match="window must be a whole number from 1 to the 4 returns"):
             volscen.realised_vol(history, window=window)
+
+
+def test_a_subset_of_returns_of_forwards_is_found_out():
+    """Their noise is allowed for, days left out are not."""
+    history = volscen.datasets.sample_history().isel(date=slice(200)).assign_attrs(return_source="forward")
+    noise = np.random.default_rng(0).normal(0, 0.001, 200)
+    history["log_return"] = history["log_return"] + noise
+    volscen.validate(history)
+    for step in (2, 5):
+        with pytest.raises(FileFormatError, match=r"take a subset of the dates with volscen\.select_dates"):
+            volscen.validate(history.isel(date=slice(None, None, step)))
+        volscen.validate(volscen.select_dates(history, history["date"][::step]))

@@ -101,3 +101,12 @@ def test_what_snapshots_need() -> None:
     broken.iloc[:5, broken.columns.get_loc("quote_time")] = pd.NaT
     _, report = volscen.build_history(broken, intraday=True, periods_per_year=756, **GRID)
     assert report.attrs["rows_without_date"] == 5
+
+
+def test_verbs_that_count_days_take_one_row_a_day(built: tuple[xr.Dataset, pd.DataFrame]) -> None:
+    for verb in (
+        lambda: volscen.fit(built[0], "har"),
+        lambda: volscen.evaluate({"b": "bootstrap"}, built[0], first="2024-01-02", last="2024-01-03"),
+    ):
+        with pytest.raises(InputError, match=r"takes one row a day.*several on 2024-01-02.*date\.dt\.hour == 15"):
+            verb()

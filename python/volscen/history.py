@@ -187,6 +187,17 @@ def realised_vol(history: xr.Dataset, *, window: int = 21) -> xr.DataArray:
     return out.rename("realised_vol")
 
 
+def check_daily(history: xr.Dataset, what: str) -> None:
+    """Refuse a history with several rows on one day; ``what`` is what needs one a day."""
+    days = history["date"].values.astype("datetime64[D]")
+    if np.any(days[1:] == days[:-1]):
+        hour = int(history["date"].dt.hour.values[-1])
+        raise InputError(
+            f"{what} takes one row a day, and the history holds several on {days[1:][days[1:] == days[:-1]][0]}; keep one, "
+            f"such as volscen.select_dates(history, history.date.dt.hour == {hour}).assign_attrs(periods_per_year=252)"
+        )
+
+
 def position(history: xr.Dataset, as_of: Any) -> int:
     """Row of ``as_of`` in the history (the last of that day); an error names the nearest date when it is absent."""
     dates = history["date"].values.astype("datetime64[D]")

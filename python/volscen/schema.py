@@ -78,7 +78,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "jump_flag": {
         "long_name": "corporate actions between the previous date and this",
         "units": "1",
-        "flag_values": "0 1 2",
+        "flag_values": np.array([0, 1, 2], dtype=np.int8),
         "flag_meanings": "none removed_from_log_return suspect",
     },
     "weight": {"long_name": "scenario weight, summing to 1 per as_of", "units": "1"},

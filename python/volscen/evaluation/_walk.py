@@ -24,6 +24,7 @@ from volscen.evaluation._archive import Archive
 from volscen.evaluation._day import MEASURES, collect_days, score_day
 from volscen.evaluation._yardstick import Yardstick
 from volscen.generators import Generator, generator_class
+from volscen.history import check_daily
 from volscen.scenarios import generate
 
 __all__ = ["walk_forward"]
@@ -197,6 +198,7 @@ class _Block:
 def _period(history: xr.Dataset, first: Any, last: Any) -> np.typing.NDArray[np.intp]:
     """Last rows known of the realised dates of a period."""
     schema.validate(history, schema=schema.HISTORY)
+    check_daily(history, "the evaluation")
     dates = history["date"].values.astype("datetime64[D]")
     start, stop = to_day(first, "first"), to_day(last, "last")
     realised = np.flatnonzero((dates >= start) & (dates <= stop))

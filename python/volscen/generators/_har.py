@@ -20,7 +20,7 @@ from volscen.generators._base import FloatArray, Generator
 from volscen.generators._har_calendar import N_CALENDAR, calendar_features, next_session, past_sessions, sessions
 from volscen.generators._har_features import WINDOW, Known, average, mean_features, scale_features
 from volscen.generators._har_fit import Law, join
-from volscen.history import State
+from volscen.history import State, check_daily
 
 __all__ = ["RobustHAR"]
 
@@ -264,6 +264,7 @@ def _series(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
 
 
 def _dates(history: xr.Dataset) -> npt.NDArray[np.datetime64]:
+    check_daily(history, "generator 'har'")  # its features and calendars are of trading days
     return np.asarray(history["date"].values.astype("datetime64[D]"))
 
 
