@@ -103,10 +103,20 @@ def test_what_snapshots_need() -> None:
     assert report.attrs["rows_without_date"] == 5
 
 
-def test_verbs_that_count_days_take_one_row_a_day(built: tuple[xr.Dataset, pd.DataFrame]) -> None:
+def test_verbs_that_count_days_take_one_row_a_day() -> None:
+    rng = np.random.default_rng(0)
+    dates = np.datetime64("2023-01-02T10:00", "ns") + np.arange(500) * np.timedelta64(12, "h")
+    history = volscen.make_history(
+        dates,
+        [0.1, 0.2],
+        [0.9, 1.1],
+        rng.uniform(0.1, 0.3, (500, 2, 2)),
+        spot=rng.uniform(90, 110, 500),
+        calendar="XNYS",
+    )
     for verb in (
-        lambda: volscen.fit(built[0], "har"),
-        lambda: volscen.evaluate({"b": "bootstrap"}, built[0], first="2024-01-02", last="2024-01-03"),
+        lambda: volscen.fit(history, "har", n_components=2),
+        lambda: volscen.evaluate({"b": "bootstrap"}, history, first="2023-02-02", last="2023-02-03"),
     ):
-        with pytest.raises(InputError, match=r"takes one row a day.*several on 2024-01-02.*date\.dt\.hour == 15"):
+        with pytest.raises(InputError, match=r"takes one row a day.*several on 2023-01-02.*date\.dt\.hour == 22"):
             verb()

@@ -38,7 +38,7 @@ _OWN_MOVE = 0.25
 _FINEST = 2e-3
 
 #: A factor that rounds to a fraction of numbers up to this is that fraction.
-_LARGEST_TERM = 20
+_LARGEST_TERM = 30
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,9 @@ def _explain(
     if not pairs:
         return None
     level = _level(before)
+    tick = 10.0 ** -_decimals(np.concatenate([a for _, a in pairs]))
     # Both the strike and the ratio that is tried come from rounded strikes.
-    tolerance = min(1.05 * 10.0 ** -_decimals(np.concatenate([a for _, a in pairs])), _FINEST * level)
+    tolerance = min(1.05 * tick, _FINEST * level)
     ratios = np.unique(np.concatenate([np.ravel(a[None, :] / u[:, None]) for u, a in pairs]).round(12))
     ratios = ratios[(np.abs(np.log(ratios) - log_return) <= _OWN_MOVE) & (np.abs(ratios - 1) > 1e-6)]
     amounts = np.unique(np.concatenate([np.ravel(u[:, None] - a[None, :]) for u, a in pairs]).round(9))
@@ -144,7 +145,7 @@ def _explain(
     if max(factor_share, amount_share) < _FOUND:
         return None
     if factor_share >= amount_share:
-        return CorporateAction("scaled", _refined(factor, pairs, tolerance))
+        return CorporateAction("scaled", _refined(factor, pairs, tolerance, tick))
     return CorporateAction("shifted", amount)
 
 
@@ -176,10 +177,9 @@ def _to_nearest(image: FloatArray, a: FloatArray) -> FloatArray:
     return np.asarray(np.minimum(np.abs(image - a[left]), np.abs(image - a[right])))
 
 
-def _refined(factor: float, pairs: _Pairs, tolerance: float) -> float:
+def _refined(factor: float, pairs: _Pairs, tolerance: float, tick: float) -> float:
     """The factor by least squares over the strikes it carries; a fraction of small numbers where it rounds to one."""
     product = square = 0.0
-    n, total = 0, 0.0
     for u, a in pairs:
         image = u * factor
         right = np.clip(np.searchsorted(a, image), 0, a.size - 1)
@@ -188,10 +188,10 @@ def _refined(factor: float, pairs: _Pairs, tolerance: float) -> float:
         found = np.abs(image - nearest) <= tolerance
         product += float((u[found] * nearest[found]).sum())
         square += float((u[found] ** 2).sum())
-        n, total = n + int(found.sum()), total + float(u[found].sum())
     fitted = product / square
+    # Rounding to a tick has a standard error of .29 ticks; the bound is about three of the fit's.
     simple = Fraction(fitted).limit_denominator(_LARGEST_TERM)
-    if simple.numerator <= _LARGEST_TERM and abs(float(simple) - fitted) <= tolerance * n / total:
+    if simple.numerator <= _LARGEST_TERM and abs(float(simple) - fitted) <= tick / np.sqrt(square):
         return float(simple)
     return fitted
 

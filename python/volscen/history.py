@@ -191,9 +191,9 @@ def check_daily(history: xr.Dataset, what: str) -> None:
     """Refuse a history with several rows on one day; ``what`` is what needs one a day."""
     days = history["date"].values.astype("datetime64[D]")
     if np.any(days[1:] == days[:-1]):
-        hour = int(history["date"].dt.hour.values[-1])
+        day, hour = days[1:][days[1:] == days[:-1]][0], int(history["date"].dt.hour.values[-1])
         raise InputError(
-            f"{what} takes one row a day, and the history holds several on {days[1:][days[1:] == days[:-1]][0]}; keep one, "
+            f"{what} takes one row a day, and the history holds several on {day}; keep one, "
             f"such as volscen.select_dates(history, history.date.dt.hour == {hour}).assign_attrs(periods_per_year=252)"
         )
 
