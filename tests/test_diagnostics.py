@@ -220,12 +220,21 @@ def test_dimensions_and_types():
         assert name in found.coords or {"long_name", "units"} <= set(variable.attrs), name
 
 
+@pytest.mark.parametrize("level", [1e-45, 1e-6, 1e3])
+def test_extremes_are_numbers(level):
+    found = diagnose(surface(level * np.linspace(1.0, 1.2, 7), [0.01, 1.0, 5.0], np.linspace(0.2, 5.0, 7)))
+    for name in found:
+        assert np.all(np.isfinite(found[name])), name
+
+
 def test_what_cannot_be_used_is_refused():
     good = surface(0.2, [0.5], [0.9, 1.0, 1.1])
     for source, match in (
         (good.isel(moneyness=[0, 1]), "at least 3"),
         (good.where(good.moneyness > 1), "positive finite"),
         (good.values, "must be a dataset"),
+        (good * 1e-60, "repair those"),
+        (good * 1e6, "repair those"),
     ):
         with pytest.raises(InputError, match=match):
             diagnose(source)

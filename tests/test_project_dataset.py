@@ -16,7 +16,7 @@ import volscen
 from chain_makers import make_chain
 from volscen import arbitrage, project_arbitrage
 from volscen.errors import FitError, InputError, MissingExtraError
-from volscen.surface import _sqp, interpolate_vol
+from volscen.surface import _sqp, interpolate_vol, regrid
 from volscen.surface._sqp import _Grid, _towards_flat, project_with_density
 
 HISTORY = volscen.datasets.sample_history()
@@ -289,8 +289,9 @@ def test_a_denser_grid():
     volscen.validate(fine)
     assert fine.implied_vol.dtype == np.float32
     assert fine.implied_vol0.shape == (15, 19)
-    with pytest.raises(InputError, match=r"drop_vars\('extra'\)"):
-        project_arbitrage(cube.assign(extra=cube.implied_vol * 2), refine=2)
+    np.testing.assert_array_equal(fine.arbitrage_penalty_raw, cube.arbitrage_penalty)  # by which weights went
+    lazy = project_arbitrage(cube.chunk(scenario=2, tau=3), refine=2)
+    np.testing.assert_array_equal(lazy.implied_vol.compute(), fine.implied_vol)
 
 
 def test_what_cannot_be_used_is_refused(monkeypatch):
@@ -299,12 +300,14 @@ def test_what_cannot_be_used_is_refused(monkeypatch):
         (good["implied_vol"], {}, "must be a dataset"),
         (good.rename(implied_vol="v"), {}, "no variable implied_vol"),
         (good * np.nan, {}, "positive finite"),
+        (good * 1e-60, {}, "repair those"),
         (good, {"durrleman": 1}, "durrleman"),
         (good, {"refine": 0}, "refine"),
         (good, {"refine": True}, "refine"),
         (good, {"refine": 1.5}, "refine"),
         (good, {"vega_floor": 0}, "vega_floor"),
         (good.isel(moneyness=[0, 1]), {"durrleman": True}, "at least 3"),
+        (regrid(HISTORY.isel(date=[0]), delta=["25P", "ATM", "25C"]), {}, "regrid"),
     ):
         with pytest.raises(InputError, match=match):
             project_arbitrage(ds, **options)

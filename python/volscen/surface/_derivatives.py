@@ -5,11 +5,31 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from volscen.errors import InputError
 from volscen.surface._judge import durrleman
 
-__all__ = ["durrleman_on_grid", "parabola_slopes"]
+__all__ = ["check_total_variance", "durrleman_on_grid", "parabola_slopes"]
 
 FloatArray = npt.NDArray[np.float64]
+
+#: Total variances outside are no volatilities, and their squares and inverses leave float64.
+_LEAST, _MOST = 1e-100, 1e8
+
+
+def check_total_variance(total_variance: FloatArray) -> None:
+    """Refuse total variances of which no derivatives can be taken, where the rest of the package still has prices.
+
+    Raises
+    ------
+    InputError
+        If one is outside 1e-100 to 1e8.
+    """
+    low, high = float(total_variance.min()), float(total_variance.max())
+    if not (low >= _LEAST and high <= _MOST):
+        raise InputError(
+            f"implied_vol squared times tau must lie within {_LEAST:g} to {_MOST:g}, not {low:.3g} to {high:.3g}; "
+            "drop or repair those surfaces"
+        )
 
 
 def parabola_slopes(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:

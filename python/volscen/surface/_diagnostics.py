@@ -10,7 +10,7 @@ import numpy.typing as npt
 from volscen import arbitrage, black
 from volscen._threads import resolve_num_threads
 from volscen.errors import InputError
-from volscen.surface._derivatives import durrleman_on_grid, parabola_slopes
+from volscen.surface._derivatives import check_total_variance, durrleman_on_grid, parabola_slopes
 from volscen.surface._surfaces import GRID, map_surfaces, surfaces_of
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ class _Judge:
         tau, moneyness = self.tau, self.moneyness
         vol = implied_vol.astype(np.float64)
         k, w = np.log(moneyness), vol**2 * tau[:, None]
+        check_total_variance(w)
         g, in_k = durrleman_on_grid(k, w)
         rise = self._rise(w)
         mass, density, below = self._law(k, w, g, in_k)

@@ -14,7 +14,8 @@ from volscen._threads import resolve_num_threads
 from volscen._version import __version__
 from volscen.errors import FitError, InputError, MissingExtraError
 from volscen.schema import annotate
-from volscen.surface._refine import refine_grid
+from volscen.surface._derivatives import check_total_variance
+from volscen.surface._regrid import regrid
 from volscen.surface._sqp import LEAST_G, project_with_density, smallest_g
 from volscen.surface._surfaces import GRID, map_surfaces, surfaces_of
 
@@ -62,7 +63,7 @@ def project_arbitrage(
         moneyness points, and takes some milliseconds for a surface of which this does not hold already.
     refine : int
         Parts into which every interval of tau and of log-moneyness is divided first; above 1 the surfaces are
-        interpolated (:func:`volscen.surface.interpolate_vol`), and projected and returned on the denser grid.
+        interpolated (:func:`volscen.surface.regrid`), and projected and returned on the denser grid.
     vega_floor : float
         In (0, 1]; as for :func:`volscen.arbitrage.project`.
     num_threads : int, optional
@@ -73,13 +74,16 @@ def project_arbitrage(
     -------
     xarray.Dataset
         Like ``ds``, ``implied_vol`` projected, in its own floating-point type. Surfaces that keep all conditions
-        already are returned bit for bit. New, for each surface: ``projection_status`` (0 free already, 1 projected, 2
-        free but perhaps not the nearest), ``projection_change_rms`` and ``projection_change_max`` over the grid in
-        vol points, ``arbitrage_penalty`` and ``arbitrage_penalty_raw`` (before; a cube that was projected before keeps
-        its own, by which weights go), ``durrleman_g_min`` and ``durrleman_g_min_raw`` where there are three moneyness
-        points. The attribute ``projected`` is 1, and ``projection`` says which conditions hold; figures of the fit
-        are dropped from the attributes where a surface changed. Scenario weights and starting states are left as they
-        are.
+        already are returned bit for bit. New, for each surface:
+
+        - ``projection_status``: 0 free already, 1 projected, 2 free but perhaps not the nearest;
+        - ``projection_change_rms`` and ``projection_change_max`` over the grid, in vol points;
+        - ``arbitrage_penalty``, and ``arbitrage_penalty_raw`` of the surface given on its own grid (a cube that was
+          projected before keeps its own, by which weights go);
+        - ``durrleman_g_min`` and ``durrleman_g_min_raw``, where there are three moneyness points.
+
+        The attribute ``projected`` is 1, and ``projection`` says which conditions hold; figures of the fit are dropped
+        from the attributes where a surface changed. Scenario weights and starting states are left as they are.
 
     Raises
     ------
@@ -126,7 +130,7 @@ def project_arbitrage(
         raise InputError(f"moneyness holds {ds.sizes['moneyness']} points; durrleman needs at least 3")
     if durrleman:
         _need_clarabel()
-    whole = refine_grid(ds, int(refine)) if refine > 1 else ds
+    whole = _refined(ds, int(refine), num_threads) if refine > 1 else ds
     surfaces = surfaces_of(whole, "ds")
     work = _Projection(surfaces, bool(durrleman), vega_floor, resolve_num_threads(num_threads))
     names = [name for name in _RESULTS if surfaces.sizes["moneyness"] >= 3 or not name.startswith("durrleman")]
@@ -138,6 +142,8 @@ def project_arbitrage(
     for name, values in zip(names, results, strict=True):
         if name == "arbitrage_penalty_raw" and name in ds:
             continue
+        if name == "arbitrage_penalty_raw" and refine > 1:
+            values = _penalties(surfaces_of(ds, "ds"), work.threads)
         _, long_name, units = _RESULTS[name]
         out[name] = values.assign_attrs(long_name=long_name, units=units)
     conditions = "static arbitrage on the grid" + (f", Durrleman's g at least {LEAST_G:g}" if durrleman else "")
@@ -146,8 +152,31 @@ def project_arbitrage(
         # They were said of the surface before, and are no longer true.
         out.attrs = {name: value for name, value in out.attrs.items() if not name.startswith(_STALE)}
     out.attrs |= {"projected": 1, "projection": conditions}
-    out.attrs["history"] = "\n".join(filter(None, [str(ds.attrs.get("history", "")), entry]))
+    out.attrs["history"] = "; ".join(filter(None, [str(ds.attrs.get("history", "")), entry]))
     return annotate(out)
+
+
+def _refined(ds: xr.Dataset, parts: int, num_threads: int | None) -> xr.Dataset:
+    """Dataset on a grid with every interval divided; the points it had are kept exactly."""
+    tau, moneyness = (np.asarray(ds[name].values, dtype=np.float64) for name in GRID)
+    share = np.arange(parts) / parts
+
+    def divide(points: FloatArray) -> FloatArray:
+        return np.append((points[:-1, None] + np.diff(points)[:, None] * share).ravel(), points[-1])
+
+    new_moneyness = np.exp(divide(np.log(moneyness)))
+    new_moneyness[::parts] = moneyness
+    return regrid(ds, divide(tau), new_moneyness, num_threads=num_threads)
+
+
+def _penalties(surfaces: xr.DataArray, threads: int) -> xr.DataArray:
+    """Penalties of surfaces on their own grid."""
+    grid = [np.asarray(surfaces[name].values, dtype=np.float64) for name in GRID]
+
+    def penalties(vol: npt.NDArray[Any]) -> tuple[FloatArray]:
+        return (np.asarray(arbitrage.penalty(vol.astype(np.float64), *grid, num_threads=threads)),)
+
+    return map_surfaces(penalties, surfaces, [()], [_REAL])[0]
 
 
 def _need_clarabel() -> None:
@@ -174,6 +203,7 @@ class _Projection:
     def __call__(self, implied_vol: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
         grid = (self.tau, self.moneyness)
         vol = implied_vol.astype(self.dtype, copy=False)
+        check_total_variance(vol.astype(np.float64) ** 2 * self.tau[:, None])
         found, status = arbitrage.project(vol, *grid, vega_floor=self.vega_floor, num_threads=self.threads)
         if self.durrleman:
             for i in np.flatnonzero(~(smallest_g(found, *grid) >= LEAST_G)):

@@ -42,6 +42,11 @@ def surfaces_of(source: Any, what: str) -> xr.DataArray:
             f"{what} must be a dataset with implied_vol(..., tau, moneyness) or such a variable, "
             f"not {type(source).__name__}"
         )
+    if "moneyness" in source.coords and source["moneyness"].ndim > 1:
+        raise InputError(
+            f"{what} has other strikes at every time ({', '.join(map(str, source.dims))}); bring it to one set of them "
+            "first: volscen.surface.regrid(..., moneyness=[...])"
+        )
     lacking = [name for name in GRID if name not in source.dims or name not in source.coords]
     if lacking:
         raise InputError(f"{what} lacks the dimension and coordinate {' and '.join(lacking)}; it has {source.dims}")
@@ -80,6 +85,8 @@ def map_surfaces(
     import xarray as xr
 
     grid = (surfaces.sizes["tau"], surfaces.sizes["moneyness"])
+    if surfaces.chunks is not None:
+        surfaces = surfaces.chunk(dict.fromkeys(GRID, -1))  # a surface is judged whole
 
     def on_array(values: npt.NDArray[Any]) -> Any:
         lead = values.shape[:-2]

@@ -93,10 +93,10 @@ def vix(
     forward is read from the strike where call and put differ least, F = K + (C - P)/D with D the chain's discount
     factor; K0 is the nearest strike at or below it. Going outwards from K0, options without a bid are left out, and
     after two of them in a row all that follow. dK is half the distance between the strikes on either side of those
-    used, at the ends the distance to the next. Maturities are to the minute where the quotes have instants. The chain's
-    own filters do not matter here, but for contracts of corporate actions, which are left out. With rules "chain" the
-    out-of-the-money quotes of ``chain.quotes``, its robust forwards and its (European) prices are used; the option
-    missing at K0 follows from parity. Either way expiries of less than seven days (in proportion where ``days`` is
+    used, at the ends the distance to the next. Maturities are to the minute where the quotes have instants. The
+    chain's own filters do not matter here, but for contracts of corporate actions, which are left out; American quotes
+    are taken as they are. With rules "chain" the out-of-the-money quotes of ``chain.quotes``, its robust forwards and
+    its (European) prices are used; the option missing at K0 follows from parity. Either way expiries of less than seven days (in proportion where ``days`` is
     below 30) are not used, and where all lie on one side of ``days``, the line is extended through the two nearest.
 
     Cboe (2019), "White Paper: Cboe Volatility Index"; K. Demeterfi, E. Derman, M. Kamal and J. Zou (1999), "More than
@@ -172,8 +172,7 @@ def _surface_index(surfaces: xr.DataArray, horizon: float, ratio: float, threads
 
     def index(vol: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
         smiles = [
-            smile_variance(vol[:, row].astype(np.float64), k, float(tau[row]), num_threads=threads)
-            for row in rows
+            smile_variance(vol[:, row].astype(np.float64), k, float(tau[row]), num_threads=threads) for row in rows
         ]
         variance, beyond = (np.stack(part, axis=1) for part in zip(*smiles, strict=True))
         total = (variance * tau[rows] * weight).sum(axis=1)
