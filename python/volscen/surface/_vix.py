@@ -96,8 +96,9 @@ def vix(
     used, at the ends the distance to the next. Maturities are to the minute where the quotes have instants. The
     chain's own filters do not matter here, but for contracts of corporate actions, which are left out; American quotes
     are taken as they are. With rules "chain" the out-of-the-money quotes of ``chain.quotes``, its robust forwards and
-    its (European) prices are used; the option missing at K0 follows from parity. Either way expiries of less than seven days (in proportion where ``days`` is
-    below 30) are not used, and where all lie on one side of ``days``, the line is extended through the two nearest.
+    its (European) prices are used; the option missing at K0 follows from parity. Either way expiries of less than
+    seven days (in proportion where ``days`` is below 30) are not used, and where all lie on one side of ``days``, the
+    line is extended through the two nearest.
 
     Cboe (2019), "White Paper: Cboe Volatility Index"; K. Demeterfi, E. Derman, M. Kamal and J. Zou (1999), "More than
     you ever wanted to know about volatility swaps", Goldman Sachs.
