@@ -147,6 +147,8 @@ def test_what_cannot_be_added(quotes: pd.DataFrame, tmp_path: Path) -> None:
     ]:
         with pytest.raises((InputError, FileFormatError), match=message):
             volscen.update_history(bad, table, progress=False, **settings)
+    with pytest.raises(InputError, match="store must be a file name or a dataset, not int"):
+        volscen.update_history(1, quotes)
     with pytest.raises(FileFormatError, match="no such file"):
         volscen.update_history(tmp_path / "no.nc", quotes)
 
@@ -226,6 +228,13 @@ def test_a_build_goes_on_with_several_workers_and_more_days(
     assert_same(longer, whole[0])
 
 
+def test_options_of_the_smoother_are_recorded(quotes: pd.DataFrame) -> None:
+    for bandwidth in ((0.01, 0.02), np.array([0.01, 0.02])):
+        history, _ = volscen.build_history(up_to(quotes, 2), method="kernel", bandwidth=bandwidth, **GRID)
+        whole, _ = volscen.build_history(up_to(quotes, 3), method="kernel", bandwidth=bandwidth, **GRID)
+        assert_same(volscen.update_history(history, up_to(quotes, 3), bandwidth=bandwidth, progress=False)[0], whole)
+
+
 def test_a_folder_of_another_build_is_refused(quotes: pd.DataFrame, tmp_path: Path) -> None:
     few = up_to(quotes, 1)
     folder = tmp_path / "days"
@@ -251,6 +260,10 @@ def test_a_folder_of_another_build_is_refused(quotes: pd.DataFrame, tmp_path: Pa
     manifest.write_text("{")
     with pytest.raises(FileFormatError, match="not a readable record"):
         volscen.build_history(few, resume=folder, **GRID)
+    manifest.unlink()
+    for left in folder.glob("days-*"):
+        left.rename(folder / f".{left.name}.part")  # killed while it wrote the first files
+    assert volscen.build_history(few, resume=folder, **GRID)[0].sizes["date"] == 2
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     with pytest.raises(InputError, match="holds other things"):

@@ -49,7 +49,8 @@ class DayCheckpoints:
         manifest = self.folder / _MANIFEST
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            held = list(self.folder.iterdir())
+            # What begins with a point was begun by a build that was killed while it wrote.
+            held = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
         except OSError as error:
             raise InputError(f"resume: cannot use the folder {folder}: {error.strerror}") from None
         if not manifest.exists():

@@ -63,8 +63,8 @@ class Settings:
     def record(self) -> dict[str, Any]:
         """As plain values that JSON holds to the last bit, and :func:`read_settings` reads."""
         try:
-            smoother = json.loads(json.dumps(self.smoother))
-        except (TypeError, ValueError):
+            smoother = json.loads(json.dumps(self.smoother, default=lambda value: value.tolist()))
+        except (TypeError, ValueError, AttributeError):
             raise InputError(
                 f"options of the smoother must be plain numbers and texts, not {self.smoother!r}"
             ) from None

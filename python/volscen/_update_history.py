@@ -78,6 +78,8 @@ def update_history(
     >>> longer.sizes["date"], len(report), report.attrs["days_skipped"]
     (2, 1, 1)
     """
+    if not isinstance(store, xr.Dataset | str | Path):
+        raise InputError(f"store must be a file name or a dataset, not {type(store).__name__}")
     if isinstance(store, xr.Dataset):
         history, name = schema.validate(store, schema=schema.HISTORY), "the history"
     else:
