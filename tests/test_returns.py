@@ -13,7 +13,7 @@ from chain_makers import black_price
 from volscen._corporate_actions import JUMP, find_corporate_action
 from volscen._listing import Listing
 from volscen.errors import InputError
-from volscen.sources import read_table
+from volscen.sources import read_lean, read_table
 
 EXPIRIES = pd.to_datetime(["2024-02-16", "2024-03-15", "2024-06-21"])
 LADDER = np.arange(150.0, 251, 5)
@@ -207,3 +207,13 @@ def test_dividends_of_the_sse_50_etf(market_data: Path):
         # The spot is the forward of the cum-dividend share, discounted: the basis enters at second order.
         assert report["return_adjustment"].iloc[position] == pytest.approx(-np.log1p(-dividend / before), rel=0.03)
     assert (history["jump_flag"].sel(date=quiet) == 0).all()
+
+
+@pytest.mark.real
+def test_seven_for_one(market_data: Path):
+    """Apple closed at 645.57 on the Friday before its split of seven for one, and at 93.70 on the Monday."""
+    quotes, _ = read_lean(market_data / "lean" / "option__usa__daily__aapl_2014_quote_american.zip")
+    history, report = build(quotes)
+    assert report["jump"].tolist() == ["", "scaled"]
+    assert report["return_adjustment"].iloc[1] == np.log(7)
+    assert float(history["log_return"][1]) == pytest.approx(np.log(7 * 93.70 / 645.57), abs=1e-3)
