@@ -39,6 +39,20 @@ def test_counts(seed, size, n, method):
         assert np.all(np.abs(count - n * weight) < 2 + 1e-9)
 
 
+def test_the_edges_of_the_unit_interval():
+    class Constant:
+        def __init__(self, value):
+            self.value = value
+
+        def random(self, *_):
+            return self.value
+
+    weight = np.array([0.0, 0.5, 0.5, 0.0])
+    np.testing.assert_array_equal(draw(weight, 2, Constant(0.0)), [1, 2])
+    np.testing.assert_array_equal(draw(weight, 2, Constant(np.nextafter(1, 0))), [1, 2])
+    np.testing.assert_array_equal(draw(np.full(10, 0.1), 10, Constant(0.5)), np.arange(10))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_unbiased(method):
     rng = np.random.default_rng(0)

@@ -223,7 +223,6 @@ def _search(
     length = 1.0
     while length > 1e-10:
         trial = theta + length * step
-        trial[trial * sign < 0] = 0.0
         new_value, new_w = _evaluate(log_p, z, t, trial)
         if near:
             if _residual(z @ new_w - t, trial, sign)[1] < residual:
