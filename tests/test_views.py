@@ -50,6 +50,13 @@ def test_profit_is_the_change_in_value_of_the_book(cube):
     np.testing.assert_allclose(views.profit(book, step=2).values(cube), expected, atol=1e-12)
 
 
+def test_a_portfolio_is_its_profit(cube):
+    book = volscen.Portfolio.straddle(moneyness=1.0, tau=0.25)
+    a = volscen.entropy_pool(cube, views.expected_shortfall(book, 0.05, at_least=0.8))
+    b = volscen.entropy_pool(cube, views.expected_shortfall(views.profit(book), 0.05, at_least=0.8))
+    np.testing.assert_array_equal(a.weight, b.weight)
+
+
 def test_the_penalty_is_the_paths_and_that_before_projection(cube):
     ds = cube.copy()
     rng = np.random.default_rng(0)
@@ -65,7 +72,15 @@ def test_arrays_functions_and_names_are_quantities(cube):
     def last(ds):
         return ds.log_return[:, -1]
 
-    sources = ["log_return", x, list(x), cube.log_return[:, -1], last, lambda ds: ds.log_return.values[:, -1]]
+    sources = [
+        views.array(x, "mine"),
+        "log_return",
+        x,
+        list(x),
+        cube.log_return[:, -1],
+        last,
+        lambda ds: ds.log_return.values[:, -1],
+    ]
     reference = volscen.entropy_pool(cube, views.mean(views.log_return(3), equals=value)).weight.values
     for source in sources:
         pooled = volscen.entropy_pool(cube, [views.mean(source, equals=value)])
@@ -233,6 +248,7 @@ def test_a_lazy_cube_is_pooled_like_one_in_memory():
         (views.mean(lambda ds: "text", equals=1), {}, "one number per scenario"),
         (views.mean(xr.DataArray(np.ones(7), dims="scenario"), equals=1), {}, "7 scenarios"),
         (views.mean(xr.DataArray(np.ones((4000, 2)), dims=("scenario", "step")), equals=1), {}, "scenario alone"),
+        (views.mean(views.array(np.full(4000, 1e200), "big"), equals=1), {}, "big is of the order 1e\\+200"),
         (views.mean(views.log_return(9), equals=1), {}, "step 9 is not one"),
         (views.mean(views.atm_vol(5.0), equals=1), {}, "tau 5 of a view lies off the grid"),
         (views.mean(views.implied_vol(0.25, 2.0), equals=1), {}, "moneyness 2 of a view lies off the grid"),

@@ -111,7 +111,7 @@ class Belief:
         value = self.value(w)
         spread = moments(self.x, prior)[1]
         scale = {"variance": spread * spread, "correlation": 1.0, "probability": 1.0}.get(kind, spread)
-        floor = 1e-9 * max(abs(value), 1e-300)
+        floor = 1e-6 * max(abs(value), 1e-300)  # of what hardly varies, rounding is all there is
         return float(max(self.lower - value, value - self.upper, 0.0) / max(scale, floor))
 
 

@@ -259,7 +259,7 @@ def conflict(
 
     Notes
     -----
-    A deletion filter (Chinneck and Dravnieks 1991): every group without which the rest is still infeasible is left out.
+    QuickXplain (Junker 2004): halves are tried against each other, so that few of many groups cost few programmes.
     """
     nothing = np.zeros(prior.size)
 
@@ -267,14 +267,19 @@ def conflict(
         members = [row for g in chosen for row in groups[g]]
         return _programme(prior, nothing, rows[members], lower[members], upper[members]) is not None
 
-    remaining = list(range(len(groups)))
-    if feasible(remaining):
-        return []
-    for group in list(remaining):
-        without = [g for g in remaining if g != group]
-        if not feasible(without):
-            remaining = without
-    return remaining
+    def needed(background: list[int], grown: bool, candidates: list[int]) -> list[int]:
+        if grown and not feasible(background):
+            return []
+        if len(candidates) == 1:
+            return candidates
+        half = len(candidates) // 2
+        first, second = candidates[:half], candidates[half:]
+        of_second = needed(background + first, True, second)
+        of_first = needed(background + of_second, bool(of_second), first)
+        return of_first + of_second
+
+    everything = list(range(len(groups)))
+    return [] if feasible(everything) else sorted(needed([], False, everything))
 
 
 def _programme(

@@ -334,7 +334,8 @@ def _range(
     found = attainable(prior, rows[first], rows[others], lower[others], upper[others]) if first is not None else None
     if found is None:
         return ""
-    low, high = found[0] + 0.0, found[1] + 0.0  # no minus nought
+    dust = 1e-9 * float(np.ptp(rows[own[0]]))
+    low, high = (0.0 if abs(end) <= dust else end for end in found)
     given = " given the other(s)" if others else ""
     if kind in ("quantile", "value_at_risk"):
         bound = belief.upper if np.isfinite(belief.upper) else belief.lower

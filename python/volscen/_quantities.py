@@ -18,6 +18,7 @@ from volscen.surface._interpolate import EDGE_RTOL, interpolate_vol
 __all__ = [
     "Quantity",
     "arbitrage_penalty",
+    "array",
     "as_quantity",
     "atm_vol",
     "implied_vol",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+
+#: Beyond this squares leave float64.
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,26 @@ class Quantity:
         if not np.all(np.isfinite(values)):
             bad = int(np.sum(~np.isfinite(values)))
             raise InputError(f"{self.label} is NaN or infinite on {bad} scenario(s); mend or drop them")
+        largest = float(np.max(np.abs(values)))
+        if largest > _LARGEST or 0 < largest < 1 / _LARGEST:
+            raise InputError(
+                f"{self.label} is of the order {largest:.1g}; give it in a unit in which its square is a number"
+            )
         return values
 
 
 def as_quantity(quantity: object) -> Quantity:
-    """Read what a view is about: a quantity, the name of a variable, a function of the dataset, or an array."""
+    """Read what a view is about: a quantity, a variable's name, a portfolio, a function of the dataset, or an array."""
+    from volscen.portfolio import Portfolio
+
     if isinstance(quantity, Quantity):
         return quantity
     if isinstance(quantity, str):
         return _variable(quantity)
     if isinstance(quantity, xr.DataArray):
         return Quantity(str(quantity.name or "array"), lambda ds, row: _of_date(quantity, ds, row))
+    if isinstance(quantity, Portfolio):
+        return profit(quantity)
     if callable(quantity):
         name = getattr(quantity, "__name__", "function")
         return Quantity(str(name), lambda ds, row: _plain(quantity(ds)))
@@ -91,7 +104,31 @@ def as_quantity(quantity: object) -> Quantity:
             "a view is about a quantity of volscen.views, the name of a variable, a function of the dataset, or an "
             f"array of one number per scenario (or (as_of, scenario)), not {type(quantity).__name__}"
         )
-    return Quantity("array", lambda ds, row: array[row] if array.ndim == 2 and row < len(array) else array)
+    return _array(array, "array")
+
+
+def array(values: npt.ArrayLike, label: str) -> Quantity:
+    """Numbers of your own under a name that errors and tables use.
+
+    Parameters
+    ----------
+    values : array_like, shape (scenario,) or (as_of, scenario)
+        For instance a volatility index or the profits of a book from another system.
+    label : str
+        The name.
+
+    Examples
+    --------
+    >>> from volscen import views
+    >>> str(views.mean(views.array([0.1, 0.2], "hedge fund"), at_least=0.15))
+    '0.15 <= mean(hedge fund)'
+    """
+    plain = as_quantity(values)
+    return Quantity(str(label), plain.of)
+
+
+def _array(array: FloatArray, label: str) -> Quantity:
+    return Quantity(label, lambda ds, row: array[row] if array.ndim == 2 and row < len(array) else array)
 
 
 def _plain(values: Any) -> npt.ArrayLike:

@@ -28,6 +28,7 @@ import xarray as xr
 from volscen._quantities import (
     Quantity,
     arbitrage_penalty,
+    array,
     as_quantity,
     atm_vol,
     implied_vol,
@@ -46,6 +47,7 @@ __all__ = [
     "Quantity",
     "View",
     "arbitrage_penalty",
+    "array",
     "atm_vol",
     "compare",
     "correlation",
@@ -163,9 +165,10 @@ def mean(
 
     Parameters
     ----------
-    quantity : Quantity, str, array_like, xarray.DataArray or callable
-        A quantity of this module; the name of a variable over scenarios (its last step); an array of one number
-        per scenario, or of shape (as_of, scenario); or a function from the dataset of one date to such an array.
+    quantity : Quantity, str, Portfolio, array_like, xarray.DataArray or callable
+        A quantity of this module; the name of a variable over scenarios (its last step); a portfolio (its
+        :func:`profit`); an array of one number per scenario, or of shape (as_of, scenario); or a function from the
+        dataset of one date to such an array.
     equals, at_least, at_most : float
         Either the first, or one or both of the others, in the unit of the quantity.
     confidence : float
