@@ -313,6 +313,19 @@ def test_bad_structures(make, message):
         make()
 
 
+def test_tenors(tmp_path):
+    assert Option("call", strike=100, tau="3M") == Option("call", strike=100, tau=0.25)
+    assert Forward(strike=1, tau="2w").tau == 14 / 365
+    assert VarianceSwap(tau="1Y6M").tau == 1.5
+    assert [i.tau for i in Portfolio.calendar("1M", "1Y", strike=100).instruments] == [1.0, 1 / 12]
+    (tmp_path / "book.csv").write_text("type,quantity,strike,tau\ncall,1,90,3M\nput,1,90,0.25\n")
+    assert [i.tau for i in Portfolio.from_table(tmp_path / "book.csv").instruments] == [0.25, 0.25]
+    with pytest.raises(InputError, match="tenors such as"):
+        Option("call", strike=1, tau="soon")
+    with pytest.raises(InputError, match="tau must be finite"):
+        Option("call", strike=1, tau="nan")
+
+
 @settings(max_examples=20)
 @given(low=st.floats(0.8, 0.97), high=st.floats(1.03, 1.2), tau=st.floats(0.05, 0.9))
 def test_structures_are_worth_their_legs(low, high, tau):

@@ -94,7 +94,7 @@ def test_components_sum_to_the_profit(seed, second_order, step, split):
 def test_vega_by_tenor_sums_to_vega():
     ds = make_scenarios(50, seed=4)
     whole = explain(ds, BOOK)
-    parts = explain(ds, BOOK, tenors=[30 / 365, 0.3])
+    parts = explain(ds, BOOK, tenors=["30D", 0.3])
     names = ["vega to 30d", "vega to 109.5d", "vega beyond 109.5d"]
     assert list(parts.component.values) == ["delta", "gamma", *names, "theta", "residual"]
     np.testing.assert_allclose(
@@ -145,6 +145,7 @@ def test_nothing_moves_nothing_to_explain():
     [
         ({"step": 4}, "step 4 is not one of"),
         ({"tenors": [0.5, 0.1]}, "tenors must increase"),
+        ({"tenors": ["soon"]}, "tenors such as"),
         ({"tenors": []}, "tenors must be positive"),
         ({"tenors": [np.nan]}, "tenors must be positive"),
         ({"tenors": {"a": 1}}, "tenors must be numbers"),

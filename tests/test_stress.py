@@ -181,7 +181,7 @@ def test_skew_and_curvature_are_those_of_25_deltas():
 
 
 def test_sizes_by_tenor():
-    ds = stress.shock(CUBE, level={0.25: 0.01, 30 / 365: 0.05}, skew={1.0: 0.02})
+    ds = stress.shock(CUBE, level={"3M": 0.01, 30 / 365: 0.05}, skew={1.0: 0.02})
     d = norm.cdf(
         -np.log(MONEYNESS) / (skewed_surface() * np.sqrt(TAU)[:, None]) + skewed_surface() * np.sqrt(TAU)[:, None] / 2
     )
@@ -253,6 +253,7 @@ def test_written_and_read(tmp_path):
         ({"log_return": np.inf}, "log_return"),
         ({"log_return": 1e4}, "no finite, positive spot"),
         ({"tenor": 0}, "tenor"),
+        ({"tenor": "soon"}, "tenors such as"),
         ({"delta": 25}, "delta"),
         ({"delta_width": 0}, "delta_width"),
         ({"tenor_width": np.nan}, "tenor_width"),

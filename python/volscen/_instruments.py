@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import KW_ONLY, dataclass, fields
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from volscen._dates import to_day
+from volscen._tenors import to_years
 from volscen.errors import InputError
 
 __all__ = ["Cash", "Forward", "Instrument", "Option", "Underlying", "VarianceSwap", "VixPayoff"]
@@ -56,8 +57,8 @@ class Option:
         today's surface, or at ``implied_vol`` when that is given.
     expiry : datetime.date, numpy.datetime64, str or int
         Calendar date on which the option settles: "2020-06-19" or 20200619, without a time zone.
-    tau : float
-        Time to expiry in years of 365 calendar days.
+    tau : float or str
+        Time to expiry in years of 365 calendar days, or a tenor such as "3M" (a quarter of a year).
     implied_vol : float, optional
         The contract's own market volatility today; read off the surface when omitted.
 
@@ -71,6 +72,8 @@ class Option:
     >>> import volscen
     >>> volscen.Option("put", moneyness=0.95, tau=91 / 365).label
     'put K/F=0.95 91d'
+    >>> volscen.Option("put", delta=-0.25, tau="6M").label
+    'put delta=-0.25 182.5d'
     >>> volscen.Option("call", strike=3000, expiry="2020-06-19", implied_vol=0.31).label
     'call K=3000 2020-06-19'
     """
@@ -299,7 +302,7 @@ def _set_positive(instrument: object, *names: str) -> None:
     for name in names:
         value = getattr(instrument, name)
         if value is not None:
-            object.__setattr__(instrument, name, _positive(name, value))
+            object.__setattr__(instrument, name, _positive(name, years(name, value) if name == "tau" else value))
 
 
 def _set_expiry(instrument: Option | Forward | VarianceSwap) -> None:
@@ -309,6 +312,16 @@ def _set_expiry(instrument: Option | Forward | VarianceSwap) -> None:
 
 def _when(instrument: Option | Forward | VarianceSwap) -> str:
     return f"{instrument.tau * 365:.6g}d" if instrument.tau is not None else str(instrument.expiry)
+
+
+def years(name: str, value: Any) -> Any:
+    """Replace a tenor such as "3M" by years; numbers, also written out as in files, stay as they are."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return to_years(name, value)
+    return value
 
 
 def _number(name: str, value: object) -> float:

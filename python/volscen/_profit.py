@@ -14,6 +14,7 @@ from volscen._elapsed import step_position
 from volscen._fair_variance import VIX_YEARS
 from volscen._instruments import VixPayoff
 from volscen._revalue import Revaluation, contract_coordinates, warn_floored
+from volscen._tenors import to_years
 from volscen.errors import InputError
 
 if TYPE_CHECKING:
@@ -146,9 +147,9 @@ def explain(
         What is held.
     step : int, optional
         Label of the step; the last by default.
-    tenors : array_like of float, optional
-        Increasing bounds in years: vega is split into the positions up to the first, between the first and the second,
-        ..., and beyond the last, by their time to expiry at the start.
+    tenors : array_like of float or str, optional
+        Increasing bounds in years, or tenors such as "3M": vega is split into the positions up to the first, between
+        the first and the second, ..., and beyond the last, by their time to expiry at the start.
     second_order : bool
         Whether to take vanna and volga out of the residual.
     alpha : float
@@ -276,7 +277,9 @@ def _buckets(tenors: npt.ArrayLike | None, tau: FloatArray) -> tuple[list[str], 
     if tenors is None:
         return ["vega"], np.zeros(tau.size, dtype=np.intp)
     try:
-        bounds = np.atleast_1d(np.asarray(tenors, dtype=np.float64))
+        bounds = np.atleast_1d(np.asarray(to_years("tenors", tenors), dtype=np.float64))
+    except InputError:
+        raise
     except (TypeError, ValueError):
         raise InputError(f"tenors must be numbers of years, not {tenors!r}") from None
     if bounds.ndim != 1 or not bounds.size or not np.all(np.isfinite(bounds) & (bounds > 0)):

@@ -10,6 +10,7 @@ import xarray as xr
 
 from volscen._contracts import StartingState, one_date
 from volscen._elapsed import step_position
+from volscen._tenors import to_years
 from volscen.errors import InputError
 from volscen.risk._measures import tail_weight
 from volscen.surface._interpolate import interpolate_vol
@@ -25,7 +26,7 @@ def tail(
     *,
     alpha: float = 0.05,
     step: int | None = None,
-    tenor: float = 30 / 365,
+    tenor: float | str = 30 / 365,
     wings: tuple[float, float] = (0.95, 1.05),
 ) -> xr.Dataset:
     """The scenarios in which a portfolio loses most, worst first.
@@ -40,8 +41,8 @@ def tail(
         Probability of the tail, in (0, 1].
     step : int, optional
         Label of the step; the last by default.
-    tenor : float
-        Years at which the surfaces are described.
+    tenor : float or str
+        Years, or a tenor such as "3M", at which the surfaces are described.
     wings : (float, float)
         Moneyness K/F of the low and the high strike between which skew is measured.
 
@@ -77,7 +78,8 @@ def tail(
     start = StartingState.of(ds)
     surfaces = ds["implied_vol"].transpose("scenario", "step", "tau", "moneyness").values[rows, position]
     low, high = _wings(wings)
-    asked = (start.tau, start.moneyness, tenor, np.array([1.0, low, high]))
+    at = to_years("tenor", tenor)
+    asked = (start.tau, start.moneyness, at, np.array([1.0, low, high]))
     then, now = interpolate_vol(surfaces, *asked), interpolate_vol(start.implied_vol, *asked)
     spot = ds["spot"].transpose("scenario", "step").values[rows, position].astype(np.float64)
     penalty = ds["arbitrage_penalty"].transpose("scenario", "step").values[rows, position]
@@ -102,7 +104,7 @@ def tail(
         coordinates["line"] = names
     if "name" in ds.coords and ds["name"].dims == ("scenario",):
         coordinates["name"] = ("rank", ds["name"].values[rows])
-    return xr.Dataset(variables, coordinates, attrs={"alpha": float(alpha), "tenor": float(tenor)})
+    return xr.Dataset(variables, coordinates, attrs={"alpha": float(alpha), "tenor": float(at)})
 
 
 def _profit(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.special import ndtr
 
+from volscen._tenors import to_years
 from volscen.errors import InputError
 from volscen.stress._assemble import Start, assemble, start_of
 
@@ -21,7 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 _SHORT, _LONG = 30 / 365, 1.0
 
 #: One size, one for each scenario, or one for each tenor.
-Size = float | Sequence[float] | npt.NDArray[Any] | Mapping[float, float]
+Size = float | Sequence[float] | npt.NDArray[Any] | Mapping[float | str, float]
 
 
 def shock(
@@ -33,7 +34,7 @@ def shock(
     curvature: Size = 0.0,
     term: float | npt.ArrayLike = 0.0,
     relative: bool = False,
-    tenor: float | None = None,
+    tenor: float | str | None = None,
     delta: float | None = None,
     tenor_width: float = 0.7,
     delta_width: float = 0.15,
@@ -60,8 +61,8 @@ def shock(
         Change of the volatility at 30 days less that at one year.
     relative : bool
         Sizes are shares of each volatility: a level of 0.2 makes 20% of 24%.
-    tenor : float, optional
-        Years around which the shock is localised; everywhere when omitted.
+    tenor : float or str, optional
+        Years, or a tenor such as "3M", around which the shock is localised; everywhere when omitted.
     delta : float, optional
         Delta around which it is localised: between 0 and 1 of a call, negative of a put; everywhere when omitted.
     tenor_width : float
@@ -95,8 +96,8 @@ def shock(
     -----
     With D the delta of a call at each grid point on the starting surface, N(d1), the shape of ``skew`` is
     (D - 1/2)/(1/2), of ``curvature`` ((D - 1/2)/(1/4))^2, which are bounded in the wings, and of ``term``
-    ln(t_mid/t)/ln(365/30) with t_mid the geometric mean of the two tenors. A mapping gives sizes at tenors in years,
-    between which they are linear in log time and outside which they are flat. A localised shock has the weight
+    ln(t_mid/t)/ln(365/30) with t_mid the geometric mean of the two tenors. A mapping gives sizes at tenors (years or
+    "3M"), between which they are linear in log time and outside which they are flat. A localised shock has the weight
     exp(-ln(t/tenor)^2/(2 tenor_width^2)) exp(-(D - delta)^2/(2 delta_width^2)).
 
     Examples
@@ -150,7 +151,7 @@ def _size(name: str, value: Any, start: Start) -> FloatArray:
             raise InputError(f"{name} must be a number or a list of numbers, one for each scenario")
         if not value:
             raise InputError(f"{name} is an empty mapping; give sizes by tenor")
-        at = _numbers(f"the tenors of {name}", list(value))
+        at = _numbers(f"the tenors of {name}", to_years(f"the tenors of {name}", list(value)))
         sizes = _numbers(name, list(value.values()))
         if np.any(at <= 0):
             raise InputError(f"the tenors of {name} must be positive")
@@ -175,21 +176,21 @@ def _call_delta(start: Start) -> FloatArray:
 
 
 def _local(
-    start: Start, d: FloatArray, tenor: float | None, delta: float | None, tenor_width: float, delta_width: float
+    start: Start, d: FloatArray, tenor: float | str | None, delta: float | None, tenor_width: float, delta_width: float
 ) -> FloatArray:
     weight = np.ones_like(d)
     for name, value in (("tenor_width", tenor_width), ("delta_width", delta_width)):
         if np.ndim(value) or not (np.isfinite(value) and value > 0):
             raise InputError(f"{name} must be a positive number, not {value!r}")
     if tenor is not None:
-        if _numbers("tenor", tenor).shape != (1,) or not tenor > 0:
+        centre = _numbers("tenor", to_years("tenor", tenor))
+        if centre.shape != (1,) or not centre[0] > 0:
             raise InputError(f"tenor must be a positive number of years, not {tenor!r}")
-        weight *= np.exp(-np.square(np.log(start.tau / tenor) / tenor_width) / 2)[:, None]
+        weight *= np.exp(-np.square(np.log(start.tau / centre) / tenor_width) / 2)[:, None]
     if delta is not None:
         if _numbers("delta", delta).shape != (1,) or not 0 < abs(delta) < 1:
             raise InputError(f"delta must lie between 0 and 1 in size, not {delta!r}")
-        centre = delta if delta > 0 else 1 + delta
-        weight *= np.exp(-np.square((d - centre) / delta_width) / 2)
+        weight *= np.exp(-np.square((d - (delta if delta > 0 else 1 + delta)) / delta_width) / 2)
     return weight
 
 
