@@ -39,6 +39,8 @@ def test_profit_is_quantity_times_change_in_value():
     assert list(out.group.values) == list(BOOK.groups)
     assert list(out.line.values) == list(values.instrument.values)
     assert "pnl" not in pnl(ds, BOOK, lines=False)
+    far = [Option("put", strike=60, tau=0.3), Option("put", strike=99, tau=0.3)]
+    assert pnl(ds, far).extrapolated.values.tolist() == [True, False]
 
 
 def test_profit_counts_bounded_volatilities():

@@ -29,7 +29,6 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Scenarios worked on at once: few enough that a block of a thousand lines stays in the cache.
 _ROWS = 64
-_VOL_ROWS = 1024
 
 
 def pnl(
@@ -59,7 +58,8 @@ def pnl(
     xarray.Dataset
         ``total(scenario, step)`` in currency, gains positive; ``weight``; and with ``lines``
         ``pnl(scenario, step, line)``, whose sum over lines is the total. Per line ``quantity`` and ``value0`` (of the
-        position at the start). Coordinates of ``line``: its label, ``group``, ``strike``, ``tau``, ``contract_vol``.
+        position at the start). Coordinates of ``line``: its label, ``group``, ``strike``, ``tau``, ``contract_vol`` and
+        ``extrapolated``, whether it lies off the surface's grid at the start or in any scenario that has weight.
 
     Warns
     -----
@@ -86,7 +86,9 @@ def pnl(
     n, steps = work.spot.shape
     total, floored = np.empty((n, steps)), np.zeros(quantity.size, dtype=np.int64)
     cube = np.empty((n, steps, quantity.size)) if lines else np.empty(0)
+    off_grid = work.contracts.off_grid.copy()
     for step in range(steps):
+        off_grid |= work.off_grid_weight(step) > 0
         if lines:
             floored += work.write(step, (cube[:, step],))
             for start in range(0, n, _ROWS):
@@ -118,6 +120,7 @@ def pnl(
             "line": ("line", label, {"long_name": "position"}),
             "group": ("line", np.array(book.groups or [""] * len(book), dtype=object), {"long_name": "group"}),
             **per_line,
+            "extrapolated": ("line", off_grid, {"long_name": "off the surface's grid at the start or in a scenario"}),
             "elapsed_days": ("step", work.elapsed, _text("calendar days since as_of", "day")),
             **{name: ds[name] for name in ("scenario", "step", "as_of") if name in ds.coords},
         },
@@ -200,22 +203,22 @@ def explain(
     tau = np.where([isinstance(i, VixPayoff) for i in c.instruments], VIX_YEARS, c.tau)
     names, bucket = _buckets(tenors, tau)
     vega, vanna, volga = (quantity * unit for unit in (greeks.vega, greeks.vanna, greeks.volga))
-    of_vega, of_vanna, of_volga = np.zeros((len(names), profit.size)), np.zeros(profit.size), np.zeros(profit.size)
+    by_change = np.column_stack([*(np.where(bucket == i, vega, 0.0) for i in range(len(names))), vanna])
+    of_change, of_volga = np.empty((profit.size, len(names) + 1)), np.zeros(profit.size)
     vol0 = np.where(np.isnan(c.implied_vol), 0.0, c.implied_vol)
-    for start in range(0, profit.size, _VOL_ROWS):
-        rows = slice(start, start + _VOL_ROWS)
-        change = work.vols(position, rows) - vol0
-        for i in range(len(names)):
-            of_vega[i, rows] = change @ np.where(bucket == i, vega, 0.0)
+    for start in range(0, profit.size, _ROWS):
+        rows = slice(start, start + _ROWS)
+        change = work.vols(position, rows)
+        change -= vol0
+        of_change[rows] = change @ by_change
         if second_order:
-            of_vanna[rows] = (change @ vanna) * move[rows]
-            of_volga[rows] = np.square(change) @ volga / 2
+            of_volga[rows] = np.square(change, out=change) @ volga / 2
     elapsed = work.elapsed[position] / DAYS_PER_YEAR
     parts: dict[str, FloatArray] = {
         "delta": quantity @ greeks.delta * move,
         "gamma": quantity @ greeks.gamma * move**2 / 2,
-        **dict(zip(names, of_vega, strict=True)),
-        **({"vanna": of_vanna, "volga": of_volga} if second_order else {}),
+        **dict(zip(names, of_change.T[:-1], strict=True)),
+        **({"vanna": of_change[:, -1] * move, "volga": of_volga} if second_order else {}),
         "theta": np.full(profit.size, quantity @ greeks.theta * elapsed),
     }
     parts["residual"] = profit - np.sum(list(parts.values()), axis=0)

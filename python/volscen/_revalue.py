@@ -133,14 +133,19 @@ class Revaluation:
         """
         c, spot, surfaces = self.contracts, self.spot[rows, step], self._surfaces[rows, step]
         remaining = self._remaining(step)
-        out = np.tile(np.where(np.isnan(c.implied_vol), 0.0, c.implied_vol), (spot.size, 1))
         live = np.flatnonzero(c.is_option & (remaining > 0))
         t = remaining[live]
-        moneyness = c.strike[live] / self.start.carry(t) / spot[:, None]
+        out = np.empty((spot.size, 0))
         if live.size:
             grid = (self.start.tau, self.start.moneyness)
-            found = _core.interpolate_vol(surfaces, *grid, t, moneyness, self._extrapolation, self._threads)
-            out[:, live] = np.maximum(found + c.basis[live], VOL_FLOOR)
+            moneyness = c.strike[live] / self.start.carry(t) / spot[:, None]
+            out = _core.interpolate_vol(surfaces, *grid, t, moneyness, self._extrapolation, self._threads)
+            out += c.basis[live]
+            np.maximum(out, VOL_FLOOR, out=out)
+        if live.size < c.tau.size:
+            found = out
+            out = np.tile(np.where(np.isnan(c.implied_vol), 0.0, c.implied_vol), (spot.size, 1))
+            out[:, live] = found
         for column in map(int, np.flatnonzero(~self._by_kernel)):
             if isinstance(c.instruments[column], VixPayoff):
                 out[:, column] = self._vix_vol(surfaces)

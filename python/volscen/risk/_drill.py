@@ -44,7 +44,7 @@ def tail(
     tenor : float or str
         Years, or a tenor such as "3M", at which the surfaces are described.
     wings : (float, float)
-        Moneyness K/F of the low and the high strike between which skew is measured.
+        Moneyness K/F of the low and the high strike between which skew is measured; volatility is flat beyond the grid.
 
     Returns
     -------

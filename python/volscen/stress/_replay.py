@@ -98,7 +98,8 @@ def replay(
     dates = history["date"].values.astype("datetime64[D]")
     if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon < 1):
         raise InputError(f"horizon must be a positive number of days or None, not {horizon!r}")
-    log_spot = np.log(history["spot"].values.astype(np.float64))
+    # The history's own returns, which know dividends and splits where the source does; the first has no day before.
+    log_spot = np.cumsum(np.r_[0.0, history["log_return"].values[1:].astype(np.float64)])
     runs: list[tuple[str, str, list[int]]] = []
     for window, (first, last) in _rows(dates, windows).items():
         if horizon is None:
