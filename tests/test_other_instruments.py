@@ -211,6 +211,17 @@ def test_greeks_are_the_derivatives_of_the_values(curved):
     np.testing.assert_allclose(out.theta, (bumped(curved, days=day) - base) / (day / 365), rtol=2e-3, atol=1e-5)
 
 
+def test_theta_at_a_knot_of_the_curves(curved):
+    """Time only runs down: the slope below the knot counts."""
+    option = Option("call", strike=101, tau=float(TAU[1]), implied_vol=0.25)
+    before = revalue(curved, [option])
+    flat = np.full((4, 7), 0.3)
+    still = make_scenarios(1, surface0=flat, implied_vol=flat[None, None], log_return=np.zeros((1, 1)))
+    still = still.assign(forward0=curved.forward0, discount_factor0=curved.discount_factor0)
+    later = revalue(still, [option], elapsed_days=1e-2).value.item()
+    assert float(before.theta[0]) == pytest.approx((later - float(before.value0[0])) / (1e-2 / 365), rel=1e-3)
+
+
 def test_greeks_against_quantlib():
     ds = make_scenarios(1, rate=0.04, dividend=0.015)
     option = Option("put", strike=97, tau=0.5, implied_vol=0.24)
