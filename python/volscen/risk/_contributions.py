@@ -261,7 +261,7 @@ def var_weight(
     kernel = w[rows] * np.exp(-u * u / 2)
     zeroth, first, second = kernel.sum(), kernel @ u, kernel @ (u * u)
     determinant = zeroth * second - first * first
-    if determinant <= 1e-12 * zeroth * second:  # nothing else within reach: the scenarios at the value at risk alone
+    if determinant <= 1e-12 * zeroth * zeroth:  # nothing else within reach: the scenarios at the value at risk alone
         return rows, kernel / zeroth
     return rows, kernel * (second - first * u) / determinant
 
