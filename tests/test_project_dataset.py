@@ -217,6 +217,7 @@ def test_cubes_keep_dimensions_weights_and_the_first_penalty():
     assert out.implied_vol.dims == cube.implied_vol.dims
     np.testing.assert_allclose(out.arbitrage_penalty_raw, cube.arbitrage_penalty, rtol=1e-9)
     np.testing.assert_array_equal(out.weight, cube.weight)
+    np.testing.assert_array_equal(volscen.reweight(out).weight, volscen.reweight(cube).weight)
     again = project_arbitrage(out)
     np.testing.assert_array_equal(again.arbitrage_penalty_raw, out.arbitrage_penalty_raw)
     lazy = project_arbitrage(cube.chunk(scenario=15), durrleman=True)
