@@ -61,6 +61,26 @@ def test_against_observations_of_noise(seed, n, few):
     assert bool(found.doubts) == (1 / float(weight @ weight) < n + 1)
 
 
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 1e-6])
+def test_instruments_that_move_nearly_together(spread):
+    # The moments alone would lose twice the digits; the reference is least squares on the changes, in long double.
+    rng = np.random.default_rng(4)
+    common, own = rng.standard_normal((60, 1)), rng.standard_normal((60, 3))
+    x = common + spread * own
+    y = x @ [1.0, 2.0, -1.5] + 0.01 * common[:, 0] ** 2
+    centred, target = (v.astype(np.longdouble) - v.mean(axis=0) for v in (x, y))
+    for noise in (np.zeros(3), 0.3 * spread * np.array([1.0, 2.0, 0.5])):
+        # Two rounds of refinement on the normal equations, whose residuals are in long double.
+        matrix = centred.T @ centred / 60 + np.diag(noise.astype(np.longdouble) ** 2)
+        right = centred.T @ target / 60
+        expected = np.zeros(3, dtype=np.longdouble)
+        inverse = np.linalg.pinv(matrix.astype(float), rcond=1e-18)
+        for _ in range(200):
+            expected += inverse @ (right - matrix @ expected)
+        found = solve(x, y, noise).ratio
+        np.testing.assert_allclose(found, expected.astype(float), rtol=1e-6)
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_without_noise_it_is_the_regression(seed):

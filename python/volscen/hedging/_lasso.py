@@ -102,7 +102,7 @@ def _affordable(data: Moments, free: Support, trading: Trading, alpha: float) ->
         (own.current, np.sqrt(left.rest) * own.cost_weight * own.cost),
     )
     z = minimise(design.root, design.target, kinks, np.clip(own.current, own.lower, own.upper)).z
-    return np.flatnonzero((np.abs(z) > _ZERO) | (own.lower > 0) | (own.upper < 0))
+    return np.flatnonzero(np.abs(z) > _ZERO)
 
 
 def _largest(gram: FloatArray) -> float:

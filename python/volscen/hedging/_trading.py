@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from volscen.errors import InputError
 from volscen.hedging._base import Trading
 from volscen.hedging._moments import Design
 from volscen.hedging._quadratic import Kinks, Optimum, minimise
@@ -54,26 +53,48 @@ def constrained(design: Design, trading: Trading) -> FloatArray:
 
 
 def in_lots(solve: Solve, trading: Trading) -> FloatArray:
-    """Whole lots, one instrument after the other; those still free make up for what rounding cost.
+    """Whole lots: one instrument after the other is rounded, or all at once, and then moved by single lots.
 
-    The instruments whose lots weigh most go first, each to the better of the two neighbouring multiples.
+    One after the other, the instruments whose lots weigh most go first, each to the better of its two neighbours, and
+    those still free make up for what rounding cost; now and then rounding them all alike does better. From the better
+    of the two no change of one holding by one lot improves on what is returned. The best of all combinations may be
+    better still.
     """
-    lower, upper = trading.lower.copy(), trading.upper.copy()
-    z, _ = solve(lower, upper)
     lots = np.flatnonzero(trading.lot_size)
-    for i in lots[np.argsort(-trading.lot_size[lots], kind="stable")]:
-        size = trading.lot_size[i]
-        least, most = np.ceil(lower[i] / size - 1e-9), np.floor(upper[i] / size + 1e-9)
-        if least > most:
-            raise InputError("no whole number of lots lies between lower and upper of an instrument; widen them")
-        whole = np.unique(np.clip([np.floor(z[i] / size), np.ceil(z[i] / size)], least, most))
-        found = []
-        for count in whole:
-            lower[i] = upper[i] = count * size
-            found.append((solve(lower, upper)[::-1], float(count)))
-        (_, z), count = min(found, key=lambda each: each[0][0])
-        lower[i] = upper[i] = count * size
-    return z
+    lots = lots[np.argsort(trading.lot_size[lots], kind="stable")]
+    size = trading.lot_size[lots]
+    least = np.ceil(trading.lower[lots] / size - 1e-9)
+    most = np.floor(trading.upper[lots] / size + 1e-9)
+    known: dict[bytes, tuple[float, FloatArray]] = {}
+
+    def fixed(count: FloatArray) -> tuple[float, FloatArray]:
+        """Objective and ratios with the first of the lots at these counts."""
+        count = count + 0.0  # no negative zeros among the keys
+        if count.tobytes() not in known:
+            lower, upper = trading.lower.copy(), trading.upper.copy()
+            lower[lots[: count.size]] = upper[lots[: count.size]] = count * size[: count.size]
+            known[count.tobytes()] = solve(lower, upper)[::-1]
+        return known[count.tobytes()]
+
+    start = solve(trading.lower, trading.upper)[0]
+    one_by_one, z = np.empty(0), start
+    for i, column in enumerate(lots):
+        near = z[column] / size[i]
+        choices = np.unique(np.clip([np.floor(near), np.ceil(near)], least[i], most[i]))
+        one_by_one = min((np.append(one_by_one, c) for c in choices), key=lambda each: fixed(each)[0])
+        z = fixed(one_by_one)[1]
+    together = np.clip(np.round(start[lots] / size), least, most)
+    best = min((one_by_one, together), key=lambda each: fixed(each)[0])
+    improved = True
+    while improved:
+        improved = False
+        for i in range(lots.size):
+            for change in (-1.0, 1.0):
+                other = best.copy()
+                other[i] += change
+                if least[i] <= other[i] <= most[i] and fixed(other)[0] < fixed(best)[0] * (1 - 1e-12):
+                    best, improved = other, True
+    return fixed(best)[1]
 
 
 @dataclass(frozen=True)
@@ -81,15 +102,20 @@ class _Work:
     design: Design
     trading: Trading
 
+    @property
+    def price(self) -> FloatArray:
+        return self.trading.cost_weight * self.trading.cost
+
     def solve(self, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, float]:
         design, trading = self.design, self.trading
+        if np.array_equal(lower, upper):
+            return lower.copy(), self._risk(lower) + float(self.price @ np.abs(lower - trading.current))
         if not trading.costs_matter:
             start = np.clip(trading.current, lower, upper)
             z = minimise(design.root, design.target, Kinks.of(lower, upper), start).z
             return z, self._risk(z)
-        price = trading.cost_weight * trading.cost
-        z = self._weighed(lower, upper, price)
-        return z, self._risk(z) + float(price @ np.abs(z - trading.current))
+        z = self._weighed(lower, upper, self.price)
+        return z, self._risk(z) + float(self.price @ np.abs(z - trading.current))
 
     def _risk(self, z: FloatArray) -> float:
         error = self.design.root @ z - self.design.target
