@@ -241,3 +241,39 @@ def test_reports_of_several_dates_and_lazy_cubes():
     assert "book" in volscen.report_text(volscen.reweight(lazy), volscen.Underlying())
     with pytest.raises(InputError, match="ds must be"):
         volscen.report_text(1)
+
+
+# ---------------------------------------------------------------------------------------------- ORE itself
+@pytest.mark.filterwarnings("ignore")
+def test_ore_reads_what_is_written(tmp_path):
+    """Needs ``pip install open-source-risk-engine``, which is large and no part of the test extra."""
+    ore = pytest.importorskip("ORE")
+    ds = make_scenarios(7, steps=3, seed=1, rate=0.03)
+    path = volscen.export_ore(ds, tmp_path / "s.csv", name="SP5", strikes="forward", market_xml=tmp_path / "m.xml")
+    reader = ore.ScenarioFileReader(str(path), ore.SimpleScenarioFactory())
+    count = 0
+    while reader.next():
+        scenario = reader.scenario()
+        sample, step = divmod(count, 3)
+        assert scenario.label() == str(sample + 1)
+        assert scenario.asof().ISO() == ["2024-01-11", "2024-01-12", "2024-01-15"][step]
+        assert scenario.getNumeraire() == pytest.approx(np.exp(0.03 * [1, 2, 5][step] / 365))
+        assert len(scenario.keys()) == 29
+        spot = ore.RiskFactorKey(ore.RiskFactorKey.KeyType_EquitySpot, "SP5", 0)
+        assert scenario.get(spot) == ds.spot.values[sample, step]
+        for i in range(MONEYNESS.size):
+            for j in range(TAU.size):
+                key = ore.RiskFactorKey(ore.RiskFactorKey.KeyType_EquityVolatility, "SP5", i * TAU.size + j)
+                assert scenario.get(key) == ds.implied_vol.values[sample, step, j, i]
+        count += 1
+    assert count == 21
+    market = ore.ScenarioSimMarketParameters()
+    market.fromXMLString(
+        "<Simulation><Market><BaseCurrency>EUR</BaseCurrency><Currencies><Currency>EUR</Currency></Currencies><YieldCurves>"
+        '<Configuration curve=""><Tenors>1Y</Tenors><Interpolation>LogLinear</Interpolation><Extrapolation>FlatFwd'
+        "</Extrapolation></Configuration></YieldCurves><Equities><Simulate>true</Simulate><Names><Name>SP5</Name></Names>"
+        f"<DividendTenors>1Y</DividendTenors></Equities>{(tmp_path / 'm.xml').read_text()}</Market></Simulation>"
+    )
+    assert [str(e) for e in market.equityVolExpiries("SP5")] == ["30D", "91D", "182D", "365D"]
+    assert list(market.equityVolMoneyness("SP5")) == list(MONEYNESS)
+    assert market.equityVolSmileDynamics("SP5") == "StickyStrike"
