@@ -15,11 +15,11 @@ from volscen._entropy_pooling import divergence
 from volscen._pooling import pool
 from volscen._reweight import (
     OTHER_WEIGHTS,
-    arbitrage_weights,
     effective_sample_size,
     prior_weights,
     set_weights,
     weighing_penalty,
+    weight_attributes,
 )
 from volscen._threads import single_threaded_blas
 from volscen.errors import InputError
@@ -186,9 +186,8 @@ def _result(
             out.attrs.pop(name, None)
         out.attrs["beta"] = np.zeros(len(rows)) if many else 0.0
     elif "beta_requested" in out.attrs:
-        penalty = np.atleast_2d(ds[weighing_penalty(ds)].sum("step").transpose(..., "scenario").values)
-        betas = np.array([arbitrage_weights(row, out.attrs["beta_requested"])[1] for row in penalty])
-        out.attrs["beta"] = betas if many else float(betas[0])
+        penalty = ds[weighing_penalty(ds)].transpose(..., "scenario", "step").values
+        out.attrs["beta"] = weight_attributes(penalty, ds["weight"].values, out.attrs["beta_requested"])[0]
     text = "; ".join(str(view) + ("" if view.confidence == 1 else f" ({view.confidence:g})") for view in views)
     out.attrs["views"] = f"{out.attrs['views']}; then {text}" if "views" in out.attrs else text
     kl = np.array([divergence(w, p) for w, p in zip(rows, priors, strict=True)])
