@@ -17,6 +17,7 @@ PYBIND11_MODULE(_core, m) {
     m.def(
         "simd_level", [] { return volscen::simd_level_name(volscen::simd_level()); },
         "Name of the instruction set in use: baseline, avx2 or avx512.");
+    volscen::bind_american(m);
     volscen::bind_bachelier(m);
     volscen::bind_black(m);
     volscen::bind_implied_vol(m);

@@ -11,6 +11,7 @@ namespace py = pybind11;
 using ContiguousDouble = py::array_t<double, py::array::c_style>;
 using ContiguousFloat = py::array_t<float, py::array::c_style>;
 
+void bind_american(py::module_& m);
 void bind_bachelier(py::module_& m);
 void bind_black(py::module_& m);
 void bind_implied_vol(py::module_& m);

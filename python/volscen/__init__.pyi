@@ -1,3 +1,4 @@
+from . import american as american
 from . import arbitrage as arbitrage
 from . import bachelier as bachelier
 from . import black as black

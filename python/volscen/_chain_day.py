@@ -144,6 +144,7 @@ class ChainDay:
             parity=parity,
             tau=self.tau,
             spot=self.spot(parity)[0] if "spot" in self.clean else None,
+            window=self.options.parity_window,
             refit=refit,
         )
         in_the_money = self.is_call[rows] == (self.strike[rows] < parity.forward[self.of_expiry[rows]])

@@ -6,6 +6,27 @@ _Float32 = NDArray[np.float32]
 _Bool = NDArray[np.bool_]
 
 def simd_level() -> str: ...
+def american_price(
+    spot: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    implied_vol: _Float64,
+    is_call: _Bool,
+    rate: _Float64,
+    dividend_yield: _Float64,
+    num_threads: int,
+) -> tuple[_Float64, _Float64, NDArray[np.int8]]: ...
+def american_implied_vol(
+    price: _Float64,
+    spot: _Float64,
+    strike: _Float64,
+    tau: _Float64,
+    is_call: _Bool,
+    rate: _Float64,
+    dividend_yield: _Float64,
+    start: _Float64,
+    num_threads: int,
+) -> tuple[_Float64, NDArray[np.int8]]: ...
 def bachelier_price(
     forward: _Float64,
     strike: _Float64,

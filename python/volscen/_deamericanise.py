@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from volscen import black
-from volscen._american import LOWEST, Market, PremiumCurve, european_implied_vol, solve_vol
+from volscen import _core, american, black
 from volscen._parity import Parity
 
 __all__ = ["remove_early_exercise"]
@@ -26,8 +26,33 @@ _RATE_TOLERANCE = 1e-5
 _HEAD_START = 0.03
 _FASTEST = 10.0
 
-#: An option in the money and worth no more than exercising it at once, within this part of its strike, tells nothing.
+#: An option out of the money worth no more than exercising it at once, within this part of its strike, has no
+#: volatility of its own; one in the money tells nothing.
+_WORTH_WAITING = 1e-7
 _EXERCISED = 1e-4
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """American options, sorted by expiry and strike, call before put; ``of_expiry`` says which expiry's market holds.
+
+    ``partner`` is the position of the other option of the strike, or -1.
+    """
+
+    price: FloatArray
+    strike: FloatArray
+    is_call: BoolArray
+    of_expiry: IntArray
+    partner: IntArray
+
+    @classmethod
+    def of(cls, price: FloatArray, strike: FloatArray, is_call: BoolArray, of_expiry: IntArray) -> _Rows:
+        partner = np.full(price.shape, -1)
+        pair = np.flatnonzero(
+            (of_expiry[1:] == of_expiry[:-1]) & (strike[1:] == strike[:-1]) & is_call[:-1] & ~is_call[1:]
+        )
+        partner[pair], partner[pair + 1] = pair + 1, pair
+        return cls(price, strike, is_call, of_expiry, partner)
 
 
 def remove_early_exercise(
@@ -40,6 +65,7 @@ def remove_early_exercise(
     parity: Parity,
     tau: FloatArray,
     spot: float | None,
+    window: float,
     refit: Callable[[FloatArray], Parity],
 ) -> tuple[FloatArray, Parity]:
     """European prices of American options, and the parity that holds between them.
@@ -57,6 +83,8 @@ def remove_early_exercise(
     tau : ndarray, shape (E,)
     spot : float, optional
         Price of the underlying; when omitted, what discounted forwards tend to as expiries come near.
+    window : float
+        Distance from the money, as abs(ln(K/F)), within which pairs inform parity.
     refit : callable
         Parity of other prices; NaN marks those that have no part in it.
 
@@ -70,23 +98,19 @@ def remove_early_exercise(
     -----
     An out-of-the-money option gives the volatility of its strike, and the premium at that volatility is taken off both
     options of the strike: the price of one in the money, close to its value under exercise, hardly depends on
-    volatility. Rates, and the forwards that give the yields, are those of the round before, until neither moves.
+    volatility. Rates, and the forwards that give the yields, are those of the round before, until neither moves. Rounds
+    look at strikes that parity does; the others follow once they have ended.
     """
-    european = price
     # Premiums steepen the parity line of raw prices, so that its rate is too low; from above the rounds cannot end at
     # a rate below zero, where puts would have no premium at all.
     rate = np.maximum(_rates(parity, tau), 0.0) + _HEAD_START
     last: tuple[FloatArray, FloatArray] | None = None
+    near = american & _near(strike, of_expiry, parity.forward, window)
+    rows = _Rows.of(price[near], strike[near], is_call[near], of_expiry[near])
+    guess = np.full(rows.price.shape, np.nan)
     for _ in range(_MAX_ROUNDS):
-        level = _spot(parity, tau, spot)
         european = np.where(american, np.nan, price)
-        for j in range(len(tau)):
-            rows = np.flatnonzero((of_expiry == j) & american)
-            forward = float(parity.forward[j])
-            if rows.size and np.isfinite(forward) and np.isfinite(rate[j]):
-                carry = float(np.log(forward / level)) / float(tau[j])
-                market = Market(level, float(tau[j]), float(rate[j]), float(rate[j]) - carry)
-                european[rows] = _of_expiry(price[rows], strike[rows], is_call[rows], market)
+        european[near], guess = _european(rows, guess, parity, rate, tau, _spot(parity, tau, spot))
         before, parity = parity, refit(european)
         miss = _rates(parity, tau) - rate
         moved = np.abs(np.log(parity.forward / before.forward))
@@ -101,7 +125,23 @@ def remove_early_exercise(
             step = -np.clip(slope, -_FASTEST, -1.0) * miss
         last = rate, miss
         rate = rate + step
-    return european, parity
+    whole = _Rows.of(price[american], strike[american], is_call[american], of_expiry[american])
+    european = price.copy()
+    start = np.full(price.shape, np.nan)
+    start[near] = guess
+    european[american], _ = _european(whole, start[american], parity, rate, tau, _spot(parity, tau, spot))
+    return european, refit(european)
+
+
+def _near(strike: FloatArray, of_expiry: IntArray, forward: FloatArray, window: float) -> BoolArray:
+    """Rows that parity may look at while forwards move: those within the window and a quarter, or the dozen nearest."""
+    distance = np.abs(np.log(strike / np.where(np.isfinite(forward), forward, 1.0)[of_expiry]))
+    near = distance <= 1.25 * window
+    for one in np.unique(of_expiry):
+        rows = np.flatnonzero(of_expiry == one)
+        if np.count_nonzero(near[rows]) < 24:
+            near[rows[np.argsort(distance[rows], kind="stable")[:24]]] = True
+    return near
 
 
 def _rates(parity: Parity, tau: FloatArray) -> FloatArray:
@@ -119,41 +159,37 @@ def _spot(parity: Parity, tau: FloatArray, spot: float | None) -> float:
     return float(np.exp(np.polynomial.Polynomial.fit(t, level, 1, w=1 / t)(0.0)))
 
 
-def _of_expiry(price: FloatArray, strike: FloatArray, is_call: BoolArray, market: Market) -> FloatArray:
-    """European prices of one expiry's rows, sorted by strike."""
-    european = np.full(price.shape, np.nan)
-    top = np.full(price.shape, np.nan)
-    out = is_call == (strike >= market.forward)
-    for side in (True, False):
-        use = out & (is_call == side)
-        top[use] = european_implied_vol(price[use], strike[use], is_call=side, market=market)
-    if not np.isfinite(top).any():
-        return european
-    low, high = LOWEST * np.nanmin(top), np.nanmax(top)
-    vol = np.full(price.shape, np.nan)
-    curves: dict[bool, tuple[IntArray, PremiumCurve]] = {}
-    for side in (True, False):
-        rows = np.flatnonzero(is_call == side)
-        if not rows.size:
-            continue
-        curves[side] = rows, PremiumCurve(strike[rows], low, high, is_call=side, market=market)
-        which = np.flatnonzero(np.isfinite(top[rows]))
-        use = rows[which]
-        vol[use] = solve_vol(price[use], strike[use], top[use], curves[side][1], which, is_call=side, market=market)
-        european[use] = black.price(market.forward, strike[use], market.tau, vol[use], side, market.discount_factor)
-    known = np.flatnonzero(np.isfinite(vol))
-    european[np.setdiff1d(np.flatnonzero(out), known)] = np.nan
-    for side, (rows, curve) in curves.items():
-        # Options in the money beside one of their strike that is not.
-        position = np.minimum(np.searchsorted(strike[known], strike[rows]), known.size - 1) if known.size else rows * 0
-        paired = ~out[rows] & (strike[known[position]] == strike[rows]) if known.size else np.zeros(rows.size, bool)
-        which = np.flatnonzero(paired)
-        use, at = rows[which], vol[known[position[which]]] if known.size else vol[:0]
-        if not use.size:
-            continue
-        premium = curve(at, which)
-        plain = black.price(market.forward, strike[use], market.tau, at, side, market.discount_factor)
-        exercise = (market.spot - strike[use]) if side else (strike[use] - market.spot)
-        waiting = plain + premium - exercise > _EXERCISED * strike[use]
-        european[use] = np.where(waiting, price[use] - premium, np.nan)
-    return european
+def _european(
+    rows: _Rows, guess: FloatArray, parity: Parity, rate: FloatArray, times: FloatArray, spot: float
+) -> tuple[FloatArray, FloatArray]:
+    """European prices, NaN where there is none, and the volatilities of options out of the money."""
+    forward, r, tau = parity.forward[rows.of_expiry], rate[rows.of_expiry], times[rows.of_expiry]
+    known = np.isfinite(forward) & np.isfinite(r)
+    forward, r = np.where(known, forward, spot), np.where(known, r, 0.0)
+    dividend_yield, discount = r - np.log(forward / spot) / tau, np.exp(-r * tau)
+    waiting = np.where(rows.is_call, spot - rows.strike, rows.strike - spot)
+    out = rows.is_call == (rows.strike >= forward)
+    vol = np.full(rows.price.shape, np.nan)
+    use = known & out & (rows.price - waiting > _WORTH_WAITING * rows.strike)
+    vol[use], status = american.implied_vol(
+        rows.price[use], spot, rows.strike[use], tau[use], rows.is_call[use], r[use], dividend_yield[use],
+        start=guess[use],
+    )  # fmt: skip
+    # Where exercise would pay between two boundaries (rates below zero), the premium is taken for nothing.
+    plain = np.flatnonzero(use)[status == american.AmericanStatus.TWO_BOUNDARIES]
+    vol[plain], _ = black.implied_vol(
+        rows.price[plain], forward[plain], rows.strike[plain], tau[plain], rows.is_call[plain], discount[plain]
+    )
+    vol[~(vol > 0)] = np.nan
+    inside = known & ~out & (rows.partner >= 0)
+    at = np.where(inside, vol[rows.partner], vol)
+    value = black.price(forward, rows.strike, tau, at, rows.is_call, discount)
+    inside &= np.isfinite(at)
+    premium = np.zeros(rows.price.shape)
+    operands = (
+        np.broadcast_to(spot, forward.shape), rows.strike, tau, at, rows.is_call, r, dividend_yield,
+    )  # fmt: skip
+    _, premium[inside], status = _core.american_price(*(operand[inside] for operand in operands), 1)
+    premium[np.flatnonzero(inside)[status == american.AmericanStatus.TWO_BOUNDARIES]] = 0.0
+    inside &= value + premium - waiting > _EXERCISED * rows.strike
+    return np.where(inside, rows.price - premium, np.where(known & out, value, np.nan)), vol
