@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 DIGEST = """
 import hashlib
 import numpy as np
-from volscen import _core, arbitrage, bachelier, black, ssvi, svi
+from volscen import _core, american, arbitrage, bachelier, black, ssvi, svi
 
 def digest(*arrays):
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
@@ -40,6 +40,10 @@ beta = np.exp(-np.abs(x) / 2) * 10 ** rng.uniform(-300, 0, n)
 print("implied_total_vol", digest(*black.implied_total_vol(beta, x, x > 0)))
 normal = bachelier.price(x, 0.1, t, s, c, d)
 print("bachelier", digest(normal, *bachelier.implied_vol(normal, x, 0.1, t, c, d)))
+terms = t[:500], c[:500], rng.uniform(-0.02, 0.1, 500), rng.uniform(-0.02, 0.1, 500)
+early = american.price(f[:500], k[:500], terms[0], s[:500], *terms[1:])
+print("american", digest(early, american.early_exercise_premium(f[:500], k[:500], terms[0], s[:500], *terms[1:])))
+print("american vol", digest(*american.implied_vol(early, f[:500], k[:500], *terms)))
 tau, m = np.linspace(0.1, 1, 7), np.linspace(0.7, 1.3, 11)
 vol = np.exp(rng.normal(-1.5, 0.2, (333, 7, 11)))
 for dtype in (np.float64, np.float32):
@@ -77,7 +81,7 @@ def test_every_instruction_set_gives_the_same_bits():
         assert done.returncode == 0, done.stderr
         *lines, used = done.stdout.splitlines()
         assert used == level
-        assert len(lines) == 18
+        assert len(lines) == 20
         outputs.append(lines)
     for other in outputs[1:]:
         assert other == outputs[0]

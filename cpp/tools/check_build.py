@@ -32,6 +32,7 @@ FUZZ = ROOT / "cpp" / "tools" / "fuzz_kernels.py"
 # Every test of these names that the repository has.
 KERNEL_TESTS = [
     "core",
+    "american",
     "black",
     "bachelier*",
     "implied_vol*",

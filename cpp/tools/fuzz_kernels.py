@@ -25,7 +25,7 @@ import numpy as np
 from fuzz_inputs import Array, Run, laid_out, numbers, same, some_shape
 from fuzz_surfaces import fuzz_penalty, fuzz_projection, fuzz_revaluation, fuzz_revalue, fuzz_ssvi, fuzz_svi
 
-from volscen import _core, bachelier, black
+from volscen import _core, american, bachelier, black
 
 
 def option_operands(rng: np.random.Generator, size: int) -> tuple[list[Array], list[Array], tuple[int, ...]]:
@@ -116,6 +116,35 @@ def fuzz_bachelier(rng: np.random.Generator, size: int) -> Run:
     return 12 * int(np.prod(shape)), [np.asarray(value), np.asarray(vol), np.asarray(status)]
 
 
+def fuzz_american(rng: np.random.Generator, size: int) -> Run:
+    dense, given, shape = option_operands(rng, max(size // 20, 8))
+    spot, k, t, v, call, _ = dense
+    rates = [np.where(rng.random(shape) < 0.9, rng.uniform(-0.1, 0.2, shape), numbers(rng, shape, 0.3)) for _ in "rq"]
+    rate, yields = (laid_out(rng, x) for x in rates)
+    value = american.price(*given[:5], rate, yields, num_threads=int(rng.integers(1, 4)))
+    same(value, american.price(spot, k, t, v, call, *rates), "american.price")
+    premium = american.early_exercise_premium(*given[:5], rate, yields)
+    if not np.array_equal(np.isnan(value), np.isnan(premium)):
+        raise AssertionError("american.price and its premium are not defined together")
+    wild = numbers(rng, shape, 0.3, 300.0)
+    price = np.where(rng.random(shape) < 0.5, wild, np.asarray(value))
+    operands = [price, spot, k, t, call, *rates]
+    vol, status = american.implied_vol(
+        laid_out(rng, price), given[0], given[1], given[2], given[4], rate, yields, num_threads=int(rng.integers(1, 4))
+    )
+    again = american.implied_vol(*(np.array(x) for x in operands))
+    same(vol, again[0], "american.implied_vol")
+    same(status, again[1], "the status of american.implied_vol")
+    wrong = ((status == 0) | (status == 1)) != (np.isfinite(vol) & (np.asarray(vol) >= 0))
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0])
+        raise AssertionError(
+            f"american.implied_vol gives {vol[at]} with status {status[at]} at {[x[at].item() for x in operands]}"
+        )
+    # An evaluation solves for a boundary, which takes as long as a hundred simple prices.
+    return 250 * int(np.prod(shape)), [np.asarray(value), np.asarray(premium), np.asarray(vol), np.asarray(status)]
+
+
 def fuzz_total_vol(rng: np.random.Generator, size: int) -> Run:
     shape = some_shape(rng, size)
     x = numbers(rng, shape, 0.1) * rng.choice([-1, 1], shape)
@@ -141,6 +170,7 @@ KERNELS: dict[str, Callable[[np.random.Generator, int], Run]] = {
     "implied_vol": fuzz_implied_vol,
     "total_vol": fuzz_total_vol,
     "bachelier": fuzz_bachelier,
+    "american": fuzz_american,
     "svi": fuzz_svi,
     "ssvi": fuzz_ssvi,
     "penalty": fuzz_penalty,

@@ -68,6 +68,7 @@ class ChainDay:
         if "exercise" in clean and options.american == "convert":
             self.american = np.asarray(clean["exercise"].to_numpy() == "American", dtype=bool)
         self.quoted = self.price
+        self.units_checked = False
         self.kept: BoolArray = np.ones(len(clean), dtype=bool)
         self.counts = dict.fromkeys(CHAIN_REASONS, 0)
         if timed:
@@ -181,7 +182,9 @@ class ChainDay:
         if self.two_sided:
             noise = self.half_spread[call] ** 2 + self.half_spread[put] ** 2
             weight[row, column] = 1 / (noise + (_SPREAD_FLOOR * self.strike[call]) ** 2)
-        check_units(parity_slope(strike, difference, weight))
+        if not self.units_checked:
+            check_units(parity_slope(strike, difference, weight))
+            self.units_checked = True
         options = self.options
         return fit_parity(
             strike,

@@ -26,10 +26,14 @@ _RATE_TOLERANCE = 1e-5
 _HEAD_START = 0.03
 _FASTEST = 10.0
 
+#: Rounds after which no more options in the money are taken in, so that none on the edge keeps the rounds going.
+_SETTLED = 5
+
 #: An option out of the money worth no more than exercising it at once, within this part of its strike, has no
-#: volatility of its own; one in the money tells nothing.
+#: volatility of its own. One in the money tells nothing within the other part: taking its premium off gives back the
+#: forward that the premium came from.
 _WORTH_WAITING = 1e-7
-_EXERCISED = 1e-4
+_EXERCISED = 1e-3
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,14 @@ def remove_early_exercise(
     near = american & _near(strike, of_expiry, parity.forward, window)
     rows = _Rows.of(price[near], strike[near], is_call[near], of_expiry[near])
     guess = np.full(rows.price.shape, np.nan)
-    for _ in range(_MAX_ROUNDS):
+    speaking: BoolArray | None = None
+    for done in range(_MAX_ROUNDS):
         european = np.where(american, np.nan, price)
         european[near], guess = _european(rows, guess, parity, rate, tau, _spot(parity, tau, spot))
+        if speaking is not None:
+            european[near] = np.where(speaking, european[near], np.nan)
+        if done >= _SETTLED:
+            speaking = np.isfinite(european[near])
         before, parity = parity, refit(european)
         miss = _rates(parity, tau) - rate
         moved = np.abs(np.log(parity.forward / before.forward))
@@ -186,10 +195,11 @@ def _european(
     value = black.price(forward, rows.strike, tau, at, rows.is_call, discount)
     inside &= np.isfinite(at)
     premium = np.zeros(rows.price.shape)
-    operands = (
-        np.broadcast_to(spot, forward.shape), rows.strike, tau, at, rows.is_call, r, dividend_yield,
+    every = np.full(forward.shape, spot)
+    _, premium[inside], status = _core.american_price(
+        every[inside], rows.strike[inside], tau[inside], at[inside], rows.is_call[inside], r[inside],
+        dividend_yield[inside], 1,
     )  # fmt: skip
-    _, premium[inside], status = _core.american_price(*(operand[inside] for operand in operands), 1)
     premium[np.flatnonzero(inside)[status == american.AmericanStatus.TWO_BOUNDARIES]] = 0.0
     inside &= value + premium - waiting > _EXERCISED * rows.strike
     return np.where(inside, rows.price - premium, np.where(known & out, value, np.nan)), vol

@@ -25,6 +25,10 @@ MIN_WINDOW_PAIRS = 6
 #: Pairs of an expiry that tell whether prices and strikes share a unit.
 _UNIT_PAIRS = 12
 
+#: Strikes whose slopes from one to another start a line, spread evenly where there are more: the slopes grow in number
+#: like their square, and the refinement that follows uses all strikes.
+_START_STRIKES = 32
+
 #: Tukey's constant: 95% efficiency under normal noise, weight zero beyond 4.685 standard deviations.
 BISQUARE = 4.685
 _MAD_TO_SD = 1.4826
@@ -177,13 +181,7 @@ def _robust_line(
     """
     used = weight > 0
     n = used.sum(axis=1)
-    i, j = np.triu_indices(x.shape[1], 1)
-    both = used[:, i] & used[:, j] & (x[:, i] != x[:, j])
-    steps = np.divide(y[:, j] - y[:, i], x[:, j] - x[:, i], out=np.zeros(both.shape), where=both)
-    # A step between two pairs is as precise as their noise allows; so weighed, tight quotes outvote wide ones.
-    noise = np.divide(1.0, weight, out=np.zeros(weight.shape), where=used)
-    votes = np.divide(1.0, np.sqrt(noise[:, i] + noise[:, j]), out=np.zeros(both.shape), where=both)
-    slope = _weighted_median(steps, votes) if len(i) else np.full(len(n), np.nan)
+    slope = _typical_slope(x, y, weight)
     fitted = np.where(n >= 2, slope, 0.0)
     level = np.nan_to_num(_weighted_median(y - fitted[:, None] * x, np.sqrt(weight)))
     robust = _bisquare(y - fitted[:, None] * x - level[:, None], weight, used, size)
@@ -197,7 +195,7 @@ def _robust_line(
         moved = np.divide((w * dx * (y - mean_y[:, None])).sum(axis=1), spread, out=fitted.copy(), where=spread > 0)
         level = mean_y - moved * mean_x
         residual = y - moved[:, None] * x - level[:, None]
-        done = np.all(np.abs(moved - fitted) <= 1e-13 * np.maximum(np.abs(fitted), 1.0))
+        done = np.all(np.abs(moved - fitted) <= 1e-10 * np.maximum(np.abs(fitted), 1.0))
         fitted = moved
         if done:
             break
@@ -210,6 +208,31 @@ def _robust_line(
     return np.where(n >= 2, fitted, np.nan), np.where(freedom >= 1, error, np.inf), scale
 
 
+def _typical_slope(x: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
+    """Weighted median of the slopes from strike to strike; NaN with fewer than two."""
+    used = weight > 0
+    n = used.sum(axis=1)
+    if n.max(initial=0) > _START_STRIKES:
+        order = np.argsort(~used, axis=1, kind="stable")
+        share = np.arange(_START_STRIKES) / (_START_STRIKES - 1)
+        spread = np.round((n[:, None] - 1) * share).astype(np.int64)
+        spread = np.where(n[:, None] > _START_STRIKES, spread, np.arange(_START_STRIKES))
+        some = np.take_along_axis(order, spread, axis=1)
+        x, y, weight = (np.take_along_axis(z, some, axis=1) for z in (x, y, weight))
+        used = weight > 0
+    i, j = np.triu_indices(x.shape[1], 1)
+    if not len(i):
+        return np.full(len(n), np.nan)
+    both = used[:, i] & used[:, j]
+    run = x[:, j] - x[:, i]
+    both &= run != 0
+    steps = np.divide(y[:, j] - y[:, i], run, out=np.zeros(both.shape), where=both)
+    # A step between two pairs is as precise as their noise allows; so weighed, tight quotes outvote wide ones.
+    noise = np.divide(1.0, weight, out=np.zeros(weight.shape), where=used)
+    votes = np.where(both, noise[:, i] + noise[:, j], np.inf) ** -0.5
+    return _weighted_median(steps, votes)
+
+
 def _robust_mean(z: FloatArray, weight: FloatArray, size: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Bisquare location and its standard error, NaN with fewer than three entries."""
     used = weight > 0
@@ -219,7 +242,7 @@ def _robust_mean(z: FloatArray, weight: FloatArray, size: FloatArray) -> tuple[F
     for _ in range(50):
         total = np.maximum(robust.weight.sum(axis=1), np.finfo(float).tiny)
         moved = (robust.weight * z).sum(axis=1) / total
-        done = np.all(np.abs(moved - level) <= 1e-14 * size)
+        done = np.all(np.abs(moved - level) <= 1e-11 * size)
         level = moved
         if done:
             break

@@ -180,11 +180,31 @@ def judge_quotes(
             columns[name] = _exercise_styles(quotes[name])
         elif name not in columns:
             columns[name] = _numbers(quotes[name]) if name in ("spot", "volume", "age") else quotes[name].array
-    clean = pd.DataFrame(columns)[verdict < 0]
-    keys = [name for name in _KEYS if name in clean]
+    keys = [name for name in _KEYS if name in columns]
+    order, alone = _sorted_rows([columns[name] for name in keys], np.flatnonzero(verdict < 0))
+    clean = pd.DataFrame({name: values[order] for name, values in columns.items()})
+    if alone:
+        return clean, verdict, date
     repeated = _repeated(clean, keys, two_sided)
-    verdict[np.flatnonzero(verdict < 0)[repeated]] = list(REASONS).index("duplicate")
-    return clean[~repeated].sort_values(keys, kind="stable", ignore_index=True), verdict, date
+    verdict[order[repeated]] = list(REASONS).index("duplicate")
+    return clean[~repeated].reset_index(drop=True), verdict, date
+
+
+def _sorted_rows(keys: list[Any], rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], bool]:
+    """Rows sorted by keys, the first counting most; and whether no two agree in all of them."""
+    codes = []
+    for values in keys:
+        held = values[rows]
+        if not isinstance(held, np.ndarray) or held.dtype == object:
+            held, labels = pd.factorize(held, sort=True)
+            held = np.where(held < 0, len(labels), held)  # absent values come last
+        codes.append(held)
+    order = np.lexsort(codes[::-1])
+    same = np.ones(max(len(rows) - 1, 0), dtype=bool)
+    for code in codes:
+        held = code[order]
+        same &= held[1:] == held[:-1]
+    return rows[order], not same.any()
 
 
 def _repeated(clean: pd.DataFrame, keys: list[str], two_sided: bool) -> npt.NDArray[np.bool_]:

@@ -180,7 +180,6 @@ VOLSCEN_INLINE void american_floor(const AmericanLanes& o, const double* vol, do
 VOLSCEN_INLINE void american_start(const AmericanLanes& o, const double* vol, const double* floor,
                                    AmericanBoundary& b) {
     for (std::size_t i = 0; i < american_times; ++i) {
-        // hot loop
         for (std::size_t l = 0; l < american_lanes; ++l) {
             const double top = exponential(o.limit[l]), low = exponential(floor[l]);
             const double root = american::root_time[i] * o.root_tau[l];
@@ -313,6 +312,8 @@ VOLSCEN_INLINE void american_value(const AmericanTables& tables, const AmericanL
     }
 }
 
+VOLSCEN_INLINE double american_rate(double rate) { return absolute(rate) < 1e-12 ? 0.0 : rate; }
+
 // Eight options as puts struck at 1 per `unit`. An operand that cannot be priced is put aside: `status` says
 // why, and a harmless option takes its place.
 VOLSCEN_INLINE void american_load(std::size_t n, const double* spot, const double* strike, const double* tau,
@@ -323,7 +324,9 @@ VOLSCEN_INLINE void american_load(std::size_t n, const double* spot, const doubl
         const std::size_t i = l < n ? l : 0;
         const bool is_call = call[i] > 0.5;
         const double mine = is_call ? strike[i] : spot[i], other = is_call ? spot[i] : strike[i];
-        const double r = is_call ? dividend_yield[i] : rate[i], q = is_call ? rate[i] : dividend_yield[i];
+        // A rate that is worth less than rounding is none: ratios of such rates mean nothing.
+        const double r = american_rate(is_call ? dividend_yield[i] : rate[i]);
+        const double q = american_rate(is_call ? rate[i] : dividend_yield[i]);
         const double t = tau[i];
         // Beyond these ranges factors overflow, and nothing is quoted.
         const bool sound = (mine > 0.0) & (mine <= top) & (other > 0.0) & (other <= top) & (t >= 0.0) &

@@ -17,7 +17,7 @@ struct AmericanImpliedVolTask {
 
 // Steps end when the volatility moves by no more than this part of itself. A step is superlinear: what is
 // left is far below.
-constexpr double american_vol_tolerance = 1e-9;
+constexpr double american_vol_tolerance = 1e-7;
 constexpr int american_vol_steps = 100;
 
 struct AmericanImpliedVolBody {
@@ -64,8 +64,9 @@ private:
             return 5.0;
         }
         const double least = AmericanPriceBody::american_certain(o, l);
-        if (target <= least) {
-            return target == least ? 1.0 : 2.0;
+        // Prices per unit of strike carry a rounding or two.
+        if (target <= least + 5e-16) {
+            return target >= least - 5e-16 ? 1.0 : 2.0;
         }
         // The most that the strike is worth at any time before expiry.
         const double most = o.discount[l] > 1.0 ? o.discount[l] : 1.0;
