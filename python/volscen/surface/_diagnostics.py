@@ -28,7 +28,10 @@ _PRICE_ROUNDING = 2e-15
 _REAL: np.dtype[Any] = np.dtype(np.float64)
 _COUNT: np.dtype[Any] = np.dtype(np.int64)
 _FLAG: np.dtype[Any] = np.dtype(np.int8)
-_FLAGS = {"flag_values": "0 1 2 3", "flag_meanings": "positive variance_falls density_negative both"}
+_FLAGS: dict[str, Any] = {
+    "flag_values": np.arange(4, dtype=np.int8),
+    "flag_meanings": "positive variance_falls density_negative both",
+}
 
 _CELLS: dict[str, tuple[str, str]] = {
     "durrleman_g": ("Durrleman's function g, negative where the density is", "1"),
