@@ -310,6 +310,8 @@ def test_bad_datasets() -> None:
     history = make_history()
     with pytest.raises(InputError, match="ds must be a dataset"):
         regrid(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"to_dataset\(name='implied_vol'\)"):
+        regrid(history["implied_vol"])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="holds no variable implied_vol"):
         regrid(history.drop_vars("implied_vol"))
     broken = history.copy(deep=True)
@@ -379,3 +381,12 @@ def test_raster() -> None:
 def test_bad_rasters(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         raster(make_history(), **arguments)
+
+
+def test_rasters_of_what_has_no_range() -> None:
+    with pytest.raises(InputError, match="several points of tau; or give tau_range"):
+        raster(make_history().isel(tau=[0]))
+    smiles = regrid(make_history(), delta=WINGS)
+    with pytest.raises(InputError, match="several points of moneyness; or give moneyness_range"):
+        raster(smiles)
+    assert raster(smiles, 4, moneyness_range=[0.9, 1.1])["implied_vol"].shape == (3, 4, 4)

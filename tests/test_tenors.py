@@ -63,5 +63,8 @@ def test_every_tau_takes_them() -> None:
         build_surface(chain, ["3M", "1M"], k)
     with pytest.raises(InputError, match="tau must hold positive"):
         build_surface(chain, ["0D", "1M"], k)
+    np.testing.assert_allclose(to_years("tau", np.array([73, 365], "timedelta64[D]")), [0.2, 1.0], rtol=1e-15)
+    with pytest.raises(InputError, match="tau must hold numbers, not"):
+        build_surface(chain, [True], k)
     with pytest.raises(InputError, match="tau must hold numbers of years or tenors"):
         build_surface(chain, ["1M", None], k)

@@ -23,7 +23,8 @@ def to_years(name: str, value: Any) -> Any:
     name : str
         Of the argument, for messages.
     value : array_like of float or str
-        Years, or tenors: whole numbers of Y, M, W and D, in that order and in any case, such as "3M", "1Y6M".
+        Years, or tenors: whole numbers of Y, M, W and D, in that order and in any case, such as "3M", "1Y6M"; or an
+        array of timedelta64.
 
     Returns
     -------
@@ -48,6 +49,8 @@ def to_years(name: str, value: Any) -> Any:
     """
     if isinstance(value, str):
         return _years(name, value)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "m":
+        return value / np.timedelta64(365, "D")
     if isinstance(value, np.ndarray) and value.dtype.kind not in "OUT":
         return value
     if isinstance(value, list | tuple) or hasattr(value, "__array__"):

@@ -29,6 +29,9 @@ _LEAST_WEIGHT = 1e-6
 
 _ROBUST_PASSES = 5
 
+#: Largest smoothing that may be asked for; any slice is a line long before.
+_LINE = 1e100
+
 #: Bound of R. Lee (2004) on the slope of total variance in the wings.
 _STEEPEST = 2.0
 
@@ -92,7 +95,7 @@ def fit_cubic(
     Raises
     ------
     InputError
-        If an option is unknown or ``smoothing`` is not a number of zero or more.
+        If an option is unknown or ``smoothing`` is not a number from 0 to 1e100.
     """
     fixed = None if isinstance(smoothing, str) and smoothing == "auto" else _number(smoothing)
     rows = Rows.of(chain, weights)
@@ -129,6 +132,6 @@ def _slices(rows: Rows, robust: bool, fixed: float | None) -> tuple[list[Natural
 
 def _number(smoothing: object) -> float:
     ok = isinstance(smoothing, int | float | np.number) and not isinstance(smoothing, bool)
-    if not ok or not 0 <= float(smoothing) < np.inf:  # type: ignore[arg-type]
-        raise InputError(f"smoothing must be 'auto' or a number of zero or more, not {smoothing!r}")
+    if not ok or not 0 <= float(smoothing) <= _LINE:  # type: ignore[arg-type]
+        raise InputError(f"smoothing must be 'auto' or a number from 0 to {_LINE:g}, not {smoothing!r}")
     return float(smoothing)  # type: ignore[arg-type]

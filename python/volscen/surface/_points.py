@@ -108,6 +108,8 @@ def read_product_columns(moneyness: Any, log_moneyness: Any, others: Mapping[str
 def read_grid(values: npt.ArrayLike, name: str) -> FloatArray:
     """Grid coordinate as an array, tenors as years; :func:`volscen.schema.check_grid` for what may be no numbers."""
     try:
+        if np.asarray(values).dtype.kind == "b":
+            raise InputError(f"{name} must hold numbers, not {values!r}")
         return check_grid(to_years(name, values) if name == "tau" else values, name)
     except InputError:
         raise

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from volscen.errors import InputError
 from volscen.surface._points import read_grid
 from volscen.surface._regrid import regrid
-from volscen.surface._surfaces import surfaces_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -107,7 +106,8 @@ def raster(
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``implied_vol(..., tau, moneyness)``.
+        With ``implied_vol(..., tau, moneyness)``; or by delta or scaled log-moneyness, and then with
+        ``moneyness_range``.
     n, tau_spacing, moneyness_spacing
         As for :func:`raster_grid`.
     tau_range, moneyness_range : pair of float, optional
@@ -139,11 +139,15 @@ def raster(
     >>> picture.implied_vol.shape, int(picture.quality.max())
     ((2, 64, 64), 1)
     """
-    surfaces = surfaces_of(ds, "ds")
+    import xarray as xr
+
+    for name, given in (("tau", tau_range), ("moneyness", moneyness_range)):
+        if given is None and not (isinstance(ds, xr.Dataset) and ds.sizes.get(name, 0) > 1):
+            raise InputError(f"ds must be a dataset with several points of {name}; or give {name}_range")
     if tau_range is None:
-        tau_range = surfaces["tau"].values[[0, -1]]
+        tau_range = ds["tau"].values[[0, -1]]
     if moneyness_range is None:
-        moneyness_range = surfaces["moneyness"].values[[0, -1]]
+        moneyness_range = ds["moneyness"].values[[0, -1]]
     tau, moneyness = raster_grid(
         tau_range, moneyness_range, n, tau_spacing=tau_spacing, moneyness_spacing=moneyness_spacing
     )

@@ -116,6 +116,13 @@ def regrid(
     thread_count(num_threads)
     if several not in ("raise", "nearest"):
         raise InputError(f"several must be 'raise' or 'nearest', not {several!r}")
+    import xarray as xr
+
+    if not isinstance(ds, xr.Dataset):
+        raise InputError(
+            f"ds must be a dataset with implied_vol(..., tau, moneyness), not {type(ds).__name__}; of an array, "
+            "array.to_dataset(name='implied_vol')"
+        )
     given_ds, ds = ds, smiles_to_product(ds, columns, extrapolation)
     surfaces = surfaces_of(ds, "ds")
     grid = tuple(np.asarray(ds[name].values, dtype=np.float64) for name in GRID)
