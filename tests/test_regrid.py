@@ -14,7 +14,7 @@ from scipy.stats import norm
 import volscen
 from chain_makers import make_chain
 from volscen import Chain, arbitrage, build_surface
-from volscen.errors import InputError
+from volscen.errors import FileFormatError, InputError
 from volscen.surface import interpolate_vol, raster, raster_grid, regrid
 
 TAU = np.array([30, 91, 182, 365]) / 365
@@ -390,3 +390,8 @@ def test_rasters_of_what_has_no_range() -> None:
     with pytest.raises(InputError, match="several points of moneyness; or give moneyness_range"):
         raster(smiles)
     assert raster(smiles, 4, moneyness_range=[0.9, 1.1])["implied_vol"].shape == (3, 4, 4)
+
+
+def test_generators_want_histories() -> None:
+    with pytest.raises(FileFormatError, match="not a dataset of schema 'volscen/history/1'"):
+        volscen.fit(regrid(make_history(), delta=WINGS), "pca")

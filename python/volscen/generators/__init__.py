@@ -12,6 +12,7 @@ from typing import Any
 
 import xarray as xr
 
+from volscen import schema
 from volscen.errors import FileFormatError, InputError
 from volscen.generators._base import BLOCK_SIZE, MODEL_FORMAT, Generator, StepGenerator
 
@@ -79,6 +80,7 @@ def fit(history: xr.Dataset, generator: str = "pca", **options: Any) -> Generato
         unfitted = cls(**options)
     except TypeError as error:
         raise InputError(f"options of generator {generator!r}: {error}") from None
+    schema.validate(history, schema=schema.HISTORY)
     return unfitted.fit(history)
 
 
