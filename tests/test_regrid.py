@@ -395,3 +395,11 @@ def test_rasters_of_what_has_no_range() -> None:
 def test_generators_want_histories() -> None:
     with pytest.raises(FileFormatError, match="not a dataset of schema 'volscen/history/1'"):
         volscen.fit(regrid(make_history(), delta=WINGS), "pca")
+
+
+def test_flags_of_smiles_go_back() -> None:
+    smiles = regrid(make_history(n=1), [91 / 365], delta=WINGS)
+    smiles["quality"][0, 0] = [2, 0, 0, 1, 1]
+    m = smiles["moneyness"].values[0, 0]
+    wanted = np.array([0.99 * m[0], m[0], (m[0] + m[1]) / 2, m[1], (m[1] + m[2]) / 2, m[3], m[4], 1.01 * m[4]])
+    assert regrid(smiles, moneyness=wanted)["quality"].values[0, 0].tolist() == [2, 2, 2, 0, 1, 1, 1, 2]

@@ -205,3 +205,20 @@ def test_duplicate_strikes_are_data_not_knots() -> None:
     doubled.quotes = pd.concat([doubled.quotes, doubled.quotes]).sort_values(["tau", "strike"], ignore_index=True)
     one, two = (fit_cubic(c, TAU, MONEYNESS, smoothing=1e-4, robust=False) for c in (chain, doubled))
     np.testing.assert_allclose(two.splines[0].values, one.splines[0].values, rtol=1e-2)
+
+
+@pytest.mark.parametrize("weights", ["vega", "uniform", "spread"])
+def test_errors_of_volatility_are_weighed_as_asked(weights: str) -> None:
+    rng = np.random.default_rng(4)
+    table = make_chain(days=[30], forward=[100.5], rate=[0.03], log_moneyness=np.linspace(-0.1, 0.08, 15), spread=0.002)
+    noise = np.exp(0.05 * rng.standard_normal(len(table)))
+    chain = Chain(table.assign(bid=table["bid"] * noise, ask=table["ask"] * noise * 1.001).query("bid > 0"), rate=0.03)
+    q = chain.quotes
+    fitted = fit_cubic(chain, TAU, MONEYNESS, weights=weights, robust=False, smoothing=1e-3)  # type: ignore[arg-type]
+    w, tau, k = q["implied_vol"] ** 2 * q["tau"], q["tau"].to_numpy(), q["log_moneyness"].to_numpy()
+    miss = fitted.implied_vol(tau, k) ** 2 * tau - w
+    asked = {"vega": q["vega"], "uniform": 1.0, "spread": 1 / (q["half_spread_vol"] ** 2 + 5e-4**2)}[weights]
+    weight = asked / (2 * q["implied_vol"] * tau) ** 2  # an error of volatility is one of variance over 2 vol tau
+    assert weight.max() / weight.min() < 1e6
+    for line in (1.0, k):  # lines are free, so along them the errors balance
+        assert abs((weight * miss * line).sum()) < 1e-7 * (weight * miss * line).abs().sum()

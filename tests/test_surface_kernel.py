@@ -122,3 +122,14 @@ def test_no_chains(chains: object, message: str) -> None:
         search_bandwidth(chains, TAU, MONEYNESS)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="weights must be"):
         search_bandwidth(dear_month(), TAU, MONEYNESS, weights="size")  # type: ignore[arg-type]
+
+
+def test_the_least_smoothing_among_equals() -> None:
+    from volscen.surface._bandwidth import smallest
+
+    penalty = np.ones((50, 50))
+    assert smallest(penalty, "") == (BANDWIDTHS[0], BANDWIDTHS[0])
+    penalty[49, 0] = penalty[0, 24] = 0.5  # .002 x .1 and .05 x .002
+    assert smallest(penalty, "") == (BANDWIDTHS[24], BANDWIDTHS[0])
+    penalty[0, 24] += 1e-14  # rounding does not choose
+    assert smallest(penalty, "") == (BANDWIDTHS[24], BANDWIDTHS[0])
