@@ -276,6 +276,8 @@ def test_a_delta_met_several_times_names_the_surface() -> None:
         regrid(history, delta=["25C", "20C", "30C", "40C"])
     out = regrid(history, delta=["25C", "20C", "30C", "40C"], several="nearest")
     assert np.isfinite(out["moneyness"]).all()
+    assert out.attrs["regrid_several_strikes"] > 0
+    assert "regrid_several_strikes" not in regrid(make_history(), delta=WINGS, several="nearest").attrs
     with pytest.raises(InputError, match="of a chunk is met at"):
         regrid(history.chunk(date=1), delta=["25C", "20C", "30C", "40C"]).compute()
 
@@ -320,6 +322,8 @@ def test_bad_datasets() -> None:
         regrid(broken, [0.2])
     with pytest.raises(InputError, match="ds holds forward and no spot"):
         regrid(history.drop_vars("spot"), [0.2])
+    with pytest.raises(InputError, match=r"needs the volatility at K = F, and ds holds K/F from 0\.7 to 0\.9"):
+        regrid(history.isel(moneyness=slice(0, 3)), standardised_moneyness=[0.0])
     smiles = regrid(history, delta=WINGS)
     with pytest.raises(InputError, match="ds is by delta: regrid it to moneyness="):
         regrid(smiles, normalised_moneyness=[0.0])

@@ -205,6 +205,7 @@ def test_histories_have_one_grid() -> None:
     surface = build_surface(Chain(quotes), ["1M", "3M"], np.exp(k), method="kernel")
     names = [name for name in surface.attrs if name.startswith(("durrleman", "calendar_vio", "fit_share", "fit_rms_"))]
     assert len(names) == 6
+    names += ["bandwidth_moneyness", "bandwidth_tau"]
     for name in names:
         assert report[name].iloc[0] == surface.attrs[name]
     with pytest.raises(InputError, match=r"delta has other strikes at every time.*regrid\(history, delta="):

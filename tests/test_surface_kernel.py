@@ -54,6 +54,15 @@ def test_variance_terms_are_derivatives() -> None:
     np.testing.assert_allclose(bend, (after - 2 * w + before) / h**2, rtol=1e-4, atol=1e-5)
 
 
+def test_variance_terms_of_a_kernel_narrower_than_any_gap() -> None:
+    """It is a step function: nothing but rounding may tilt a step."""
+    fitted = fit_kernel(dear_month(), TAU, MONEYNESS, bandwidth=(1e-12, 1e-12))
+    w, slope, bend = fitted.variance_terms(TAU[:, None], np.linspace(-0.2, 0.15, 9))
+    assert np.all(w > 0)
+    assert np.all(slope == 0)
+    assert np.all(bend == 0)
+
+
 def test_search_judges_every_pair_as_the_surface_itself() -> None:
     chain = dear_month()
     found = search_bandwidth(chain, TAU, MONEYNESS)

@@ -102,8 +102,9 @@ def build_history(
         the last expiry used), ``penalty``, ``calendar_free``, ``butterfly_free``, ``observed_share`` and
         ``extrapolated_share`` of the grid cells, ``fit_share_in_spread``, ``fit_rms_half_spreads``,
         ``durrleman_g_min`` (with ``_tau`` and ``_moneyness``) and ``calendar_violations`` as in
-        :func:`volscen.build_surface`, ``return_of`` ("forward" or "spot"), ``jump`` ("scaled", "shifted", "suspect" or
-        none) and ``return_adjustment`` (what it added to the log return), and ``dropped_<reason>`` for each reason of
+        :func:`volscen.build_surface`, what the smoother reports, ``return_of`` ("forward" or "spot"), ``jump``
+        ("scaled", "shifted", "suspect" or none) and ``return_adjustment`` (what it added to the log return), and
+        ``dropped_<reason>`` for each reason of
         :data:`volscen.quotes.REASONS` and :data:`volscen.chain.CHAIN_REASONS`. ``report.attrs`` has
         ``rows_without_date``. :func:`volscen.summarise_report` puts it in words.
 

@@ -267,6 +267,7 @@ def _one_day(day: Day, settings: Settings) -> Outcome:
         observed_share=float(np.mean(grid.quality == OBSERVED)),
         extrapolated_share=float(np.mean(grid.quality == EXTRAPOLATED)),
         **grid.figures,
+        **grid.details,
     )
     return row, Fitted(grid, Listing.of(chain, day.clean, day.date))
 

@@ -71,13 +71,13 @@ class KernelSurface:
             total = weight.sum(axis=1)
             vol = out[0, part] = weight @ self.vol / total
             if count > 1:
-                # A weight's derivatives over itself are x and x^2 - 1/h1; those of the ratio of sums follow.
+                # A weight's derivatives over itself are x and x^2 - 1/h1. The derivatives of the weighted mean are then
+                # covariances, written so that large x cancel before they meet.
                 x = distance / h1
-                first, second = weight * x, weight * (x**2 - 1 / h1)
-                a, b = first.sum(axis=1) / total, second.sum(axis=1) / total
-                c, d = first @ self.vol / total, second @ self.vol / total
-                out[1, part] = c - vol * a
-                out[2, part] = d - 2 * a * c - vol * b + 2 * vol * a**2
+                x -= (np.sum(weight * x, axis=1) / total)[:, None]
+                moment = weight * (self.vol - vol[:, None]) * x
+                out[1, part] = moment.sum(axis=1) / total
+                out[2, part] = np.sum(moment * x, axis=1) / total
         return out.reshape((count, *tau.shape))
 
 

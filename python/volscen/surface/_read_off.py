@@ -42,6 +42,11 @@ def smile_reader(
     code, root = extrapolation_code(extrapolation), np.sqrt(tau)[:, None]
     t, m = np.repeat(tau, moneyness.size), np.tile(moneyness, tau.size)
     nodes, one = np.log(moneyness), np.ones(1)
+    if columns.name == "standardised_moneyness" and not nodes[0] <= 0 <= nodes[-1]:
+        raise InputError(
+            f"standardised_moneyness needs the volatility at K = F, and ds holds K/F from {moneyness[0]:.4g} to "
+            f"{moneyness[-1]:.4g}; take normalised_moneyness"
+        )
 
     def read(vol: npt.NDArray[np.floating]) -> tuple[npt.NDArray[Any], ...]:
         shape = (-1, tau.size, moneyness.size)

@@ -77,7 +77,8 @@ def regrid(
         - ``extrapolated_share``, where there was one.
 
         Variables without tau and moneyness stay as they are (a cube's weights too); others that have them are left
-        out. Attributes: ``regridded_from`` (the grid before) and ``regrid_left_out``.
+        out. Attributes: ``regridded_from`` (the grid before), ``regrid_left_out``, and (of surfaces in memory)
+        ``regrid_several_strikes``, the number of points that ``several="nearest"`` decided.
 
     Raises
     ------
@@ -164,6 +165,7 @@ def _read_surfaces(
     names = {"_tau": "tau", "_column": columns.name}
     coordinates = {"tau": tau, **columns.coordinates()}
     variables: dict[str, xr.DataArray] = {}
+    ambiguous = 0
     k: Any = np.broadcast_to(np.log(columns.values), (1, tau.size, columns.values.size)) if columns.product else None
     for name in ("implied_vol", "implied_vol0"):
         if name not in ds:
@@ -186,6 +188,7 @@ def _read_surfaces(
             vol, strikes, count = map_surfaces(checked, source, [new] * 3, types, sizes)
             if not lazy:
                 check_found(count.values, tau, columns, several, lambda *at, s=source: _name(s, at))
+                ambiguous += int(np.count_nonzero(count.values > 1))
             if name == "implied_vol":
                 coordinates["moneyness"] = strikes.rename(names)
                 k = np.log(strikes)
@@ -196,7 +199,7 @@ def _read_surfaces(
                 long_name="strike over forward, K/F, at the starting state", units="1"
             )
     flags = _flags(ds, grid, tau, k, new).rename(names)
-    out = xr.Dataset({**variables, "quality": flags})
+    out = xr.Dataset({**variables, "quality": flags}, attrs={"regrid_several_strikes": ambiguous} if ambiguous else {})
     return out.assign_coords({name: value for name, value in coordinates.items()}), flags
 
 
