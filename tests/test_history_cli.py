@@ -139,3 +139,15 @@ def test_expiries_on_a_weekend_are_taken_as_they_are() -> None:
     moved = quotes.assign(expiry=quotes["expiry"].replace(pd.Timestamp("2024-02-02"), pd.Timestamp("2024-02-03")))
     chain = volscen.Chain(moved)
     assert chain.forwards["tau"].iloc[0] == 32 / 365
+
+
+def test_what_a_history_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history, _ = volscen.build_history(quotes_of(2), tau=[60 / 365], moneyness=[0.95, 1.0], progress=False)
+    path = volscen.write(history, tmp_path / "h.zarr")
+    code, said, _ = run_in(monkeypatch, capsys, "info", path)
+    assert code == 0
+    assert "corporate actions 0 removed, 0 suspect" in said
+    assert f"least {int(history['n_quotes'].min())}" in said
+    assert "build_settings" not in said

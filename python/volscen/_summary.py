@@ -20,6 +20,9 @@ _LEVELS = (0.05, 0.01)
 _QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 _TENOR_DAYS = (30, 91, 365)
 
+#: Attributes that later builds read, too long for people.
+_FOR_MACHINES = ("build_settings", "last_day", "dropped_days")
+
 
 def scenario_summary(cube: xr.Dataset) -> str:
     """Table of index VaR and ES, ATM vol quantiles, penalties and effective sample size, per as-of date."""
@@ -109,16 +112,34 @@ def describe_file(path: str | Path) -> str:
     ds = read_dataset(path)
     name = str(ds.attrs.get("schema"))
     lines = [f"{path}: {name}", "  dimensions  " + ", ".join(f"{k} {v}" for k, v in ds.sizes.items())]
-    lines += _pairs({key: ds.attrs[key] for key in sorted(ds.attrs) if key != "schema"})
+    lines += _pairs({key: ds.attrs[key] for key in sorted(ds.attrs) if key not in ("schema", *_FOR_MACHINES)})
     if name == schema.HEDGE:
         lines.append(hedge_summary(ds))
     if name == schema.HISTORY:
         dates = np.datetime_as_string(ds["date"].values[[0, -1]], unit="D")
         lines.append(f"  period            {dates[0]} to {dates[1]}")
+        lines += _pairs(_history_figures(ds))
     lines.append("  variables   " + ", ".join(map(str, ds.data_vars)))
     if name == schema.SCENARIOS:
         lines.append(scenario_summary(ds))
     return "\n".join(lines)
+
+
+def _history_figures(history: xr.Dataset) -> dict[str, object]:
+    """Figures over the days of a history, of those that it holds."""
+    out: dict[str, object] = {}
+    if "asset" in history.dims:
+        out["assets"] = ", ".join(map(str, history["asset"].values))
+    if "n_quotes" in history:
+        n = history["n_quotes"].values
+        out["quotes per date"] = f"median {np.median(n):g}, least {n.min():,}"
+    if "fit_rmse" in history:
+        error = 100 * history["fit_rmse"].values
+        out["fit, vol points"] = f"median {np.median(error):.2f}, largest {error.max():.2f}"
+    if "jump_flag" in history:
+        flag = history["jump_flag"].values
+        out["corporate actions"] = f"{np.count_nonzero(flag == 1)} removed, {np.count_nonzero(flag == 2)} suspect"
+    return out
 
 
 def _pairs(pairs: Mapping[str, object]) -> list[str]:
