@@ -134,13 +134,30 @@ def test_of_several_factors_the_price_tells_which() -> None:
         assert (action.kind, action.size) == ("scaled", factor)
 
 
+def test_thinly_quoted_splits_are_scaled_or_suspect() -> None:
+    """Eight of ten strikes are quoted on either day: no split passes, and none is taken for something else."""
+    rng = np.random.default_rng(3)
+    ladder, kinds = np.arange(120.0, 281, 5), []
+    for factor in [1 / 2, 1 / 3, 2 / 3, 1 / 20, 10.0] * 20:
+        move = np.log(factor) + rng.normal(0, 0.02)
+        listings = []
+        for date, price, strikes in (("1", 200.0, ladder), ("2", 200 * np.exp(move), np.round(ladder * factor, 2))):
+            quoted = {e: (np.sort(rng.choice(strikes, 27, replace=False)).tolist(), []) for e in "abc"}
+            listings.append(Listing(date, price, dict.fromkeys("abc", (0.2, price, 0.1)), quoted))
+        action = find_corporate_action(*listings, move)
+        kinds.append(action.kind)
+        assert action.kind in ("scaled", "suspect")
+        assert action.kind == "suspect" or action.size == pytest.approx(factor, rel=1e-4)
+    assert kinds.count("scaled") > 20
+
+
 def test_special_dividends_that_lower_strikes_are_no_returns():
     history, report = build(day("2024-01-02", 200), day("2024-01-03", 191.5, LADDER - 7.5 - 0.13))
     assert report["jump"].tolist() == ["", "shifted"]
     assert float(history.log_return[1]) == pytest.approx(np.log((191.5 + 7.63) / 200), abs=3e-4)
 
 
-@pytest.mark.parametrize("fall", [0.02, 0.2, 0.23])
+@pytest.mark.parametrize("fall", [0.02, 0.1, 0.19])
 def test_a_crash_is_a_return(fall: float):
     lower = np.union1d(LADDER, np.arange(100.0, 150, 5))  # listed on the day
     history, report = build(day("2024-01-02", 200), day("2024-01-03", 200 * np.exp(-fall), lower))
@@ -162,7 +179,30 @@ def test_jumps_that_contracts_do_not_explain_are_suspect():
             day("2024-01-03", 199, 200 + np.cumsum(np.random.default_rng(1).uniform(1, 4, 20)) - 25),
         )
     assert report["jump"].tolist() == ["", "suspect"]
-    assert 0.22 < JUMP < 0.29  # a return that is not looked into stays below a split of four for three
+    assert np.log(5 / 4) > JUMP  # the price tells of all splits down to five for four
+
+
+def test_a_split_of_two_for_one_within_a_wide_ladder() -> None:
+    """Half of the strikes near the forward are strikes of the new ladder too."""
+    wide = np.arange(50.0, 401, 5)
+    history, report = build(day("2024-01-02", 200, wide), day("2024-01-03", 101, wide / 2, tick=1e-4))
+    assert report["jump"].tolist() == ["", "scaled"]
+    assert float(history.log_return[1]) == pytest.approx(np.log(1.01), abs=3e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_thinly_quoted_strikes_are_no_event(seed: int) -> None:
+    """A third of a ladder trades on a day, never the same."""
+    rng = np.random.default_rng(seed)
+    ladder = np.arange(150.0, 251, 2.5)
+    spots = 200 * np.exp(np.cumsum(rng.normal(0, 0.02, 6)))
+    days = [
+        day(str(date.date()), spot, np.sort(rng.choice(ladder, 14, replace=False)))
+        for date, spot in zip(pd.bdate_range("2024-01-02", periods=6), spots, strict=True)
+    ]
+    history, report = build(*days, max_extrapolation=9)
+    assert (report["jump"] == "").all()
+    np.testing.assert_allclose(history.log_return[1:], np.diff(np.log(spots)), atol=1e-4)
 
 
 def test_strikes_that_come_and_go_are_no_event():
@@ -195,9 +235,10 @@ def test_dividends_of_the_sse_50_etf(market_data: Path):
     wanted = [dates[dates.get_loc(pd.Timestamp(ex)) + i] for ex in paid for i in (-1, 0, 1)]
     quiet = dates[(dates >= "2021-12-01") & (dates < "2022-02-01")]
     quotes, _ = read_table(data[data["date"].isin(quiet.union(wanted))], columns=columns)
-    history, report = volscen.build_history(
-        quotes, tau=np.array([60, 91]) / 365, moneyness=[0.95, 1.0, 1.05], progress=False, max_extrapolation=9
-    )
+    with pytest.warns(UserWarning, match="into 2017-11-27, 2020-11-27 may be"):  # a year after the date before
+        history, report = volscen.build_history(
+            quotes, tau=np.array([60, 91]) / 365, moneyness=[0.95, 1.0, 1.05], progress=False, max_extrapolation=9
+        )
     flagged = report.index[report["jump"] == "scaled"]
     assert flagged.strftime("%Y-%m-%d").tolist() == list(paid)
     assert set(report["jump"]) <= {"", "scaled", "suspect"}

@@ -182,6 +182,25 @@ def test_an_update_that_fails_leaves_the_old_store(
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("name", ["h.nc", "h.zarr"])
+def test_two_updates_at_once_do_not_overwrite_each_other(
+    name: str, quotes: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    volscen.write(volscen.build_history(up_to(quotes, 5), **GRID)[0], path)
+    real = _update_history.run_days
+
+    def slow(*arguments: object) -> object:
+        monkeypatch.setattr(_update_history, "run_days", real)
+        volscen.update_history(path, up_to(quotes, 6), progress=False)  # the other one
+        return real(*arguments)
+
+    monkeypatch.setattr(_update_history, "run_days", slow)
+    with pytest.raises(InputError, match="was changed by something else while the days were fitted; update it again"):
+        volscen.update_history(path, quotes, progress=False)
+    assert volscen.update_history(path, quotes, progress=False)[1].attrs["days_skipped"] == 7
+
+
 def test_a_build_goes_on_where_it_stopped(
     quotes: pd.DataFrame, whole: tuple[xr.Dataset, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

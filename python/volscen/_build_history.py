@@ -118,7 +118,7 @@ def build_history(
     A day's surface uses that day's rows only. Returns of forwards are the mean of ln F(t, T) - ln F(t-1, T) over the
     expiries T with a forward on both days, weighted by inverse variances of the parity fits: returns in excess of
     carry, without the drop on ordinary ex-dividend days. Where no expiry is listed on both days the spot stands in
-    (``return_of``). Splits and special dividends are read from the contracts; a return beyond 0.25 that they do not
+    (``return_of``). Splits and special dividends are read from the contracts; a return beyond 0.2 that they do not
     explain is suspect, and a warning says so.
 
     Freedom from arbitrage is judged on the grid: no calendar part

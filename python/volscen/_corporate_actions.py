@@ -19,17 +19,23 @@ _Pairs = list[tuple[FloatArray, FloatArray]]
 _Change = Callable[[FloatArray, float], FloatArray]
 
 #: A log return beyond this that the contracts do not explain is suspect.
-JUMP = 0.25
+JUMP = 0.2
 
-#: Newly adjusted contracts that make an event, at least, and the share of the old strikes that as many must be; also
-#: the share of the old strikes near the forward whose disappearance makes one where contracts are not marked.
+#: Newly adjusted contracts that make an event: at least so many, and this share of the old strikes.
 _NEW_CONTRACTS = 3
-_GONE = 0.5
-_NEAR = 21
-_ENOUGH = 4
+_NEW_SHARE = 0.5
 
-#: Share of the old strikes that must be found again for a change of the contracts to be understood.
+#: Strikes looked at per expiry, nearest the forward; how many there must be in all, and the share that must be gone
+#: for an event where neither marks nor the price tell of one.
+_NEAR = 21
+_ENOUGH = 8
+_GONE = 0.75
+_ALL_BUT_GONE = 0.9
+
+#: Share of the old strikes that must be found again for a change to be understood; more where the strikes alone
+#: tell of it, as thinly quoted ones come and go.
 _FOUND = 0.75
+_FOUND_BY_STRIKES_ALONE = 0.9
 
 #: The part of a price ratio that may be a day's own move, in logarithms: it bounds the changes tried.
 _OWN_MOVE = 0.25
@@ -78,21 +84,33 @@ def find_corporate_action(before: Listing, after: Listing, log_return: float) ->
     -----
     An exchange keeps the holders of options whole: in a split each strike is multiplied by the factor of the price,
     in a special dividend either likewise (as in Shanghai) or lowered by the dividend (as in the United States).
-    So an event is looked for where at least three adjusted contracts, and half as many as there were strikes, are new
-    in the expiries of both days, among these contracts; or where more than half of the 21 strikes nearest the forward
-    are gone, among all. The change is the factor, or else the amount, that carries the largest share of old strikes
-    onto new ones within what rounding leaves: at least three quarters of those that fall into the range of the new. A
-    crash leaves the strikes where they are.
+    Three things tell of it, in this order. Contracts: at least three marked as adjusted, and half as many as there were
+    strikes, are new in the expiries of both days. The price: the log return is beyond :data:`JUMP`. The strikes: three
+    quarters of the 21 nearest the forward are gone, of eight or more. The change is then the factor, or the amount,
+    that carries the largest share of old strikes onto new ones (onto marked ones, where there are marks) within what
+    rounding leaves: three quarters of those that fall into the range of the new, nine tenths where the strikes alone
+    tell of it. Where the price alone tells of it, it must be a factor, and more strikes must follow it than stayed
+    where they were: a crash leaves the strikes where they are. A factor goes before an amount, since amounts also
+    carry a ladder onto a finer one. What is left must be a log return within :data:`JUMP`. Strikes that are gone and
+    not understood are suspect where nine tenths are: thinly quoted ones come and go.
     """
     old, marked, everything, gone, looked_at = _compare(before, after)
     newly = sum(a.size for a in marked)
-    if newly >= max(_NEW_CONTRACTS, _GONE * sum(u.size for u in old)):
-        found = _explain(old, marked, before, log_return)
-    elif looked_at >= _ENOUGH and gone > _GONE * looked_at:
-        found = _explain(old, everything, before, log_return)
+    jumped = abs(log_return) > JUMP
+    vanished = looked_at >= _ENOUGH and gone >= _GONE * looked_at
+    if newly >= max(_NEW_CONTRACTS, _NEW_SHARE * sum(u.size for u in old)):
+        found, _ = _explain(old, marked, before, log_return, _FOUND)
+    elif jumped:
+        found, share = _explain(old, everything, before, log_return, _FOUND)
+        if found.kind == "shifted" or share * looked_at <= looked_at - gone:
+            found = CorporateAction("suspect")
+    elif vanished:
+        found, _ = _explain(old, everything, before, log_return, _FOUND_BY_STRIKES_ALONE)
+        if found.kind == "suspect" and gone < _ALL_BUT_GONE * looked_at:
+            return CorporateAction("")
     else:
-        return CorporateAction("suspect" if abs(log_return) > JUMP else "")
-    if found is None or abs(log_return + found.adjustment(_level(before) * float(np.exp(log_return)))) > JUMP:
+        return CorporateAction("")
+    if abs(log_return + found.adjustment(_level(before) * float(np.exp(log_return)))) > JUMP:
         return CorporateAction("suspect")
     return found
 
@@ -124,12 +142,12 @@ def _compare(before: Listing, after: Listing) -> tuple[list[FloatArray], list[Fl
 
 
 def _explain(
-    old: list[FloatArray], new: list[FloatArray], before: Listing, log_return: float
-) -> CorporateAction | None:
-    """The factor or the amount that carries old strikes onto new ones."""
+    old: list[FloatArray], new: list[FloatArray], before: Listing, log_return: float, needed: float
+) -> tuple[CorporateAction, float]:
+    """The factor or the amount that carries old strikes onto new ones, and the share of them; suspect if too few."""
     pairs = [(u, a) for u, a in zip(old, new, strict=True) if u.size and a.size]
     if not pairs:
-        return None
+        return CorporateAction("suspect"), 0.0
     level = _level(before)
     tick = 10.0 ** -_decimals(np.concatenate([a for _, a in pairs]))
     # Both the strike and the ratio that is tried come from rounded strikes.
@@ -142,11 +160,11 @@ def _explain(
     amounts = amounts[(amounts > 2 * tolerance) & (np.abs(moves - log_return) <= _OWN_MOVE)]
     factor, factor_share = _best(ratios, pairs, tolerance, np.multiply)
     amount, amount_share = _best(amounts, pairs, tolerance, np.subtract)
-    if max(factor_share, amount_share) < _FOUND:
-        return None
-    if factor_share >= amount_share:
-        return CorporateAction("scaled", _refined(factor, pairs, tolerance, tick))
-    return CorporateAction("shifted", amount)
+    if factor_share >= needed:
+        return CorporateAction("scaled", _refined(factor, pairs, tolerance, tick)), factor_share
+    if amount_share >= needed:
+        return CorporateAction("shifted", amount), amount_share
+    return CorporateAction("suspect"), 0.0
 
 
 def _best(sizes: FloatArray, pairs: _Pairs, tolerance: float, change: _Change) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,6 +84,7 @@ def update_history(
     if isinstance(store, xr.Dataset):
         history, name = schema.validate(store, schema=schema.HISTORY), "the history"
     else:
+        seen = _stamp(store)
         history, name = read_dataset(store, kind=schema.HISTORY), str(store)
     recorded = Recorded.of(history, name)
     before = last_listing(history, name)
@@ -109,9 +111,20 @@ def update_history(
             history.attrs["history"] = f"{history.attrs['history']}\n{line}"
             history.attrs["volscen_version"] = __version__
         if not isinstance(store, xr.Dataset):
+            if _stamp(store) != seen:
+                raise InputError(f"{name} was changed by something else while the days were fitted; update it again")
             write(history, store)
     report.attrs.update(rows_without_date=rows_without_date, days_skipped=len(days) - len(new))
     return history, report
+
+
+def _stamp(store: str | Path) -> tuple[int, ...] | None:
+    """What changes when a file, or the folder of a store, is replaced."""
+    try:
+        found = os.stat(store)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _own_settings(recorded: Recorded, name: str) -> Settings:
