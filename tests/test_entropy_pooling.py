@@ -278,6 +278,21 @@ def test_a_target_near_the_edge_is_still_met():
         assert equality(p, x, value).weight @ x == pytest.approx(value, abs=1e-6)
 
 
+@pytest.mark.parametrize("mean", [1e-5, 0.5, 0.999])
+def test_views_far_from_the_prior_are_met(mean):
+    w = equality(np.array([1 - 1e-10, 1e-10]), np.array([0.0, 1.0]), mean).weight
+    np.testing.assert_allclose(w, [1 - mean, mean], rtol=1e-6)
+
+
+def test_a_scenario_of_next_to_no_weight_is_none():
+    p = np.array([0.5, 0.5 - 1e-30, 1e-30])
+    x = np.array([0.0, 1.0, 9.0])
+    w = _pooling.pool(p, [believe(views.mean("x", equals=0.75), x)])
+    np.testing.assert_allclose(w, [0.25, 0.75, 0], atol=1e-9)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        _pooling.pool(p, [believe(views.mean("x", equals=5.0), x)])
+
+
 def test_conflict_names_the_fewest():
     rng = np.random.default_rng(0)
     x, y, p = rng.uniform(0, 1, 100), rng.uniform(0, 1, 100), np.full(100, 0.01)

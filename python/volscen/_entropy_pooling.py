@@ -28,6 +28,7 @@ _ROUNDING = 1e-8
 
 #: Ridges tried in turn, in units of the trace of the Hessian: a larger one is a shorter, safer step.
 _RIDGES = (1e-13, 1e-9, 1e-5, 1e-1)
+_LAST_RIDGES = (1e-3, 1.0, 1e3, 1e6)
 
 
 class Infeasible(Exception):
@@ -164,9 +165,11 @@ def _newton(
             return w, theta, iteration
         if value < bottom:
             raise Infeasible
-        hessian = (z * w) @ z.T - np.outer(mean, mean)
-        for ridge in _RIDGES:
-            step = _step(hessian, mean - t, theta, sign, free, ridge * np.trace(hessian) + 1e-300)
+        hessian = _covariance(z, w, mean)
+        trace = float(np.trace(hessian))
+        # Where all weight sits on few scenarios there is hardly any curvature, and the prior's, 1, takes its place.
+        for ridge in (*(share * trace for share in _RIDGES), *_LAST_RIDGES):
+            step = _step(hessian, mean - t, theta, sign, free, ridge + 1e-300)
             found = _search(log_p, z, t, sign, theta, step, value, mean - t, residual)
             if found is not None:
                 break
@@ -176,6 +179,16 @@ def _newton(
             raise Infeasible
         theta, value, w = found
     raise Infeasible
+
+
+def _covariance(z: FloatArray, w: FloatArray, mean: FloatArray) -> FloatArray:
+    """Weighted covariance of the rows, by the quick formula unless it cancels."""
+    second = (z * w) @ z.T
+    out = second - np.outer(mean, mean)
+    if np.any(np.diagonal(out) < 1e-6 * np.diagonal(second)):
+        centred = z - mean[:, None]
+        out = (centred * w) @ centred.T
+    return np.asarray(out)
 
 
 def _step(

@@ -33,6 +33,9 @@ _PATIENCE = 60
 #: Movement of the parameters, in standard deviations, at which they have settled.
 _SETTLED = 1e-9
 
+#: A scenario of less weight is left out: views that only it could meet are met by accident.
+_NOTHING = 1e-18
+
 #: Values at risk that are tried around the one found.
 _CLIMB = 12
 
@@ -54,7 +57,7 @@ def pool(prior: FloatArray, beliefs: Sequence[Belief]) -> FloatArray:
     Parameters
     ----------
     prior : ndarray, shape (n,)
-        Non-negative, summing to 1; a scenario without weight gets none.
+        Non-negative, summing to 1; a scenario without weight (below 1e-18) gets none.
     beliefs : sequence of Belief
         Of the same scenarios.
 
@@ -63,9 +66,11 @@ def pool(prior: FloatArray, beliefs: Sequence[Belief]) -> FloatArray:
     InputError
         If the beliefs cannot hold together; it names those that conflict and what can be attained.
     """
-    support = prior > 0
+    support = prior > _NOTHING
     if not support.all():  # what has no weight is not there
-        inside = pool(prior[support], [replace(b, x=b.x[support], y=b.y[support]) for b in beliefs])
+        inside = pool(
+            prior[support] / prior[support].sum(), [replace(b, x=b.x[support], y=b.y[support]) for b in beliefs]
+        )
         out = np.zeros_like(prior)
         out[support] = inside
         return out
@@ -328,7 +333,9 @@ def _range(
     others: list[int],
 ) -> str:
     kind = belief.view.statistic
-    if kind in ("correlation", "expected_shortfall"):  # the row is not the value but where they agree
+    if kind == "expected_shortfall" and not others:
+        return f"{belief.view.name} can lie between {np.min(0.0 - belief.x):.6g} and {np.max(0.0 - belief.x):.6g}"
+    if kind in ("correlation", "expected_shortfall"):  # the row is the value only where they agree
         return ""
     first = next((j for j in own), None)
     found = attainable(prior, rows[first], rows[others], lower[others], upper[others]) if first is not None else None
