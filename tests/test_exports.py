@@ -241,6 +241,8 @@ def test_reports_of_several_dates_and_lazy_cubes():
     assert "book" in volscen.report_text(volscen.reweight(lazy), volscen.Underlying())
     with pytest.raises(InputError, match="ds must be"):
         volscen.report_text(1)
+    with pytest.raises(InputError, match="as_of"):
+        volscen.report_text(make_scenarios(5).drop_vars("as_of"))
 
 
 # ---------------------------------------------------------------------------------------------- ORE itself

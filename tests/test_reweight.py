@@ -76,7 +76,7 @@ def test_paper_beta_follows_its_reading():
     np.testing.assert_allclose(weight, np.exp(-beta * phi) / np.exp(-beta * phi).sum(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("beta", ["huge", -1.0, np.nan, np.inf, True, None])
+@pytest.mark.parametrize("beta", ["huge", -1.0, np.nan, np.inf, True, None, np.array([1.0, 2.0]), [1.0]])
 def test_bad_beta(beta):
     with pytest.raises(InputError, match="beta"):
         arbitrage_weights([0.0, 1.0], beta)
@@ -89,8 +89,9 @@ def test_bad_penalties(phi):
 
 
 def test_bad_floor():
-    with pytest.raises(InputError, match="ess_floor"):
-        arbitrage_weights([0.0, 1.0], ess_floor=0.0)
+    for floor in (0.0, 1.1, np.nan, True, "half"):
+        with pytest.raises(InputError, match="ess_floor"):
+            arbitrage_weights([0.0, 1.0], ess_floor=floor)
 
 
 def test_reweight_a_dataset_leaves_the_original_alone():

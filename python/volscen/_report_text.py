@@ -63,6 +63,8 @@ def report_text(
     schema.validate(ds, schema=schema.SCENARIOS)
     if "beta" not in ds.attrs:
         raise InputError("the weights of a lazy cube are not known yet; pass volscen.reweight(ds) or a computed cube")
+    if "as_of" not in ds.coords:
+        raise InputError("ds has no coordinate as_of; assign the date the scenarios start from")
     lines = [scenario_summary(ds), *_weights(ds)]
     many = "as_of" in ds.dims
     if not many:

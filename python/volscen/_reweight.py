@@ -135,7 +135,9 @@ def arbitrage_weights(
         raise InputError(f"penalty must have shape (scenario,), not {phi.shape}")
     if not np.all(np.isfinite(phi)) or np.any(phi < 0):
         raise InputError("penalty must be finite and non-negative")
-    if not (isinstance(ess_floor, (int, float, np.number)) and 0 < ess_floor <= 1):
+    if np.ndim(beta):
+        raise InputError(f"beta must be a single number, 'auto' or 'paper', not {beta!r}")
+    if isinstance(ess_floor, bool) or not (isinstance(ess_floor, (int, float, np.number)) and 0 < ess_floor <= 1):
         raise InputError(f"ess_floor must lie in (0, 1], not {ess_floor!r}")
     if kl_limit is not None:
         if isinstance(kl_limit, bool) or not (isinstance(kl_limit, (int, float, np.number)) and 0 <= kl_limit < np.inf):
