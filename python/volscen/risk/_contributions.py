@@ -293,10 +293,11 @@ def _silverman(total: FloatArray, w: FloatArray) -> float:
     """0.9 min(sd, IQR/1.349) n^(-1/5), n the effective number of scenarios; Silverman (1986), eq. 3.31."""
     spread = np.sqrt(w @ np.square(total - w @ total))
     low, high = quantile(total, w, [0.25, 0.75])
-    if high > low:
+    if high - low > 1e-9 * spread:  # not merely by rounding
         spread = min(spread, (high - low) / 1.349)
     width = 0.9 * spread * float(w @ w) ** 0.2
-    return float(width) if width > 0 else 1.0
+    largest = float(np.abs(total).max())
+    return float(width) if width > 1e-12 * largest else max(largest, 1.0)  # all outcomes are one, up to rounding
 
 
 def _text(long_name: str) -> dict[str, str]:
