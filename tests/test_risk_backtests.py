@@ -100,6 +100,10 @@ def test_power():
         ({"alpha": 0}, "alpha"),
         ({"alpha": [0.1]}, "alpha"),
         ({"n_simulations": 10}, "n_simulations"),
+        ({"profit": "x"}, "profit must be an array of numbers"),
+        ({"scenarios": [[1.0], [1.0, 2.0]]}, "scenarios must be an array of numbers"),
+        ({"weight": "x"}, "weight must be an array of numbers"),
+        ({"seed": -1}, "seed"),
     ],
 )
 def test_bad_input(arguments, message):

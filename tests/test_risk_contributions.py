@@ -204,6 +204,10 @@ def test_datasets_that_do_not_fit():
         (lambda: risk.tail(make_scenarios(20), np.zeros(3)), "20 scenarios"),
         (lambda: risk.tail(make_scenarios(20), profit, wings=(1.05, 0.95)), "wings"),
         (lambda: risk.tail(make_scenarios(20), np.full(20, np.nan)), "NaN"),
+        (lambda: risk.tail(make_scenarios(20), "x"), "profit must be an array of numbers"),
+        (lambda: risk.tail(make_scenarios(20), profit, wings="ab"), "wings must be an array of numbers"),
+        (lambda: risk.tail(make_scenarios(20), profit, tenor=[0.1, 0.2]), "tenor"),
+        (lambda: risk.incremental(profit, groups=5), "groups must give one label"),
     ):
         with pytest.raises(InputError, match=message):
             call()
@@ -290,6 +294,8 @@ def test_bootstrap_is_deterministic_and_agrees_with_the_analytic_interval():
     ("options", "message"),
     [
         ({"confidence": 1.0}, "confidence"),
+        ({"confidence": "x"}, "confidence"),
+        ({"method": "bootstrap", "seed": "x"}, "seed"),
         ({"measure": "variance"}, "measure"),
         ({"method": "guess"}, "method"),
         ({"alpha": 1.0}, "alpha"),

@@ -256,6 +256,9 @@ def test_written_and_read(tmp_path):
         ({"tenor": "soon"}, "tenors such as"),
         ({"delta": 25}, "delta"),
         ({"delta_width": 0}, "delta_width"),
+        ({"delta_width": "x"}, "delta_width"),
+        ({"name": 5}, "name must be one text"),
+        ({"level": {"1Y": 0.1, 1.0: 0.2}}, "level gives a tenor twice"),
         ({"tenor_width": np.nan}, "tenor_width"),
         ({"name": ["a", "b"]}, "name must be one text"),
         ({"relative": 1}, "relative"),
@@ -403,9 +406,10 @@ def test_reverse_with_steps_swaps_and_projection():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": 0}, "loss must be a positive"),
-        ({"loss": np.nan}, "loss must be a positive"),
-        ({"loss": [1.0]}, "loss must be a positive"),
+        ({"loss": 0}, "loss must lie"),
+        ({"loss": np.nan}, "loss must lie"),
+        ({"loss": [1.0]}, "loss must lie"),
+        ({"loss": "x"}, "loss must be"),
         ({"loss": 1e6}, "largest loss"),
         ({"loss": 1e6, "search": "scenarios"}, "no scenario loses"),
         ({"density": "uniform"}, "density"),

@@ -166,7 +166,8 @@ def explain(
         ``pnl(scenario)`` and ``explained(component, scenario)``, which sums to it. Components: ``delta``, ``gamma``,
         ``vega`` (or one for each of ``tenors``), ``vanna`` and ``volga``, ``theta``, ``residual``. By component, with
         the scenarios' weights: ``mean``, ``std``, ``tail_mean`` (on the worst ``alpha`` of the portfolio's
-        outcomes: summed and with its sign turned, the expected shortfall). ``r_squared``: 1 - var(residual)/var(pnl).
+        outcomes: summed and with its sign turned, the expected shortfall). ``r_squared``: 1 - var(residual)/var(pnl),
+        which a portfolio that never moves does not have.
         Of the portfolio: ``book_delta`` and so on.
 
     Raises

@@ -10,6 +10,7 @@ from scipy.special import bdtr
 
 from volscen.errors import InputError
 from volscen.evaluation._tests_of_risk import christoffersen, fissler_ziegel, kupiec
+from volscen.risk._checks import floats, random_generator
 from volscen.risk._measures import check, expected_shortfall, one_level, value_at_risk
 
 __all__ = [
@@ -130,18 +131,17 @@ def acerbi_szekely(
     True
     """
     level = one_level(alpha)
-    x = np.asarray(profit, dtype=np.float64)
-    table = np.asarray(scenarios, dtype=np.float64)
+    x, table = floats("profit", profit), floats("scenarios", scenarios)
     if x.ndim != 1 or not x.size or not np.all(np.isfinite(x)):
         raise InputError("profit must be a list of finite numbers, one a day")
     if table.ndim != 2 or table.shape[0] != x.size or not table.shape[1]:
         raise InputError(f"scenarios must have the axes (day, scenario) with {x.size} days, not shape {table.shape}")
     if isinstance(n_simulations, bool) or not isinstance(n_simulations, int | np.integer) or n_simulations < 100:
         raise InputError(f"n_simulations must be an integer of at least 100, not {n_simulations!r}")
-    weights = None if weight is None else np.asarray(weight, dtype=np.float64)
+    weights = None if weight is None else floats("weight", weight)
     if weights is not None and weights.shape not in (table.shape, table.shape[1:]):
         raise InputError(f"weight must have shape {table.shape} or {table.shape[1:]}, not {weights.shape}")
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     found = np.zeros(2)
     simulated = np.zeros((2, n_simulations))
     for day in range(x.size):

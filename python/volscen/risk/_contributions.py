@@ -12,6 +12,7 @@ import xarray as xr
 from volscen._elapsed import step_position
 from volscen._statistics import quantile
 from volscen.errors import InputError
+from volscen.risk._checks import between, floats, labels
 from volscen.risk._measures import check, expected_shortfall, one_level, tail_weight, tied, value_at_risk
 
 __all__ = ["contributions", "incremental", "line_profits", "marginal", "var_weight"]
@@ -85,9 +86,9 @@ def contributions(
     >>> found.component_es.values.round(6).tolist(), round(float(found.expected_shortfall), 6)
     ([3.8, 2.6], 6.4)
     """
-    x, w, labels, group = line_profits(lines, weight, groups, step)
+    x, w, names, group = line_profits(lines, weight, groups, step)
     total = x.sum(axis=1)
-    out = _derivatives(x, total, w, labels, alpha, var_method, bandwidth, "component")
+    out = _derivatives(x, total, w, names, alpha, var_method, bandwidth, "component")
     out["value_at_risk"] = ((), float(value_at_risk(total, w, alpha=alpha)), _text("value at risk of the portfolio"))
     out["expected_shortfall"] = (
         (),
@@ -95,11 +96,11 @@ def contributions(
         _text("expected shortfall of the portfolio"),
     )
     if group is not None:
-        names, member = np.unique(group, return_inverse=True)
+        kinds, member = np.unique(group, return_inverse=True)
         for measure in ("var", "es"):
-            sums = np.bincount(member, weights=out[f"component_{measure}"].values, minlength=names.size)
+            sums = np.bincount(member, weights=out[f"component_{measure}"].values, minlength=kinds.size)
             out[f"group_{measure}"] = ("group", sums, _text(f"sum of component_{measure} over the group"))
-        out = out.assign_coords(group=("group", names.astype(object)))
+        out = out.assign_coords(group=("group", kinds.astype(object)))
     return out
 
 
@@ -141,13 +142,13 @@ def marginal(
     >>> round(float(found.marginal_es[0]), 6)  # it gains .7 where the portfolio loses
     -0.7
     """
-    x, w, labels, _ = line_profits(lines, weight, None, None)
+    x, w, names, _ = line_profits(lines, weight, None, None)
     if np.shape(total) != x.shape[:1]:
         raise InputError(f"total must give one number for each of the {x.shape[0]} scenarios, not {np.shape(total)}")
     book, _, _ = check(total, w, alpha)
     if not np.all(np.isfinite(x)):
         raise InputError("lines hold NaN or infinities")
-    return _derivatives(x, book, w, labels, alpha, var_method, bandwidth, "marginal")
+    return _derivatives(x, book, w, names, alpha, var_method, bandwidth, "marginal")
 
 
 def incremental(
@@ -185,15 +186,15 @@ def incremental(
     >>> found.incremental_es.values.round(6).tolist()
     [3.4, 2.6]
     """
-    x, w, labels, group = line_profits(lines, weight, groups, step)
+    x, w, names, group = line_profits(lines, weight, groups, step)
     total = x.sum(axis=1)
     one_level(alpha)
     if group is not None:
-        names, member = np.unique(group, return_inverse=True)
-        x = np.stack([x[:, member == i].sum(axis=1) for i in range(names.size)], axis=1)
-        labels = names.astype(object)
+        kinds, member = np.unique(group, return_inverse=True)
+        x = np.stack([x[:, member == i].sum(axis=1) for i in range(kinds.size)], axis=1)
+        names = kinds.astype(object)
     dim = "line" if group is None else "group"
-    out = xr.Dataset(coords={dim: (dim, labels)})
+    out = xr.Dataset(coords={dim: (dim, names)})
     for name, measure in (("incremental_var", value_at_risk), ("incremental_es", expected_shortfall)):
         whole = float(measure(total, w, alpha=alpha))
         blocks = [
@@ -216,7 +217,7 @@ def line_profits(
             raise InputError("lines must be what volscen.portfolio.pnl returns, with lines=True")
         if weight is not None:
             raise InputError("weight comes with the dataset; leave it out")
-        labels = lines["line"].values.astype(object)
+        names = lines["line"].values.astype(object)
         if isinstance(groups, str):
             if groups not in lines.coords or lines[groups].dims != ("line",):
                 raise InputError(f"groups names no coordinate of the lines: {groups!r}")
@@ -226,21 +227,15 @@ def line_profits(
     else:
         if step is not None:
             raise InputError("step is for datasets; pass the profits of one step")
-        try:
-            x = np.asarray(lines, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InputError("lines must be an array of numbers, scenarios by positions") from None
+        x = floats("lines", lines)
         if x.ndim != 2 or 0 in x.shape:
             raise InputError(f"lines must have the axes (scenario, position), not shape {x.shape}")
-        labels = np.arange(x.shape[1]).astype(object)
+        names = np.arange(x.shape[1]).astype(object)
     # A sum over lines is finite only if every line is, so that the matrix need not be searched: see check().
     _, w, _ = check(np.zeros(x.shape[0]), weight, 0.05)
     if groups is None:
-        return x, w, labels, None
-    group = np.array([str(label) for label in groups])
-    if isinstance(groups, str) or group.shape != (x.shape[1],):
-        raise InputError(f"groups must give one label for each of the {x.shape[1]} positions")
-    return x, w, labels, group
+        return x, w, names, None
+    return x, w, names, labels("groups", groups, x.shape[1])
 
 
 def var_weight(
@@ -249,13 +244,12 @@ def var_weight(
     """Rows and weights of them that average positions at the value at risk; sums: 1, and of w x total: -VaR."""
     if method not in ("kernel", "scenario"):
         raise InputError(f"var_method must be 'kernel' or 'scenario', not {method!r}")
-    if bandwidth is not None and not (np.ndim(bandwidth) == 0 and np.isfinite(bandwidth) and bandwidth > 0):
-        raise InputError(f"bandwidth must be a positive number, not {bandwidth!r}")
+    width = _silverman(total, w) if bandwidth is None else between("bandwidth", bandwidth, 0, np.inf)
     edge = quantile(total, w, [alpha])[0]
     if method == "scenario":
         rows = np.flatnonzero(tied(total, edge) & (w > 0))
         return rows, w[rows] / w[rows].sum()
-    u = (total - edge) / (_silverman(total, w) if bandwidth is None else float(bandwidth))
+    u = (total - edge) / width
     rows = np.flatnonzero((np.abs(u) <= _REACH) & (w > 0))
     u = u[rows]
     kernel = w[rows] * np.exp(-u * u / 2)
@@ -270,7 +264,7 @@ def _derivatives(
     x: FloatArray,
     total: FloatArray,
     w: FloatArray,
-    labels: npt.NDArray[np.object_],
+    names: npt.NDArray[np.object_],
     alpha: float,
     var_method: str,
     bandwidth: float | None,
@@ -284,7 +278,7 @@ def _derivatives(
             f"{kind}_var": ("line", -(at_var @ x[rows]), _text(f"{kind} value at risk, losses positive")),
             f"{kind}_es": ("line", -(worst[tail] @ x[tail]), _text(f"{kind} expected shortfall, losses positive")),
         },
-        coords={"line": ("line", labels)},
+        coords={"line": ("line", names)},
         attrs={"alpha": float(alpha), "var_method": var_method},
     )
 

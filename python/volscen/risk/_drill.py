@@ -12,6 +12,7 @@ from volscen._contracts import StartingState, one_date
 from volscen._elapsed import step_position
 from volscen._tenors import to_years
 from volscen.errors import InputError
+from volscen.risk._checks import between, floats
 from volscen.risk._measures import tail_weight
 from volscen.surface._interpolate import interpolate_vol
 
@@ -78,7 +79,7 @@ def tail(
     start = StartingState.of(ds)
     surfaces = ds["implied_vol"].transpose("scenario", "step", "tau", "moneyness").values[rows, position]
     low, high = _wings(wings)
-    at = to_years("tenor", tenor)
+    at = between("tenor", to_years("tenor", tenor), 0, np.inf)
     asked = (start.tau, start.moneyness, at, np.array([1.0, low, high]))
     then, now = interpolate_vol(surfaces, *asked), interpolate_vol(start.implied_vol, *asked)
     spot = ds["spot"].transpose("scenario", "step").values[rows, position].astype(np.float64)
@@ -104,7 +105,7 @@ def tail(
         coordinates["line"] = names
     if "name" in ds.coords and ds["name"].dims == ("scenario",):
         coordinates["name"] = ("rank", ds["name"].values[rows])
-    return xr.Dataset(variables, coordinates, attrs={"alpha": float(alpha), "tenor": float(at)})
+    return xr.Dataset(variables, coordinates, attrs={"alpha": float(alpha), "tenor": at})
 
 
 def _profit(
@@ -119,14 +120,14 @@ def _profit(
         if "pnl" in profit:
             by_line = profit["pnl"].isel(step=position)
     else:
-        total = np.asarray(profit, dtype=np.float64)
+        total = floats("profit", profit)
     if total.shape != (n,):
         raise InputError(f"profit must give one number for each of the {n} scenarios, not shape {total.shape}")
     return total, by_line
 
 
 def _wings(wings: tuple[float, float]) -> tuple[float, float]:
-    values = np.asarray(wings, dtype=np.float64)
+    values = floats("wings", wings)
     if values.shape != (2,) or not np.all(np.isfinite(values)) or not 0 < values[0] < values[1]:
         raise InputError(f"wings must be two moneyness values, the lower first, not {wings!r}")
     return float(values[0]), float(values[1])

@@ -10,6 +10,7 @@ from scipy.special import bdtr, ndtri
 
 from volscen._statistics import quantile
 from volscen.errors import InputError
+from volscen.risk._checks import between, random_generator
 from volscen.risk._measures import check, expected_shortfall, one_level, value_at_risk
 
 __all__ = ["Interval", "confidence_interval"]
@@ -103,8 +104,7 @@ def confidence_interval(
         raise InputError(f"values must be one-dimensional, not shape {x.shape}")
     if level == 1:
         raise InputError("alpha must lie in (0, 1)")
-    if np.ndim(confidence) or not 0 < float(confidence) < 1:
-        raise InputError(f"confidence must lie in (0, 1), not {confidence!r}")
+    confidence = between("confidence", confidence, 0, 1)
     functions = {"value_at_risk": value_at_risk, "expected_shortfall": expected_shortfall}
     if measure not in functions:
         raise InputError(f"measure must be 'value_at_risk' or 'expected_shortfall', not {measure!r}")
@@ -153,7 +153,7 @@ def _bootstrap(
 ) -> tuple[float, float]:
     if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, int | np.integer) or n_bootstrap < 100:
         raise InputError(f"n_bootstrap must be an integer of at least 100, not {n_bootstrap!r}")
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     order = np.argsort(x, kind="stable")
     ordered, mass = x[order], w[order]
     found = np.empty(n_bootstrap)

@@ -16,6 +16,7 @@ from volscen._elapsed import step_labels, step_position
 from volscen._profit import prepare
 from volscen._revalue import Revaluation
 from volscen.errors import InputError
+from volscen.risk._checks import between
 from volscen.stress._assemble import assemble, start_of
 
 if TYPE_CHECKING:
@@ -109,8 +110,7 @@ def reverse(
     (-200.0, 1)
     """
     ds, book, work = prepare(ds, portfolio, elapsed_days, extrapolation, num_threads)
-    if np.ndim(loss) or not np.isfinite(loss) or not loss > 0:
-        raise InputError(f"loss must be a positive finite amount, not {loss!r}")
+    loss = between("loss", loss, 0, np.inf)
     if density not in ("gaussian", "kernel"):
         raise InputError(f"density must be 'gaussian' or 'kernel', not {density!r}")
     if search not in ("factors", "scenarios"):
@@ -140,7 +140,7 @@ def reverse(
         starts = np.concatenate([np.eye(space.size), -np.eye(space.size), space.points[losing[:_STARTS]]])
         if not losing.size:
             starts = np.concatenate([starts, space.points[np.argsort(profit)[:_STARTS]]])
-        point = _likeliest(profit_at, log_density, gradient, starts, float(loss))
+        point = _likeliest(profit_at, log_density, gradient, starts, loss)
         found = space.scenarios(point[None])
         log_return, vol = float(found[0][0]), found[1][0]
     out = assemble(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.special import ndtr
 
 from volscen._tenors import to_years
 from volscen.errors import InputError
+from volscen.risk._checks import between
 from volscen.stress._assemble import Start, assemble, start_of
 
 __all__ = ["shock"]
@@ -155,6 +156,8 @@ def _size(name: str, value: Any, start: Start) -> FloatArray:
         sizes = _numbers(name, list(value.values()))
         if np.any(at <= 0):
             raise InputError(f"the tenors of {name} must be positive")
+        if np.unique(at).size < at.size:
+            raise InputError(f"{name} gives a tenor twice")
         order = np.argsort(at)
         return np.interp(np.log(start.tau), np.log(at[order]), sizes[order])[None]
     return _numbers(name, value)[:, None]
@@ -180,8 +183,7 @@ def _local(
 ) -> FloatArray:
     weight = np.ones_like(d)
     for name, value in (("tenor_width", tenor_width), ("delta_width", delta_width)):
-        if np.ndim(value) or not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name} must be a positive number, not {value!r}")
+        between(name, value, 0, np.inf)
     if tenor is not None:
         centre = _numbers("tenor", to_years("tenor", tenor))
         if centre.shape != (1,) or not centre[0] > 0:
@@ -197,7 +199,7 @@ def _local(
 def _names(name: str | Sequence[str], n: int) -> list[str]:
     if isinstance(name, str):
         return [name] if n == 1 else [f"{name} {i}" for i in range(1, n + 1)]
-    names = [str(each) for each in name]
+    names = [str(each) for each in name] if isinstance(name, Iterable) else []
     if len(names) != n:
-        raise InputError(f"name must be one text or {n} of them, not {len(names)}")
+        raise InputError(f"name must be one text, or a list of {n}, not {name!r}")
     return names
