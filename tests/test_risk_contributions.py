@@ -144,6 +144,16 @@ def test_groups_and_incremental():
     assert float(whole.incremental_es[0]) == float(risk.expected_shortfall(lines.sum(axis=1), WEIGHT))
 
 
+@given(law=laws, alpha=st.floats(0.01, 1.0))
+def test_incremental_is_the_measure_with_and_without(law, alpha):
+    lines, weight = law
+    found = risk.incremental(lines, weight, alpha=alpha)
+    total = lines.sum(axis=1)
+    for name, measure in (("incremental_var", risk.value_at_risk), ("incremental_es", risk.expected_shortfall)):
+        expected = measure(total, weight, alpha=alpha) - measure(total[:, None] - lines, weight, alpha=alpha)
+        np.testing.assert_allclose(found[name], expected, atol=1e-9)
+
+
 def test_contributions_of_a_portfolio():
     ds = make_scenarios(500, steps=2, seed=3)
     book = Portfolio(

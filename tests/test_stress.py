@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, norm
 
 import volscen
+from chain_makers import DATE, make_chain
 from scenario_toys import AS_OF, MONEYNESS, TAU, make_scenarios, skewed_surface
 from volscen import Option, Portfolio, Underlying, VarianceSwap, risk, stress
 from volscen.errors import InputError
@@ -434,3 +435,15 @@ def test_a_long_option_cannot_lose_more_than_it_cost():
     cost = float(volscen.portfolio.revalue(ds, [option]).value0[0])
     with pytest.raises(InputError, match="largest loss found is"):
         stress.reverse(ds, option, cost * 1.01)
+
+
+def test_a_surface_of_quotes_is_a_start():
+    chain = volscen.Chain(make_chain(), DATE)
+    surface = volscen.build_surface(chain, tau=[0.1, 0.25, 0.4], moneyness=[0.9, 1.0, 1.1])
+    ds = stress.shock(surface, level=0.05)
+    np.testing.assert_allclose(ds.implied_vol[0, 0], surface.implied_vol + 0.05, rtol=1e-12)
+    np.testing.assert_array_equal(ds.forward0, surface.forward)
+    np.testing.assert_array_equal(ds.discount_factor0, surface.discount_factor)
+    assert float(ds.spot0) == float(surface.spot)
+    assert ds.as_of.values == np.datetime64(DATE, "ns")
+    assert pnl(ds, Option("call", moneyness=1, tau=0.3)).total.item() > 0

@@ -195,13 +195,14 @@ def incremental(
         names = kinds.astype(object)
     dim = "line" if group is None else "group"
     out = xr.Dataset(coords={dim: (dim, names)})
-    for name, measure in (("incremental_var", value_at_risk), ("incremental_es", expected_shortfall)):
-        whole = float(measure(total, w, alpha=alpha))
-        blocks = [
-            whole - measure(total[:, None] - x[:, i : i + _COLUMNS], w, alpha=alpha)
-            for i in range(0, x.shape[1], _COLUMNS)
-        ]
-        out[name] = (dim, np.concatenate(blocks), _text("risk of the portfolio less its risk without the position"))
+    whole = [float(measure(total, w, alpha=alpha)) for measure in (value_at_risk, expected_shortfall)]
+    blocks = [
+        _tail_measures(np.ascontiguousarray((total[:, None] - x[:, i : i + _COLUMNS]).T), w, alpha)
+        for i in range(0, x.shape[1], _COLUMNS)
+    ]
+    without = np.concatenate(blocks, axis=1)
+    for name, before, after in zip(("incremental_var", "incremental_es"), whole, without, strict=True):
+        out[name] = (dim, before - after, _text("risk of the portfolio less its risk without the position"))
     return out
 
 
@@ -281,6 +282,20 @@ def _derivatives(
         coords={"line": ("line", names)},
         attrs={"alpha": float(alpha), "var_method": var_method},
     )
+
+
+def _tail_measures(rows: FloatArray, w: FloatArray, alpha: float) -> FloatArray:
+    """Value at risk and expected shortfall of each row (m, n), shape (2, m), sorting no more than the tail."""
+    # However the weights fall, so many of the lowest values hold a weight of alpha.
+    k = min(int(np.searchsorted(np.cumsum(np.sort(w)), alpha)) + 1, w.size)
+    lowest = np.argpartition(rows, k - 1, axis=1)[:, :k]
+    values = np.take_along_axis(rows, lowest, axis=1)
+    order = np.argsort(values, axis=1)
+    values, mass = np.take_along_axis(values, order, axis=1), w[np.take_along_axis(lowest, order, axis=1)]
+    to = np.cumsum(mass, axis=1)
+    edge = np.minimum(((to < alpha - 1e-12) | (to <= 0)).sum(axis=1), k - 1)
+    shortfall = -(np.clip(alpha - (to - mass), 0, mass) * values).sum(axis=1) / alpha
+    return np.stack([-np.take_along_axis(values, edge[:, None], axis=1)[:, 0], shortfall])
 
 
 def _silverman(total: FloatArray, w: FloatArray) -> float:
