@@ -50,6 +50,16 @@ def test_profit_is_the_change_in_value_of_the_book(cube):
     np.testing.assert_allclose(views.profit(book, step=2).values(cube), expected, atol=1e-12)
 
 
+def test_the_volatility_index_is_cboes(cube):
+    flat = cube.copy()
+    flat["implied_vol"] = xr.full_like(cube.implied_vol, 0.2)
+    unit = float(volscen.surface.vix(flat.isel(scenario=0, step=0).implied_vol))
+    assert unit == pytest.approx(20, rel=2e-3)  # vol points
+    np.testing.assert_allclose(views.vix().values(flat), unit, rtol=1e-12)
+    direct = volscen.surface.vix(cube.implied_vol.isel(step=1), days=60).values
+    np.testing.assert_array_equal(views.vix(60, step=2).values(cube), direct)
+
+
 def test_a_portfolio_is_its_profit(cube):
     book = volscen.Portfolio.straddle(moneyness=1.0, tau=0.25)
     a = volscen.entropy_pool(cube, views.expected_shortfall(book, 0.05, at_least=0.8))

@@ -27,6 +27,7 @@ __all__ = [
     "skew",
     "term_slope",
     "total_log_return",
+    "vix",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -249,6 +250,27 @@ def term_slope(short: float, long: float, step: int | None = None) -> Quantity:
         f"term_slope({short:.4g}, {long:.4g}{_at(step)})",
         lambda ds, row: _vol(ds, long, 1.0, step) - _vol(ds, short, 1.0, step),
     )
+
+
+def vix(days: float = 30, step: int | None = None) -> Quantity:
+    """Volatility index of the surface by Cboe's method, in vol points (:func:`volscen.surface.vix`).
+
+    Examples
+    --------
+    >>> import volscen
+    >>> cube = volscen.generate(n_scenarios=100, seed=1)
+    >>> volscen.views.vix().values(cube).shape
+    (100,)
+    """
+
+    def of(ds: xr.Dataset, row: int) -> npt.ArrayLike:
+        from volscen.surface import vix as index
+
+        surfaces = ds["implied_vol"].isel(step=step_position(ds, step))
+        result: npt.ArrayLike = index(surfaces, days=days).values
+        return result
+
+    return Quantity(f"vix({days:g}{_at(step)})", of)
 
 
 def arbitrage_penalty() -> Quantity:

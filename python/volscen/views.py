@@ -37,6 +37,7 @@ from volscen._quantities import (
     skew,
     term_slope,
     total_log_return,
+    vix,
 )
 from volscen.errors import InputError
 
@@ -65,6 +66,7 @@ __all__ = [
     "total_log_return",
     "value_at_risk",
     "variance",
+    "vix",
 ]
 
 
