@@ -39,7 +39,10 @@ class SlicedSurface(ABC):
 
     def _lifted(self, w: FloatArray) -> FloatArray:
         if np.any(w <= 0):
-            raise InputError("a slice has no positive variance at some strike; for 'svi', fit with butterfly=True")
+            raise InputError(
+                "a slice has no positive variance at some strike; fit 'svi' with butterfly=True, 'cubic' with more "
+                "smoothing"
+            )
         growth = MIN_FORWARD_VARIANCE * self.tau[:, None]
         return np.asarray(np.maximum.accumulate(w - growth, axis=0) + growth)
 
