@@ -132,6 +132,20 @@ def test_all_kinds_of_views_hold_on_a_cube(cube):
     assert "std(total_log_return()) = 0.025" in pooled.attrs["views"]
 
 
+def test_a_quantity_is_computed_once(cube):
+    calls = []
+
+    def slow(ds, row):
+        calls.append(row)
+        return ds.log_return.values[:, -1]
+
+    x = views.Quantity("slow", slow)
+    volscen.entropy_pool(
+        cube, [views.mean(x, equals=0.0), views.std(x, at_least=0.01), views.quantile(x, 0.5, at_most=1)]
+    )
+    assert calls == [0]
+
+
 def test_the_penalty_is_kept_at_todays(cube):
     ds = cube.copy()
     surface = skewed_surface() * np.array([2.0, 1.0, 0.6, 0.4])[:, None]  # total variance falls

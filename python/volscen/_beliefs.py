@@ -162,9 +162,13 @@ def _shortfall_rows(x: FloatArray, t: float, alpha: float, lower: float, upper: 
 def beliefs_of(ds: xr.Dataset, row: int, views: Sequence[View]) -> list[Belief]:
     """Views with their quantities computed on the scenarios of one date."""
     beliefs = []
+    known: dict[int, FloatArray] = {}  # a book is valued once, however many views are about it
     for view in views:
         try:
-            arrays = [q.values(ds, row) for q in view.quantities]
+            for q in view.quantities:
+                if id(q) not in known:
+                    known[id(q)] = q.values(ds, row)
+            arrays = [known[id(q)] for q in view.quantities]
         except InputError as error:
             raise InputError(f"view {view}: {error}") from None
         if view.statistic == "probability" and not np.all((arrays[0] == 0) | (arrays[0] == 1)):
