@@ -79,6 +79,7 @@ def test_a_table_with_spots_gives_returns_of_spots():
 def test_an_expiry_counts_as_precisely_as_its_parity_is_known():
     def listing(date: str, forwards: dict[str, tuple[float, float]]) -> Listing:
         levels = {name: (0.2, level, error) for name, (level, error) in forwards.items()}
+        levels["nearly expired"] = (4 / 365, 100.0 + (date == "2024-01-03"), 1e-9)
         return Listing(date, 100.0, levels, {})
 
     one = listing("2024-01-02", {"a": (100.0, 0.1), "b": (100.0, 0.3), "c": (100.0, np.inf), "d": (100.0, 0.1)})
@@ -132,6 +133,23 @@ def test_of_several_factors_the_price_tells_which() -> None:
         after = Listing("2024-01-03", price, {"a": (0.2, price, 0.1)}, {"a": ([], new)})
         action = find_corporate_action(before, after, float(np.log(price / 40.0)))
         assert (action.kind, action.size) == ("scaled", factor)
+
+
+def test_crashes_that_look_like_splits_are_suspect() -> None:
+    """Strikes that stayed, or that a shift by some of their own steps carries onto each other, prove no split."""
+    ladder = np.arange(100.0, 201, 5)
+
+    def action(price: float, strikes: np.ndarray, new: np.ndarray) -> str:
+        listings = [
+            Listing(date, level, {"a": (0.2, level, 0.1)}, {"a": (quoted.tolist(), [])})
+            for date, level, quoted in (("1", 150.0, strikes), ("2", price, new))
+        ]
+        return find_corporate_action(*listings, float(np.log(price / 150))).kind
+
+    assert action(75, ladder, np.arange(50.0, 201, 2.5)) == "suspect"  # halved: the old strikes are all there
+    assert action(90, ladder, np.arange(60.0, 141, 5)) == "suspect"  # those far above are not quoted any more
+    assert action(75, ladder, ladder / 2) == "scaled"
+    assert action(75 * np.exp(-0.23), ladder, ladder / 2) == "suspect"  # a split, and a crash beside it
 
 
 def test_thinly_quoted_splits_are_scaled_or_suspect() -> None:
