@@ -61,7 +61,8 @@ def least_squares(
     """Weighted least squares on the chosen instruments; refuses a set that is linearly dependent."""
     design = data.design(columns)
     coefficients, s, vt = solve(design)
-    refuse_dependent(problem, columns, s, vt)
+    others = "method='ridge' or method='lasso'" if alpha is None else "method='ridge'"
+    refuse_dependent(problem, columns, s, vt, others)
     doubts = [*few_scenarios(data, columns.size), *nearly_dependent(columns.size, float(s[0] / s[-1]))]
     if not options.trading.is_free:
         coefficients = constrained(design, scaled(options.trading, data.x_scale, columns, data.y_scale))
@@ -92,7 +93,13 @@ def nearly_dependent(
     ]
 
 
-def refuse_dependent(problem: HedgeProblem, columns: Columns, singular: FloatArray, vectors: FloatArray) -> None:
+def refuse_dependent(
+    problem: HedgeProblem,
+    columns: Columns,
+    singular: FloatArray,
+    vectors: FloatArray,
+    others: str = "method='ridge' or method='lasso'",
+) -> None:
     """Name the instruments which combinations that never move are made of."""
     null = singular <= RANK_TOLERANCE * singular[0]
     if not null.any():
@@ -100,8 +107,7 @@ def refuse_dependent(problem: HedgeProblem, columns: Columns, singular: FloatArr
     involved = (np.abs(vectors[null]) > 0.05).any(axis=0)
     names = ", ".join(problem.labels[i] for i in columns[involved])
     raise InputError(
-        f"these instruments are linearly dependent over the scenarios: {names}; drop one of them or use "
-        "method='ridge' or method='lasso'"
+        f"these instruments are linearly dependent over the scenarios: {names}; drop one of them or use {others}"
     )
 
 

@@ -30,6 +30,10 @@ Solve = Callable[[FloatArray, FloatArray], tuple[FloatArray, float]]
 #: Smallest risk, as a share of the portfolio's, that costs are weighed against: below it a hedge is perfect.
 _PERFECT = 1e-9
 
+#: Rounds of single lots more or less. Mostly one or two suffice; instruments that move nearly together could go on for
+#: long.
+_ROUNDS = 20
+
 
 def scaled(trading: Trading, scale: FloatArray, columns: npt.NDArray[np.intp], y_scale: float) -> Trading:
     """Trading in some instruments, in units of standardised ratios; costs in units of the portfolio's deviation."""
@@ -85,8 +89,7 @@ def in_lots(solve: Solve, trading: Trading) -> FloatArray:
         z = fixed(one_by_one)[1]
     together = np.clip(np.round(start[lots] / size), least, most)
     best = min((one_by_one, together), key=lambda each: fixed(each)[0])
-    improved = True
-    while improved:
+    for _ in range(_ROUNDS):
         improved = False
         for i in range(lots.size):
             for change in (-1.0, 1.0):
@@ -94,6 +97,8 @@ def in_lots(solve: Solve, trading: Trading) -> FloatArray:
                 other[i] += change
                 if least[i] <= other[i] <= most[i] and fixed(other)[0] < fixed(best)[0] * (1 - 1e-12):
                     best, improved = other, True
+        if not improved:
+            break
     return fixed(best)[1]
 
 
