@@ -61,8 +61,8 @@ def in_lots(solve: Solve, trading: Trading) -> FloatArray:
 
     One after the other, the instruments whose lots weigh most go first, each to the better of its two neighbours, and
     those still free make up for what rounding cost; now and then rounding them all alike does better. From the better
-    of the two no change of one holding by one lot improves on what is returned. The best of all combinations may be
-    better still.
+    of the two, holdings change by a lot as long as that improves, for _ROUNDS rounds at most. The best of all
+    combinations may be better still.
     """
     lots = np.flatnonzero(trading.lot_size)
     lots = lots[np.argsort(trading.lot_size[lots], kind="stable")]
