@@ -140,11 +140,13 @@ def _uncross(slices: _Slices, parameters: FloatArray, grid: FloatArray, butterfl
         # slices that have quotes there. A price error moves variance by an amount whose square grows like tau.
         deviation = np.sqrt(svi.total_variance(parameters, np.zeros(1)))
         beyond = np.maximum(slices.low[:, None] - points, points - slices.high[:, None])
-        precision = (n / slices.tau)[:, None] * np.maximum(np.exp(-2 * (np.maximum(beyond, 0) / deviation) ** 2), 1e-6)
+        fading = np.exp(-2 * (np.maximum(beyond, 0) / deviation) ** 2)
+        precision = (n / slices.tau)[:, None] * np.maximum(fading, 1e-6)
         agreed = isotonic(w, precision)
         moved = np.abs(agreed - w) > 1e-9 * np.abs(w)
         rows = moved.any(axis=1)
-        insistence = mean_weight[:, None] * 4.0**done
+        # Nor must a slice leave its own quotes for what it is told far beyond them.
+        insistence = mean_weight[:, None] * 4.0**done * np.maximum(fading, 1e-5)
         fit = svi.fit(
             k[rows],
             np.concatenate([slices.w, agreed + growth], axis=1)[rows],
