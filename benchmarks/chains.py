@@ -157,11 +157,12 @@ def one_chain(repeats: int) -> None:
     chain, parse = least(lambda: volscen.Chain(quotes), repeats)
     surface, fit = least(lambda: volscen.build_surface(chain, LONG_TAU, LONG_MONEYNESS), repeats)
     assert surface.attrs["fit_share_in_spread"] > 0.95, surface.attrs
-    np.testing.assert_allclose(chain.forwards["forward"], 4700 * np.exp(0.035 * chain.forwards["tau"]), rtol=5e-5)
+    off = (chain.forwards["forward"] - 4700 * np.exp(0.035 * chain.forwards["tau"])) / chain.forwards["forward_error"]
+    assert np.abs(off).max() < 6, off
     print(
-        f"simulated chain, {len(quotes):,} quotes, {chain.forwards.shape[0]} expiries: chain {1e3 * parse:.1f} ms, surface "
-        f"{1e3 * fit:.1f} ms, together {1e3 * (parse + fit):.1f} ms; {surface.attrs['fit_share_in_spread']:.1%} of "
-        f"{surface.attrs['n_quotes']} quotes within bid and ask"
+        f"simulated chain, {len(quotes):,} quotes, {chain.forwards.shape[0]} expiries: chain {1e3 * parse:.1f} ms, "
+        f"surface {1e3 * fit:.1f} ms, together {1e3 * (parse + fit):.1f} ms; "
+        f"{surface.attrs['fit_share_in_spread']:.1%} of {surface.attrs['n_quotes']} quotes within bid and ask"
     )
     beside_plain(quotes, [quotes["date"].iloc[0]], LONG_TAU, LONG_MONEYNESS, "simulated chain")
 
@@ -229,12 +230,12 @@ def sse(data: Path, quick: bool) -> None:
     wall = time.perf_counter() - start
     kept = report[report["status"] == "kept"]
     free = (kept["calendar_free"] & kept["butterfly_free"]).mean()
-    repaired, change = arbitrage.project(history["implied_vol"].values, TAU, MONEYNESS)[:2]
+    repaired, _ = arbitrage.project(history["implied_vol"].values, TAU, MONEYNESS)
     after = arbitrage.penalty(repaired, TAU, MONEYNESS)
     print(
         f"SSE 50 ETF: {len(kept)} of {len(report)} days to surfaces in {wall:.1f} s of wall time with "
-        f"{1 if quick else 2} worker(s), {len(report) / wall:.0f} days/s; {free:.1%} free of static arbitrage on the grid, "
-        f"{np.mean(after == 0):.1%} after projection"
+        f"{1 if quick else 2} worker(s), {len(report) / wall:.0f} days/s; {free:.1%} free of static arbitrage on the "
+        f"grid, {np.mean(after == 0):.1%} after projection"
     )
     near = total = 0
     for day in dates[:: 2 if quick else 10]:
@@ -291,9 +292,12 @@ def _beside_quantlib(name: str, chain: volscen.Chain) -> None:
     worst = 0.0
     try:
         for i, row in rows.iterrows():
-            days = round(365 * row["tau"])
+            # QuantLib counts whole days: the same price with rates and variance spread over as many.
+            days = max(round(365 * row["tau"]), 1)
+            more = row["tau"] / (days / 365)
+            vol = row["implied_vol"] * np.sqrt(more)
             value = quantlib_american(
-                chain.spot, row["strike"], days, row["implied_vol"], row["is_call"], rate[i], yields[i]
+                chain.spot, row["strike"], days, vol, row["is_call"], rate[i] * more, yields[i] * more
             )
             worst = max(worst, 1e4 * abs(value - row["quoted_price"]) / row["vega"])
     except ImportError:

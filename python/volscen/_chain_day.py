@@ -243,6 +243,7 @@ class ChainDay:
                 "forward": parity.forward,
                 "forward_error": parity.forward_error,
                 "discount_factor": parity.discount_factor,
+                "discount_factor_error": parity.discount_factor_error,
                 "rate_source": np.array(RATE_SOURCES)[parity.rate_source],
                 "n_pairs": parity.n_pairs,
                 "residual_mad": parity.residual_mad,

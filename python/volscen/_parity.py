@@ -41,9 +41,11 @@ class Parity:
     Attributes
     ----------
     forward, forward_error : ndarray, shape (E,)
-        Root of the parity line and its standard error (NaN where it cannot be judged).
-    discount_factor : ndarray, shape (E,)
-        Minus the slope, own or pooled.
+        Root of the parity line and its standard error (NaN where it cannot be judged), that of the discount factor
+        counted in.
+    discount_factor, discount_factor_error : ndarray, shape (E,)
+        Minus the slope, own or pooled, and its standard error: 0 where the rate is given, NaN where it cannot
+        be judged.
     rate_source : ndarray of int, shape (E,)
         Index into :data:`RATE_SOURCES`.
     n_pairs : ndarray of int, shape (E,)
@@ -55,6 +57,7 @@ class Parity:
     forward: FloatArray
     forward_error: FloatArray
     discount_factor: FloatArray
+    discount_factor_error: FloatArray
     rate_source: npt.NDArray[np.int64]
     n_pairs: npt.NDArray[np.int64]
     residual_mad: FloatArray
@@ -100,21 +103,27 @@ def fit_parity(
     y = np.where(used, difference, 0.0)
 
     if rate is None:
-        discount_factor, source = _choose_rates(x, y, weight, centre, tau, rate_bounds, rate_tolerance)
+        discount_factor, source, discount_error = _choose_rates(x, y, weight, centre, tau, rate_bounds, rate_tolerance)
     else:
         discount_factor, source = np.exp(-rate * tau), np.full(tau.shape, RATE_SOURCES.index("given"))
+        discount_error = np.zeros(tau.shape)
     known = (n_pairs > 0) & np.isfinite(discount_factor)
     safe = np.where(known, discount_factor, 1.0)
     # With the slope settled, the forward is the robust mean of K + (C - P) / D.
     level, level_error = _robust_mean(y + safe[:, None] * x, weight, centre)
     forward = centre + level / safe
+    # An error of the slope turns the line about the middle of the strikes, and moves its root as far as that is off.
+    total = np.maximum(weight.sum(axis=1), np.finfo(float).tiny)
+    arm = (centre + (weight * x).sum(axis=1) / total - forward) / safe
+    forward_error = np.hypot(level_error / safe, arm * np.where(np.isfinite(discount_error), discount_error, np.nan))
     known &= forward > 0
     residual = np.abs(y + safe[:, None] * x - level[:, None])
     nan = np.where(known, 0.0, np.nan)
     return Parity(
         forward=forward + nan,
-        forward_error=level_error / safe + nan,
+        forward_error=forward_error + nan,
         discount_factor=discount_factor + nan,
+        discount_factor_error=np.where(np.isfinite(discount_error), discount_error, np.nan) + nan,
         rate_source=np.where(known, source, 0),
         n_pairs=n_pairs,
         residual_mad=_masked_median(residual, used) + nan,
@@ -201,10 +210,11 @@ def _robust_line(
             break
         robust = _bisquare(residual, weight, used, size, scale)
     freedom = (robust.weight > 0).sum(axis=1) - 2
-    variance = (robust.weight * residual**2).sum(axis=1) / np.maximum(freedom, 1)
+    middle = np.where(used, weight, 0.0) * x
+    middle = middle.sum(axis=1) / np.maximum(weight.sum(axis=1), np.finfo(float).tiny)
+    lever = np.where(used, weight, 0.0) * (x - middle[:, None]) ** 2
     # With few pairs the bisquare may keep none but those that happen to agree: the scale says how noisy they are.
-    variance = np.maximum(variance, _mean_weight(weight, used) * scale**2)
-    error = np.sqrt(np.divide(variance, spread, out=np.full(len(n), np.inf), where=spread > 0))
+    error = _spread_of(residual, weight, used, scale, lever, 2)
     return np.where(n >= 2, fitted, np.nan), np.where(freedom >= 1, error, np.inf), scale
 
 
@@ -248,8 +258,32 @@ def _robust_mean(z: FloatArray, weight: FloatArray, size: FloatArray) -> tuple[F
             break
         robust = _bisquare(z - level[:, None], weight, used, size, scale)
     freedom = (robust.weight > 0).sum(axis=1) - 1
-    variance = (robust.weight * (z - level[:, None]) ** 2).sum(axis=1) / np.maximum(freedom, 1)
-    return level, np.where(freedom >= 2, np.sqrt(variance / total), np.nan)
+    error = _spread_of(z - level[:, None], weight, used, scale, weight, 1)
+    return level, np.where(freedom >= 2, error, np.nan)
+
+
+def _spread_of(
+    residual: FloatArray, weight: FloatArray, used: BoolArray, scale: FloatArray, lever: FloatArray, freedom_lost: int
+) -> FloatArray:
+    """Standard error of a coefficient of a bisquare fit (Huber, 1981, section 7.6, his first form).
+
+    ``lever`` is the weight of each pair times its squared distance in what the coefficient multiplies; infinite where
+    nothing tells. The variance of a pair is at least that which the robust scale means.
+    """
+    n = used.sum(axis=1)
+    mean = _mean_weight(weight, used)
+    share = np.sqrt(weight / mean[:, None]) * residual / (BISQUARE * scale[:, None])
+    inside = used & (np.abs(share) < 1)
+    psi = np.where(inside, share * (1 - share**2) ** 2, 0.0) * BISQUARE * scale[:, None]
+    slope = np.where(inside, (1 - share**2) * (1 - 5 * share**2), 0.0)
+    typical = slope.sum(axis=1) / np.maximum(n, 1)
+    scatter = (np.where(used, slope - typical[:, None], 0.0) ** 2).sum(axis=1) / np.maximum(n, 1)
+    size = (psi**2).sum(axis=1) / np.maximum(n - freedom_lost, 1)
+    safe = np.maximum(typical, 0.1)
+    correction = 1 + freedom_lost / np.maximum(n, 1) * scatter / safe**2
+    variance = np.maximum(correction**2 * size / safe**2, scale**2) * mean
+    total = lever.sum(axis=1)
+    return np.asarray(np.sqrt(np.divide(variance, total, out=np.full(len(n), np.inf), where=total > 0)))
 
 
 @dataclass(frozen=True)
@@ -288,36 +322,45 @@ def _choose_rates(
     tau: FloatArray,
     bounds: tuple[float, float],
     tolerance: float,
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Own discount factor where precise and sane, else that of the pooled rate; NaN where there is neither."""
+) -> tuple[FloatArray, npt.NDArray[np.int64], FloatArray]:
+    """Own discount factor where precise and sane, else that of the pooled rate; NaN where there is neither.
+
+    With where each came from, and its standard error.
+    """
     slope, error, scale = _robust_line(x, y, weight, size)
     discount_factor = -slope
     readable = np.isfinite(discount_factor) & (discount_factor > 0)
     if not readable.any():
-        return np.full(tau.shape, np.nan), np.zeros(tau.shape, dtype=np.int64)
+        return np.full(tau.shape, np.nan), np.zeros(tau.shape, dtype=np.int64), np.full(tau.shape, np.nan)
     safe = np.where(readable, discount_factor, 1.0)
     rate, rate_error = -np.log(safe) / tau, error / (safe * tau)
     own = readable & (rate >= bounds[0]) & (rate <= bounds[1]) & (rate_error <= tolerance)
     if own.all():
-        return discount_factor, np.full(tau.shape, RATE_SOURCES.index("parity"))
+        return discount_factor, np.full(tau.shape, RATE_SOURCES.index("parity")), error
     judged = readable & np.isfinite(rate_error)
     # Two pairs give a slope and no error: such expiries count only when there is nothing better.
     voters = judged if judged.any() else readable
     precision = 1 / np.maximum(rate_error[voters], 1e-9) if judged.any() else np.ones(int(voters.sum()))
     start = float(_weighted_median(rate[voters], precision))
-    pooled = _common_rate(x[voters], y[voters], weight[voters], scale[voters], tau[voters], start)
+    pooled, pooled_error = _common_rate(x[voters], y[voters], weight[voters], scale[voters], tau[voters], start)
     inside = float(np.clip(pooled, *bounds))
     source = RATE_SOURCES.index("pooled" if inside == pooled else "bounded")
+    common = np.exp(-inside * tau)
     return (
-        np.where(own, discount_factor, np.exp(-inside * tau)),
+        np.where(own, discount_factor, common),
         np.where(own, RATE_SOURCES.index("parity"), source),
+        np.where(own, error, tau * common * pooled_error),
     )
 
 
 def _common_rate(
     x: FloatArray, y: FloatArray, weight: FloatArray, scale: FloatArray, tau: FloatArray, rate: float
-) -> float:
-    """Rate that fits the parity lines of all expiries best, each with a level of its own (bisquare, from a start)."""
+) -> tuple[float, float]:
+    """Rate that fits the parity lines of all expiries best, each with a level of its own (bisquare, from a start).
+
+    And its standard error, NaN where nothing tells.
+    """
+    error = np.nan
     used = weight > 0
     scale = np.maximum(scale, np.finfo(float).tiny)
     base = weight / (_mean_weight(weight, used) * scale**2)[:, None]
@@ -335,10 +378,12 @@ def _common_rate(
         curvature = float((w * slope**2).sum())
         if not curvature > 0:
             break
+        # Of residuals in units of their scale; the efficiency of the bisquare is 95%.
+        error = float(np.sqrt(1 / (0.95 * curvature)))
         step = float((w * slope * residual).sum()) / curvature
         rate += float(np.clip(step, -0.05, 0.05))
         discount = np.exp(-rate * tau)[:, None]
         level = ((w * (y + discount * x)).sum(axis=1, keepdims=True) / total)[:, 0]
         if abs(step) <= 1e-12:
             break
-    return rate
+    return rate, error

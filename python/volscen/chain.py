@@ -70,9 +70,9 @@ class Chain:
         Which of the two.
     forwards : pandas.DataFrame
         One row per expiry: ``expiry`` (the instant in UTC where the table has ``quote_time`` and ``expiry_time``, to
-        which ``tau`` is then exact), ``tau`` (years, ACT/365), ``forward``, ``forward_error`` (standard
-        error), ``discount_factor``, ``rate_source``, ``n_pairs``, ``residual_mad``, ``residual_max`` (of C -
-        P, currency), ``n_used`` (quotes used).
+        which ``tau`` is then exact), ``tau`` (years, ACT/365), ``forward``, ``forward_error``, ``discount_factor``,
+        ``discount_factor_error`` (standard errors; see Notes), ``rate_source``, ``n_pairs``, ``residual_mad``,
+        ``residual_max`` (of C - P, currency), ``n_used`` (quotes used).
     quotes : pandas.DataFrame
         The out-of-the-money quotes used, sorted by expiry and strike: ``expiry``, ``strike``,
         ``option_type``, ``price``, ``is_call``, ``tau``, ``forward``, ``discount_factor``, ``moneyness``
@@ -96,7 +96,8 @@ class Chain:
     refinement; Yohai, 1987), weighted by inverse squared spreads where there are any. An expiry keeps its own D
     when its rate is inside ``rate_bounds`` with a standard error of at most ``rate_tolerance`` (``rate_source`` is
     "parity"); otherwise D comes from the one rate that fits the parity lines of all the day's expiries best
-    ("pooled", or "bounded" where that rate was moved to a bound). F is then the robust mean of K + (C - P)/D.
+    ("pooled", or "bounded" where that rate was moved to a bound). F is then the robust mean of K + (C - P)/D. Standard
+    errors are Huber's (1981) for a bisquare fit, that of D counted in that of F.
     Dividends stay implicit in F.
 
     American options break parity. Their early-exercise premiums are computed for a continuous yield (Kim, 1990, by the
