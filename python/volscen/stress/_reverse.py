@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -293,7 +294,9 @@ def _likeliest(
     best: FloatArray | None = None
     deepest = float(values.min())
     for candidate in candidates:
-        found = minimize(objective, candidate, **rules)
+        with warnings.catch_warnings():  # a step that rounding puts beyond a bound is put back there
+            warnings.filterwarnings("ignore", "Values in x were outside bounds", RuntimeWarning)
+            found = minimize(objective, candidate, **rules)
         for point in (found.x, candidate):  # the start itself, where the search fails
             reached = float(profit(point[None])[0])
             deepest = min(deepest, reached)
