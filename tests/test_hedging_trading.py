@@ -20,6 +20,7 @@ from volscen.errors import InputError
 from volscen.hedging import HedgeWarning, method_function
 from volscen.hedging._base import HedgeOptions, Trading
 from volscen.hedging._quadratic import Kinks, minimise
+from volscen.hedging._trading import in_lots
 
 STRADDLE = Portfolio.straddle(moneyness=1.0, tau=91 / 365)
 ATM = Option("call", moneyness=1.0, tau=61 / 365)
@@ -440,3 +441,21 @@ def test_shortfall_that_can_be_traded_for_drift_is_refused():
 def test_scenarios_of_the_tail_are_counted():
     with pytest.warns(HedgeWarning, match=r"5\.0 effective scenarios \(ESS\) in the tail are few for 2 instruments"):
         hedge(make_scenarios(100, seed=1), STRADDLE, [Underlying(), ATM], method="min-es")
+
+
+def test_lots_that_weigh_most_are_rounded_first():
+    # The lots of the first weigh a tenth of the second's; rounding the first last lets it make up for the second.
+    asked = []
+
+    def solve(lower, upper):
+        fixed = np.flatnonzero(lower == upper)
+        asked.append(tuple(fixed))
+        z = np.array([1.04, 1.4])
+        z[fixed] = lower[fixed]
+        if list(fixed) == [1]:
+            z[0] = 1.04 + (1.4 - z[1])  # makes up for it
+        return z, abs(z.sum() - 2.44)
+
+    found = in_lots(solve, trading(2, lot_size=np.array([0.1, 1.0])))
+    np.testing.assert_allclose(found, [1.4, 1.0], atol=1e-12)
+    assert asked[:3] == [(), (1,), (1,)]

@@ -65,7 +65,7 @@ def in_lots(solve: Solve, trading: Trading) -> FloatArray:
     combinations may be better still.
     """
     lots = np.flatnonzero(trading.lot_size)
-    lots = lots[np.argsort(trading.lot_size[lots], kind="stable")]
+    lots = lots[np.argsort(-trading.lot_size[lots], kind="stable")]
     size = trading.lot_size[lots]
     least = np.ceil(trading.lower[lots] / size - 1e-9)
     most = np.floor(trading.upper[lots] / size + 1e-9)
