@@ -122,27 +122,24 @@ def plain_day(quotes: pd.DataFrame) -> tuple[int, int]:
 
 def beside_plain(quotes: pd.DataFrame, days: list[Any], tau: Any, moneyness: Any, name: str) -> None:
     """Processor time a day, ours and the plain way's."""
+    tables = {day: quotes[quotes["date"] == day] for day in days}
 
-    def ours() -> None:
-        for day in days:
-            volscen.build_surface(volscen.Chain(quotes, day), tau, moneyness)
+    def one(day: Any) -> None:
+        volscen.build_surface(volscen.Chain(tables[day]), tau, moneyness)
 
-    usable = []
     for day in days:
         try:
-            volscen.build_surface(volscen.Chain(quotes, day), tau, moneyness)
-            usable.append(day)
-        except InputError:
-            continue
-    days = usable
-    tables = {day: quotes[quotes["date"] == day] for day in days}
+            one(day)
+        except InputError:  # the grid reaches too far that day
+            del tables[day]
+    days = list(tables)
     try:
         for day in days[:1]:
             plain_day(tables[day])
     except (ImportError, AttributeError) as error:
         print(f"{name}: py_vollib_vectorized is absent ({error})")
         return
-    _, mine = least(ours, 3)
+    _, mine = least(lambda: [one(day) for day in days], 3)
     found, theirs = least(lambda: [plain_day(tables[day]) for day in days], 1)
     n = len(days)
     print(
@@ -271,11 +268,12 @@ def snapshots(data: Path, repeats: int) -> None:
         free = float(arbitrage.penalty(vol, tau, LONG_MONEYNESS)) == 0
         repaired = arbitrage.project(vol, tau, LONG_MONEYNESS)[0]
         after = float(arbitrage.penalty(repaired, tau, LONG_MONEYNESS)) == 0
-        inside = surface.attrs.get("fit_share_in_spread", np.nan)
+        inside = surface.attrs.get("fit_share_in_spread")
+        fits = "" if inside is None else f"{inside:.1%} within bid and ask, "
         print(
             f"{name}: {len(quotes):,} {quotes['exercise'].iloc[0]} quotes, {len(chain.quotes)} used; chain "
             f"{1e3 * parse:.0f} ms ({1e6 * parse / len(quotes):.0f} us a quote), surface {1e3 * fit:.1f} ms; "
-            f"{inside:.1%} within bid and ask, error {surface.attrs['fit_rmse_vol_points']:.2f} vol points; free of "
+            f"{fits}error {surface.attrs['fit_rmse_vol_points']:.2f} vol points; free of "
             f"arbitrage: {'yes' if free else 'no'}, after projection {'yes' if after else 'no'}"
         )
         if quotes["exercise"].iloc[0] == "American":
@@ -284,9 +282,12 @@ def snapshots(data: Path, repeats: int) -> None:
 
 def _beside_quantlib(name: str, chain: volscen.Chain) -> None:
     """Quotes of liquid strikes against QuantLib's price at the volatility found."""
-    table = chain.quotes
+    table, known = chain.quotes, chain.forwards.dropna(subset="forward")
+    # Without a column spot, what discounted forwards tend to as expiries come near.
+    level = np.log(known["forward"] * known["discount_factor"])
+    spot = float(np.exp(np.polynomial.Polynomial.fit(known["tau"], level, 1, w=1 / known["tau"])(0.0)))
     rate = -np.log(table["discount_factor"]) / table["tau"]
-    yields = rate - np.log(table["forward"] / chain.spot) / table["tau"]
+    yields = rate - np.log(table["forward"] / spot) / table["tau"]
     liquid = (table["vega"] > 0.05 * table["forward"]) & (rate > 0) & (yields > 0)
     rows = table[liquid].iloc[:: max(int(liquid.sum()) // 100, 1)]
     worst = 0.0
@@ -296,9 +297,7 @@ def _beside_quantlib(name: str, chain: volscen.Chain) -> None:
             days = max(round(365 * row["tau"]), 1)
             more = row["tau"] / (days / 365)
             vol = row["implied_vol"] * np.sqrt(more)
-            value = quantlib_american(
-                chain.spot, row["strike"], days, vol, row["is_call"], rate[i] * more, yields[i] * more
-            )
+            value = quantlib_american(spot, row["strike"], days, vol, row["is_call"], rate[i] * more, yields[i] * more)
             worst = max(worst, 1e4 * abs(value - row["quoted_price"]) / row["vega"])
     except ImportError:
         return

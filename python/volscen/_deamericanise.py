@@ -18,7 +18,7 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 #: Rounds of premiums and parity; they end when no forward moves by this part and no rate by this much.
-_MAX_ROUNDS = 20
+_MAX_ROUNDS = 40
 _FORWARD_TOLERANCE = 1e-6
 _RATE_TOLERANCE = 1e-5
 
@@ -138,8 +138,9 @@ def remove_early_exercise(
     european = price.copy()
     start = np.full(price.shape, np.nan)
     start[near] = guess
+    rate = _rates(parity, tau)
     european[american], _ = _european(whole, start[american], parity, rate, tau, _spot(parity, tau, spot))
-    return european, refit(european)
+    return european, parity
 
 
 def _near(strike: FloatArray, of_expiry: IntArray, forward: FloatArray, window: float) -> BoolArray:
