@@ -115,6 +115,23 @@ def test_hedge(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "R-squared" in done.stdout
     assert volscen.read(tmp_path / "h.nc").sizes["instrument"] == 2
+    assert "cost of the trades" not in done.stdout
+
+    with (tmp_path / "i.csv").open("a") as file:
+        file.write("put,.95,.4,1\n")
+    command = ("hedge", "s.nc", "--portfolio", "p.csv", "--instruments", "i.csv", "--out", "r.nc")
+    done = volscen_command(*command, "--noise", 0.001, "--half-spread-vol", 0.005, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "hedge by ridge" in done.stdout
+    assert "cost of the trades" in done.stdout
+    expected = volscen.hedge(
+        volscen.read(tmp_path / "s.nc"),
+        volscen.Portfolio.from_table(tmp_path / "p.csv"),
+        instruments_from_table(tmp_path / "i.csv"),
+        noise=0.001,
+        half_spread_vol=0.005,
+    )
+    np.testing.assert_array_equal(volscen.read(tmp_path / "r.nc").ratio, expected.ratio)
 
 
 def test_hedge_of_several_dates_and_its_warnings(files, tmp_path):

@@ -97,6 +97,8 @@ def hedge_summary(result: xr.Dataset) -> str:
         f"  R-squared {float(result['r_squared']):.4f}; tracking error mean {float(result['residual_mean']):.4g}, "
         f"standard deviation {float(result['residual_std']):.4g}"
     )
+    if "cost" in result and float(result["cost"]) > 0:
+        lines.append(f"  cost of the trades {float(result['cost']):.4g}")
     tails = zip(result["tail"].values, result["residual_var"].values, result["residual_es"].values, strict=True)
     lines.append("  tracking loss " + "; ".join(f"VaR {1 - t:.1%} {v:.4g}, ES {e:.4g}" for t, v, e in tails))
     return "\n".join(lines)

@@ -172,9 +172,21 @@ def hedge(
     scenarios: Annotated[Path, typer.Argument(help="Scenarios (NetCDF).")],
     portfolio: Annotated[Path, typer.Option(help="Positions to hedge (CSV or Parquet).")],
     instruments: Annotated[Path, typer.Option(help="Instruments to hedge with (CSV or Parquet).")],
-    method: Annotated[str, typer.Option(help="delta, delta-vega, regression or lasso.")] = "regression",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="auto (ridge with two or more options, else regression), regression, ridge, lasso, min-es, delta, "
+            "min-variance-delta, delta-vega, delta-vega-sqrt, vega-buckets or neighbours."
+        ),
+    ] = "auto",
     alpha: Annotated[
         str | None, typer.Option(help="Penalty of the LASSO: a number, 'grid' or 'cv'. Default: cv.")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Of the ridge: error of a quoted vol, in decimals. Default: 0.002.")
+    ] = None,
+    half_spread_vol: Annotated[
+        float | None, typer.Option(help="Half-spread of the options in vol, in decimals; costs are then heeded.")
     ] = None,
     step: Annotated[int | None, typer.Option(help="Step whose value changes are hedged. Default: the last.")] = None,
     as_of: Annotated[str | None, typer.Option(help="Date, where the scenarios have several.")] = None,
@@ -195,6 +207,8 @@ def hedge(
         instruments_from_table(instruments),
         method=method,
         alpha=number_or(alpha, ("grid", "cv"), "--alpha"),
+        noise=noise,
+        half_spread_vol=half_spread_vol,
         step=step,
     )
     typer.echo(hedge_summary(result))
