@@ -148,7 +148,7 @@ def main() -> None:
         if quotes is not None:
             results[name]["hedging"] = hedge_sse(market.history, quotes, fitted, first, last, n_scenarios)
         else:
-            results[name]["hedging"] = hedge_spx(market.history, fitted, first, last, n_scenarios)
+            results[name]["hedging"] = hedge_spx(market.history, fitted, first, last, n_scenarios, data)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
         print(f"wrote {arguments.json}")

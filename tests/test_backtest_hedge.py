@@ -147,8 +147,9 @@ def test_trading_costs_are_paid_on_changes_only_and_on_what_is_dropped() -> None
 
 
 # ---------------------------------------------------------------------------------------------- no look-ahead
-def test_nothing_later_enters_a_hedge() -> None:
-    history = make_history(90)
+@pytest.mark.parametrize("known", [62, 63])  # two, so that learning a day ahead every other evening is seen
+def test_nothing_later_enters_a_hedge(known: int) -> None:
+    history = make_history(75)
     arms = {
         "ridge": HedgeArm("ridge", "learning", "several"),
         "chosen": HedgeArm("regression", "learning", "several", select="lasso"),
@@ -168,12 +169,12 @@ def test_nothing_later_enters_a_hedge() -> None:
         "generators": {"historical": "bootstrap", "learning": ("bootstrap", {"window": 25})}, "refit_every": "month",
         "update_every": 1, "costs": Costs(),
     }  # fmt: skip
-    known = 70
+    options["first"] = history["date"].values[56]
     base = run(history, arms, sets, **options)
     rng = np.random.default_rng(0)
     later = history.copy(deep=True)
-    later["implied_vol"][known + 1 :] *= np.exp(0.3 * rng.standard_normal((90 - known - 1, TAU.size, 1)))
-    later["spot"][known + 1 :] *= np.exp(0.1 * rng.standard_normal(90 - known - 1))
+    later["implied_vol"][known + 1 :] *= np.exp(0.3 * rng.standard_normal((75 - known - 1, TAU.size, 1)))
+    later["spot"][known + 1 :] *= np.exp(0.1 * rng.standard_normal(75 - known - 1))
     later["log_return"][known + 1 :] = np.diff(np.log(later["spot"].values))[known:]
     later["forward"][known + 1 :] = later["spot"].values[known + 1 :, None]
     changed = run(later, arms, sets, **options)
@@ -345,7 +346,9 @@ def market() -> tuple[xr.Dataset, pd.DataFrame]:
     return history, make_quotes(history, noise=0.01)
 
 
-def second_expiry(day: Any) -> Portfolio:
+def second_expiry(day: Any) -> Portfolio | None:
+    if day.expiries.size < 2:
+        return None
     strikes = day.strikes(day.expiries[1])
     strike = float(strikes[np.argmin(np.abs(strikes - day.spot))])
     return Portfolio.straddle(strike=strike, expiry=day.expiries[1])
@@ -424,6 +427,13 @@ def test_a_strike_listed_anew_after_a_dividend_is_another_contract(market: tuple
     assert base["date"].values[4] in found["date"].values
     assert base["date"].values[6] in found["date"].values
     assert found.attrs["days_without_position"] == 1
+    # an altered contract without a quote on one date, quoted again on the next, is no other dividend
+    later = base["date"].values[7]
+    hole = (altered["date"] == later) & (altered["strike"] == altered["strike"].min())
+    again = run(history, arms, sets, position=position, market=pd.concat([quotes[before], altered[~hole], anew]))
+    np.testing.assert_array_equal(again["date"], found["date"])
+    named = run(history, arms, sets, market=pd.concat([quotes[before], altered, anew]))
+    assert ex_date not in named["date"].values
 
 
 # -------------------------------------------------------------------------------------------- runs and results
@@ -445,6 +455,27 @@ def test_workers_and_restarts_change_no_bit(tmp_path: Any) -> None:
     xr.testing.assert_allclose(base, again, rtol=1e-14)
     with pytest.raises(InputError, match="another walk: costs"):
         run(history, arms, offered, folder=tmp_path, **(options | {"costs": FREE}))
+
+
+def test_rules_and_markets_are_told_apart_when_a_run_goes_on(
+    tmp_path: Any, market: tuple[xr.Dataset, pd.DataFrame]
+) -> None:
+    history, quotes = market
+    dates = history["date"].values
+    position = RolledPosition(second_expiry, until_days=40)
+    options: dict[str, Any] = {"position": position, "first": dates[30], "last": dates[32], "folder": tmp_path}
+
+    def offering(count: int) -> Any:
+        return HedgeInstruments(lambda day, held: next_expiry(day, held)[:count], renew="day")
+
+    arms = {"a": HedgeArm("ridge")}
+    base = run(history, arms, offering(3), market=quotes, **options)
+    assert " at 0x" not in str(base.attrs)
+    xr.testing.assert_allclose(base, run(history, arms, offering(3), market=quotes, **options))
+    with pytest.raises(InputError, match="another walk: instruments_first"):
+        run(history, arms, offering(2), market=quotes, **options)
+    with pytest.raises(InputError, match="another walk: market"):
+        run(history, arms, offering(3), market=quotes.assign(price=quotes["price"] * (1 + 1e-9)), **options)
 
 
 def test_the_table_compares_with_a_baseline() -> None:

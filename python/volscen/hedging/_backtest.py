@@ -21,7 +21,7 @@ from volscen.evaluation._walk import Refit, _Block, _count, _fingerprint, _fitte
 from volscen.generators import Generator
 from volscen.hedging._backtest_account import Block, run_block
 from volscen.hedging._backtest_market import MarketDay, QuoteDay, QuoteTape, SurfaceDay, VolFunction, key_of
-from volscen.hedging._backtest_plan import Costs, HedgeArm, HedgeInstruments, OpenPosition, RolledPosition
+from volscen.hedging._backtest_plan import Costs, HedgeArm, HedgeInstruments, OpenPosition, RolledPosition, described
 from volscen.hedging._backtest_result import assemble
 from volscen.hedging._registry import method_function
 
@@ -89,7 +89,8 @@ def backtest_hedge(
     num_workers : int
         Processes, each with positions of its own; the result is the same to the bit for any number.
     folder : str or Path, optional
-        Keep fitted models and finished positions here; a run that was interrupted goes on from them.
+        Keep fitted models and finished positions here; a run that was interrupted goes on from them. Rules that are
+        callables are known by their names and by what they choose on the first evening.
 
     Returns
     -------
@@ -164,8 +165,10 @@ def backtest_hedge(
     settings = {
         "title": "daily hedging of a rolled position",
         "arms": "; ".join(f"{label}: {arm}" for label, arm in chosen.items()),
-        "position": str(position),
-        "instruments_available": "; ".join(f"{label}: {one}" for label, one in sets.items()),
+        "position": described(position),
+        "instruments_available": "; ".join(f"{label}: {described(one)}" for label, one in sets.items()),
+        "instruments_first": _first_choice(sets, blocks[0], days),
+        "market": days.description,
         "generators": "; ".join(f"{k}: {t.name} {t.parameters()} {_fingerprint(t)}" for k, t in templates.items()),
         "costs": str(charge),
         "first": str(start),
@@ -219,6 +222,7 @@ class _Days:
         self._tape: QuoteTape | None = None
         self._dates = history["date"].values.astype("datetime64[D]")
         self._made: dict[int, MarketDay] = {}
+        self.description = "surfaces of the history"
         if market is None:
             return
         if isinstance(market, xr.Dataset):
@@ -227,10 +231,13 @@ class _Days:
             if absent.size:
                 raise InputError(f"market lacks {absent.size} dates of the history, the first {str(absent[0])[:10]}")
             self._history = market
+            self.description = f"surfaces {schema.fingerprint(market)}"
         elif callable(market):
             self._vol = market
+            self.description = described(market)
         elif hasattr(market, "columns"):
             self._tape = QuoteTape(market)
+            self.description = f"closes {self._tape.fingerprint}"
         else:
             raise InputError(
                 "market must be a table of closing prices, a history or a function of date, tau and moneyness, not "
@@ -242,7 +249,8 @@ class _Days:
         if self._tape is None:
             return SurfaceDay(self._history, date, self._extrapolation, self._vol)
         if row not in self._made:
-            self._made[row] = QuoteDay(self._history, date, self._extrapolation, self._tape.table(date))
+            table, followed = self._tape.table(date), self.followed(row) if row + 1 < self._dates.size else None
+            self._made[row] = QuoteDay(self._history, date, self._extrapolation, table, followed)
         return self._made[row]
 
     def followed(self, row: int) -> set[Any] | None:
@@ -347,6 +355,14 @@ def _sets(instruments: Any) -> dict[str, HedgeInstruments]:
     return {
         str(label): one if isinstance(one, HedgeInstruments) else HedgeInstruments(one) for label, one in pairs.items()
     }
+
+
+def _first_choice(sets: dict[str, HedgeInstruments], block: tuple[OpenPosition, Rows], days: _Days) -> str:
+    """What rules chose on the first evening: a rule that is a callable is not known by its name alone."""
+    position, rows = block
+    day = days.at(int(rows[0]))
+    chosen = {label: [i.label for i in rule.choose(day, position)] for label, rule in sets.items()}
+    return "; ".join(f"{label}: {', '.join(names)}" for label, names in chosen.items())
 
 
 def _arms(arms: Mapping[str, HedgeArm], sets: dict[str, HedgeInstruments]) -> dict[str, HedgeArm]:

@@ -5,6 +5,7 @@ A :class:`MarketDay` is all that an evening knows. Rules that choose contracts a
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -189,11 +190,18 @@ class SurfaceDay(MarketDay):
 
 
 class QuoteDay(MarketDay):
-    """An evening of real contracts; ``quotes`` is the day's table."""
+    """An evening of real contracts; ``quotes`` is the day's table, ``followed`` what the next date quotes too."""
 
-    def __init__(self, history: xr.Dataset, date: np.datetime64, extrapolation: str, quotes: pd.DataFrame) -> None:
+    def __init__(
+        self,
+        history: xr.Dataset,
+        date: np.datetime64,
+        extrapolation: str,
+        quotes: pd.DataFrame,
+        followed: set[Key] | None = None,
+    ) -> None:
         super().__init__(starting_state(history, date), extrapolation)
-        self._quotes = quotes
+        self._quotes, self._followed = quotes, followed
 
     @cached_property
     def closes(self) -> dict[Key, float]:
@@ -212,10 +220,11 @@ class QuoteDay(MarketDay):
 
     @cached_property
     def _strikes(self) -> dict[np.datetime64, FloatArray]:
-        """Strikes of which call and put have a close and the volatility is known."""
+        """Strikes of which call and put have a close, now and on the next date, and the volatility is known."""
         out: dict[np.datetime64, list[float]] = {}
         for e, k in sorted(self._vols):
-            if (e, k, True) in self.closes and (e, k, False) in self.closes:
+            pair = (e, k, True), (e, k, False)
+            if all(key in self.closes and (self._followed is None or key in self._followed) for key in pair):
                 out.setdefault(e, []).append(k)
         return {e: np.array(strikes) for e, strikes in out.items()}
 
@@ -234,13 +243,16 @@ class QuoteDay(MarketDay):
         return key is None or (key in self.closes and key[:2] in self._vols)
 
     def fix(self, instruments: Sequence[Instrument]) -> list[Instrument]:
-        """Fix options to the nearest expiry with quotes, then to its nearest strike; each contract once."""
-        if self.expiries.size == 0:
-            raise InputError(f"no contract has quotes of call and put on {self.as_of}")
+        """Fix options to the nearest expiry with quotes, then to its nearest strike; each contract once.
+
+        Where nothing can be had, as on the evening before a dividend alters all contracts, options are left out.
+        """
         out: dict[Key, Instrument] = {}
         for named in self._named(instruments):
             key = key_of(named)
             if key is not None and isinstance(named, Option):
+                if self.expiries.size == 0:
+                    continue
                 expiry = self.expiries[np.argmin(np.abs((self.expiries - key[0]).astype(int)))]
                 strikes = self.strikes(expiry)
                 named = replace(named, strike=float(strikes[np.argmin(np.abs(strikes - key[1]))]), expiry=expiry)
@@ -293,11 +305,17 @@ class QuoteTape:
     """
 
     def __init__(self, quotes: pd.DataFrame) -> None:
+        import pandas as pd
+
         from volscen.quotes import check_quotes
 
         clean, _ = check_quotes(quotes)
         if "underlying" in clean and clean["underlying"].nunique() > 1:
             raise InputError("market holds several underlyings; select one")
+        contents = clean[["date", "expiry", "strike", "option_type", "price"]]
+        self.fingerprint = hashlib.sha256(
+            pd.util.hash_pandas_object(contents, index=False).to_numpy().tobytes()
+        ).hexdigest()
         altered = clean["adjusted"].to_numpy(bool) if "adjusted" in clean else np.zeros(len(clean), dtype=bool)
         self._days = self._by_day(clean[~altered])
         self._altered = {d: set(quote_keys(t)) for d, t in self._by_day(clean[altered]).items()}
@@ -323,9 +341,15 @@ class QuoteTape:
     def followed(self, today: np.datetime64, tomorrow: np.datetime64) -> set[Key]:
         """Contracts of which the next date quotes the same contract.
 
-        Where contracts of an expiry have been altered since (a dividend), a strike of that expiry may be listed anew
-        for another contract: none of it is followed.
+        Where the contracts of an expiry have been altered since (a dividend), a strike of that expiry may be listed
+        anew for another contract: none of it is followed. Altered strikes are then new, all of them; one that is new
+        among old ones has merely not been quoted the day before.
         """
-        altered = {k[0] for k in self._altered.get(tomorrow, set()) - self._altered.get(today, set()) if k}
+        before, after = (self._altered.get(date, set()) for date in (today, tomorrow))
+        altered = set()
+        for expiry in {k[0] for k in after if k}:
+            keys = {k for k in after if k and k[0] == expiry}
+            if 2 * len(keys - before) > len(keys):
+                altered.add(expiry)
         now, then = set(quote_keys(self.table(today))), set(quote_keys(self.table(tomorrow)))
         return {k for k in now if k and k[0] not in altered and (k in then or k[0] <= tomorrow)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from volscen.hedging._arguments import METHOD_OPTIONS
 from volscen.hedging._backtest_market import MarketDay, Valuation, key_of
 from volscen.portfolio import Portfolio, as_portfolio
 
-__all__ = ["Costs", "HedgeArm", "HedgeInstruments", "OpenPosition", "RolledPosition"]
+__all__ = ["Costs", "HedgeArm", "HedgeInstruments", "OpenPosition", "RolledPosition", "described"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -133,6 +133,8 @@ class RolledPosition:
             return None
         named = as_portfolio(chosen)
         fixed = [day.fix([instrument]) for instrument in named.instruments]
+        if not all(fixed):
+            return None  # nothing of the kind can be had this evening
         book = Portfolio([(one[0], quantity) for one, quantity in zip(fixed, named.quantities, strict=True)])
         if not any(isinstance(i, Option) for i in book.instruments):
             raise InputError("the position holds no option, so that nothing says when it is rolled")
@@ -189,6 +191,18 @@ class HedgeInstruments:
                 continue
             out.setdefault(instrument, instrument)
         return list(out)
+
+
+def described(rule: Any) -> str:
+    """Text of a rule that is the same in every process: callables by their names."""
+    if callable(rule):
+        return f"{getattr(rule, '__module__', '')}.{getattr(rule, '__qualname__', type(rule).__qualname__)}"
+    parts = [
+        f"{f.name}={described(value) if callable(value) else value!r}"
+        for f in fields(rule)
+        for value in [getattr(rule, f.name)]
+    ]
+    return f"{type(rule).__name__}({', '.join(parts)})"
 
 
 def _pair(option: Option) -> tuple[Any, Any]:
