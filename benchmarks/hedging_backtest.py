@@ -7,7 +7,7 @@ valid beyond 30 only), hedging options fixed to contracts at each opening:
 A: 91-day straddle, 61-day options. B: 91-day straddle struck at 1.1 of the spot, options of its expiry.
 C: 122-day straddle, 91-day options. D: 91-day straddle, other strikes of its expiry. E: 91-day .95 put, 61-day options.
 ``sse50etf``, real closes, straddle of the second expiry to five days before it, hedged with options of its own expiry
-(``same``) or of the next (``next``), those nearest the money each evening.
+(``same``) or of the next (``next``), those nearest the money each evening; LASSO at opening among those of the opening.
 
 Generators are refitted yearly and learn every evening. What is set below was chosen on the validation years (2014-15;
 2021); the test years (2016-18; 2022) are for looking at once. Errors are daily, in basis points of the spot at opening.
@@ -73,6 +73,8 @@ class Configuration:
     position: RolledPosition
     one: HedgeInstruments
     several: HedgeInstruments
+    opening: HedgeInstruments  # the same, as they were at the opening
+    held: HedgeInstruments | None = None  # one option, nearest the money at the opening
     neighbours: bool = False
 
 
@@ -86,7 +88,7 @@ def configurations() -> dict[str, Configuration]:
 
         return Configuration(
             "spx", title, RolledPosition(portfolio, until), HedgeInstruments([Underlying(), option(one)]),
-            HedgeInstruments([Underlying(), *map(option, SPX_STRIKES)]), **more,
+            *[HedgeInstruments([Underlying(), *map(option, SPX_STRIKES)])] * 2, **more,
         )  # fmt: skip
 
     put = Portfolio([Option("put", strike_over_spot=0.95, tau=91 / 365)])
@@ -106,6 +108,8 @@ def configurations() -> dict[str, Configuration]:
             RolledPosition(second_expiry, SSE_STOP_DAYS),
             HedgeInstruments(nearest(later, 1), renew="day"),
             HedgeInstruments(nearest(later, SSE_OPTIONS), renew="day"),
+            HedgeInstruments(nearest(later, SSE_OPTIONS)),
+            HedgeInstruments(nearest(later, 1, opening=True), renew="day"),
         )
     return found
 
@@ -119,8 +123,8 @@ def second_expiry(day: Any) -> Portfolio | None:
     return Portfolio.straddle(strike=float(strikes[np.argmin(np.abs(strikes - day.spot))]), expiry=expiry)
 
 
-def nearest(later: int, count: int) -> Callable[[Any, Any], list[Any]]:
-    """Options nearest the money of the position's expiry, or of the first after it; puts below the opening's spot."""
+def nearest(later: int, count: int, *, opening: bool = False) -> Callable[[Any, Any], list[Any]]:
+    """Options of the position's expiry or the next, nearest the money now or at the opening; puts below its spot."""
 
     def rule(day: Any, position: Any) -> list[Any]:
         expiries = day.expiries[day.expiries >= position.expiry]
@@ -128,7 +132,8 @@ def nearest(later: int, count: int) -> Callable[[Any, Any], list[Any]]:
             return [Underlying()]
         expiry = expiries[later]
         held = {i.strike for i in position.portfolio.instruments} if later == 0 else set()
-        strikes = sorted((k for k in day.strikes(expiry) if k not in held), key=lambda k: abs(k - day.spot))
+        middle = position.spot if opening else day.spot
+        strikes = sorted((k for k in day.strikes(expiry) if k not in held), key=lambda k: abs(k - middle))
         chosen = sorted(float(k) for k in strikes[:count])
         return [
             Underlying(),
@@ -149,6 +154,8 @@ def arms(configuration: Configuration, generators: list[str]) -> dict[str, Hedge
         "delta-vega": HedgeArm("delta-vega", None, "one"),
         "delta-vega, sqrt(tau)": HedgeArm("delta-vega-sqrt", SLOPES[0], "one"),
     }
+    if configuration.held is not None:
+        out["delta-vega, option held"] = HedgeArm("delta-vega", None, "held")
     if configuration.neighbours:
         out["two neighbouring strikes"] = HedgeArm("neighbours", SLOPES[0], "several")
     pools = {name: name for name in generators} | ({"pool": POOL} if set(POOL) <= set(generators) else {})
@@ -164,7 +171,7 @@ def arms(configuration: Configuration, generators: list[str]) -> dict[str, Hedge
         if name != "pool":
             out |= {
                 f"LASSO daily | {name}": HedgeArm("lasso", generator, "several"),
-                f"LASSO at opening | {name}": HedgeArm("regression", generator, "several", select="lasso"),
+                f"LASSO at opening | {name}": HedgeArm("regression", generator, "opening", select="lasso"),
             }
     return out
 
@@ -183,11 +190,10 @@ def run(
     folder: Path | None = None,
 ) -> xr.Dataset:
     """Backtest one configuration."""
+    sets = {name: getattr(configuration, name) for name in ("one", "several", "opening", "held")}
     return volscen.backtest_hedge(
         history, configuration.position, arms(configuration, list(generators)),
-        instruments={
-            "underlying": [Underlying()], "one": configuration.one, "several": configuration.several,
-        },
+        instruments={"underlying": [Underlying()]} | {name: one for name, one in sets.items() if one is not None},
         generators=generators | {SLOPES[0]: SLOPES[1]}, first=first, last=last, market=market,
         costs=COSTS[configuration.market], n_scenarios=n_scenarios, refit_every=refit_every, num_workers=num_workers,
         folder=folder,
