@@ -7,6 +7,7 @@ expiry is one row of a padded array, so that all are fitted at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -141,10 +142,18 @@ def parity_slope(strike: FloatArray, difference: FloatArray, weight: FloatArray)
     for x, y, n in zip(strike, difference, np.count_nonzero(weight, axis=1).tolist(), strict=True):
         if n >= 2:
             near = np.argsort(np.abs(y[:n]), kind="stable")[:_UNIT_PAIRS]
-            i, j = (near[side] for side in np.triu_indices(len(near), 1))
+            i, j = (near[side] for side in _pairs(len(near)))
             slopes.append((y[i] - y[j]) / (x[i] - x[j]))
     every = np.concatenate(slopes)
     return float(np.median(every)) if every.size >= 3 else np.nan
+
+
+@lru_cache(maxsize=64)
+def _pairs(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Positions of all pairs among n."""
+    first, second = np.triu_indices(n, 1)
+    first.flags.writeable = second.flags.writeable = False
+    return first, second
 
 
 def _near_money(strike: FloatArray, difference: FloatArray, weight: FloatArray, window: float) -> FloatArray:
@@ -230,7 +239,7 @@ def _typical_slope(x: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArr
         some = np.take_along_axis(order, spread, axis=1)
         x, y, weight = (np.take_along_axis(z, some, axis=1) for z in (x, y, weight))
         used = weight > 0
-    i, j = np.triu_indices(x.shape[1], 1)
+    i, j = _pairs(x.shape[1])
     if not len(i):
         return np.full(len(n), np.nan)
     both = used[:, i] & used[:, j]

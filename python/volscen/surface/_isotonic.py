@@ -32,16 +32,19 @@ def isotonic(values: FloatArray, weight: FloatArray) -> FloatArray:
     >>> isotonic(np.array([[1.0], [3.0], [2.0]]), np.array([[1.0], [1.0], [3.0]])).ravel().tolist()
     [1.0, 2.25, 2.25]
     """
-    if np.all(values[1:] >= values[:-1]):
+    # Columns in order already stay bit for bit; the formula would round them.
+    mixed = np.flatnonzero(np.any(values[1:] < values[:-1], axis=0))
+    if not mixed.size:
         return values
-    start = np.zeros((1, values.shape[1]))
-    sums = np.concatenate([start, np.cumsum(weight * values, axis=0)])
+    some, weight = values[:, mixed], weight[:, mixed]
+    start = np.zeros((1, mixed.size))
+    sums = np.concatenate([start, np.cumsum(weight * some, axis=0)])
     totals = np.concatenate([start, np.cumsum(weight, axis=0)])
-    out = np.full(values.shape, -np.inf)
+    out = np.full(some.shape, -np.inf)
     for i in range(len(values)):
         means = (sums[i + 1 :] - sums[i]) / (totals[i + 1 :] - totals[i])
         from_i = np.minimum.accumulate(means[::-1], axis=0)[::-1]  # smallest over l >= j, for j = i..n-1
         np.maximum(out[i:], from_i, out=out[i:])
-    # Columns in order already stay bit for bit; the formula would round them.
-    ordered = np.all(values[1:] >= values[:-1], axis=0)
-    return np.where(ordered, values, np.maximum.accumulate(out, axis=0))
+    found = values.copy()
+    found[:, mixed] = np.maximum.accumulate(out, axis=0)
+    return found
