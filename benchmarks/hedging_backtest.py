@@ -257,13 +257,15 @@ def targets(name: str, market: str, found: xr.Dataset) -> list[tuple[str, float,
         ]
     if market == "sse":
         own, aware = (f"{method} | {best('several')}" for method in ("ridge", "ridge, costs"))
+        for base in ("delta-vega", "delta-vega, option held"):
+            out += [
+                (f"{own}: RMSE over {base}, before costs", ratio(gross, own, base), 0.70),
+                (f"{aware}: RMSE over {base}, after costs", ratio(net, aware, base), 0.75),
+                (f"{aware}: VaR 5% over {base}, after costs", ratio(net, aware, base, "var_5"), 1.0),
+                (f"{aware}: cost over {base}", ratio(gross, aware, base, "cost"), 1.5),
+            ]
         out += [
-            (f"{own}: RMSE over delta-vega, before costs", ratio(gross, own, "delta-vega"), 0.70),
-            (f"{aware}: RMSE over delta-vega, after costs", ratio(net, aware, "delta-vega"), 0.75),
-            (f"{aware}: VaR 5% over delta-vega, after costs", ratio(net, aware, "delta-vega", "var_5"), 1.0),
-            (f"{aware}: cost over delta-vega", float(gross.loc[aware, "cost_ratio"]), 1.5),
-            (f"{aware}: largest ratio of an option", float(gross.loc[aware, "largest_ratio"]), 15.0),
-            (f"{own}: largest ratio of an option", float(gross.loc[own, "largest_ratio"]), 15.0),
+            (f"{one}: largest ratio of an option", float(gross.loc[one, "largest_ratio"]), 15.0) for one in (own, aware)
         ]
     return out
 
