@@ -380,6 +380,7 @@ def test_real_contracts_are_followed_at_their_closes(market: tuple[xr.Dataset, p
         left = float(day["portfolio_change"]) - gain
         assert float(day["error"].sel(arm="ridge")) == pytest.approx(1e4 * left / float(day["entry_spot"]), abs=1e-8)
     assert found.sizes["date"] == 20
+    assert found.attrs["market"].endswith("rows dropped: none")
     assert float((found["error"] ** 2).mean("date")[0]) < 0.4 * float((found["error"] ** 2).mean("date")[1])
 
 
@@ -518,6 +519,9 @@ def test_results_can_be_written_and_read(tmp_path: Any) -> None:
         ({"position": Portfolio.straddle(moneyness=1.0, tau=0.2)}, "RolledPosition"),
         ({"position": RolledPosition(lambda day: None)}, "no position could be opened"),
         ({"generators": ()}, "generators is empty"),
+        ({"generators": {"b": ("bootstrap", {}, 1)}}, "generator 'b' must be"),
+        ({"costs": 0.1}, "costs must be"),
+        ({"instruments": HedgeInstruments(lambda day, position: 5)}, "must return a list"),
         ({"market": 3}, "market must be"),
         ({"market": lambda date, tau, moneyness: np.full(tau.shape, np.nan)}, "one finite volatility"),
         ({"n_scenarios": 1}, "n_scenarios"),

@@ -157,6 +157,8 @@ def backtest_hedge(
     if not isinstance(position, RolledPosition):
         raise InputError(f"position must be a RolledPosition, not {position!r}")
     charge = Costs() if costs is None else costs
+    if not isinstance(charge, Costs):
+        raise InputError(f"costs must be volscen.hedging.Costs, not {charge!r}")
     updates = None if update_every is None else _count(update_every, "update_every")
     days = _Days(history, market, extrapolation)
     blocks = list(_positions(position, rows, dates, days))
@@ -237,7 +239,7 @@ class _Days:
             self.description = described(market)
         elif hasattr(market, "columns"):
             self._tape = QuoteTape(market)
-            self.description = f"closes {self._tape.fingerprint}"
+            self.description = f"closes {self._tape.fingerprint}, rows dropped: {self._tape.dropped}"
         else:
             raise InputError(
                 "market must be a table of closing prices, a history or a function of date, tau and moneyness, not "
@@ -340,6 +342,8 @@ def _generators(
         if isinstance(what, Generator):
             out[label] = _template(what, None, start)
             continue
+        if isinstance(what, tuple) and len(what) != 2:
+            raise InputError(f"generator {label!r} must be a name, (name, options) or a fitted generator")
         name, options = what if isinstance(what, tuple) else (what, {})
         out[label] = _template(*_seeded(name, dict(options), seed), start)
     if not out:

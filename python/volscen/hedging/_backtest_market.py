@@ -309,7 +309,8 @@ class QuoteTape:
 
         from volscen.quotes import check_quotes
 
-        clean, _ = check_quotes(quotes)
+        clean, dropped = check_quotes(quotes)
+        self.dropped = ", ".join(f"{count} {reason}" for reason, count in dropped[dropped > 0].items()) or "none"
         if "underlying" in clean and clean["underlying"].nunique() > 1:
             raise InputError("market holds several underlyings; select one")
         contents = clean[["date", "expiry", "strike", "option_type", "price"]]

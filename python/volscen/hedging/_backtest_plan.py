@@ -184,6 +184,8 @@ class HedgeInstruments:
     def choose(self, day: MarketDay, position: OpenPosition) -> list[Instrument]:
         """Contracts of an evening, each once."""
         named = self.instruments(day, position) if callable(self.instruments) else self.instruments
+        if isinstance(named, str) or not isinstance(named, Sequence):
+            raise InputError(f"the rule of instruments must return a list of them on {day.as_of}, not {named!r}")
         held = {_pair(i) for i in position.portfolio.instruments if isinstance(i, Option)}
         out: dict[Any, Instrument] = {}
         for instrument in day.fix(list(named)):
