@@ -51,7 +51,8 @@ GENERATORS: dict[str, Any] = {
     "pca": ("pca", {"residual_days": 2000}),
     "har": "har",
 }
-#: Trailing window whose slopes of volatility on the index give the classical minimum-variance delta.
+#: Trailing window whose slopes of volatility on the index give the classical minimum-variance delta; those of all past
+#: days are shown as well.
 SLOPES = ("recent days", ("bootstrap", {"window": 500}))
 POOL = ("pca", "har")
 RIDGE: dict[str, dict[str, Any]] = {"spx": {}, "sse": {"noise": 0.003, "noise_floor": 2e-4}}
@@ -154,6 +155,8 @@ def arms(configuration: Configuration, generators: list[str]) -> dict[str, Hedge
         "delta-vega": HedgeArm("delta-vega", None, "one"),
         "delta-vega, sqrt(tau)": HedgeArm("delta-vega-sqrt", SLOPES[0], "one"),
     }
+    if "bootstrap" in generators:
+        out["delta-vega, sqrt(tau), all days"] = HedgeArm("delta-vega-sqrt", "bootstrap", "one")
     if configuration.held is not None:
         out["delta-vega, option held"] = HedgeArm("delta-vega", None, "held")
     if configuration.neighbours:
@@ -163,6 +166,7 @@ def arms(configuration: Configuration, generators: list[str]) -> dict[str, Hedge
         out |= {
             f"regression, underlying | {name}": HedgeArm("regression", generator, "underlying"),
             f"regression, one option | {name}": HedgeArm("regression", generator, "one"),
+            f"shortfall, one option | {name}": HedgeArm("min-es", generator, "one", {"tail": 0.2}),
             f"ridge | {name}": HedgeArm("ridge", generator, "several", ridge),
             f"ridge, costs | {name}": HedgeArm(
                 "ridge", generator, "several", {**ridge, "cost_weight": COST_WEIGHT[market]}, cost_aware=True
@@ -248,10 +252,15 @@ def targets(name: str, market: str, found: xr.Dataset) -> list[tuple[str, float,
             ),
         ]
     if name in "AC":
-        own = f"regression, one option | {best('one option')}"
+        own = f"shortfall, one option | {best('one option')}"
         out += [
             (f"{own}: RMSE over delta-vega", ratio(gross, own, "delta-vega"), 0.45),
             (f"{own}: over delta-vega, sqrt(tau)", ratio(gross, own, "delta-vega, sqrt(tau)"), 1.0),
+            *(
+                (f"{own}: over {other}", ratio(gross, own, other), 1.0)
+                for other in ["delta-vega, sqrt(tau), all days"]
+                if other in gross.index
+            ),
             (f"{own}: VaR 5% over delta-vega", ratio(gross, own, "delta-vega", "var_5"), 1.0),
             (f"{own}: VaR 1% over delta-vega", ratio(gross, own, "delta-vega", "var_1"), 1.0),
         ]
