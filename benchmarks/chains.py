@@ -26,6 +26,7 @@ import volscen
 from volscen import american, arbitrage, black
 from volscen.errors import InputError
 from volscen.sources import read_lean, read_table
+from volscen.surface._svi import fit_svi
 
 TAU = np.array([30, 60, 91, 122, 152]) / 365
 MONEYNESS = np.exp(np.linspace(-0.1, 0.1, 9))
@@ -206,6 +207,14 @@ def american_kernel(n: int) -> None:
     )
 
 
+def count_near(chain: volscen.Chain, tau: np.ndarray, moneyness: np.ndarray) -> int:
+    """Quotes that the default smoother meets within 50 bp of vol."""
+    surface = fit_svi(chain, tau, moneyness)
+    table = chain.quotes
+    error = surface.implied_vol(table["tau"].to_numpy(), table["log_moneyness"].to_numpy()) - table["implied_vol"]
+    return int((np.abs(error) <= 0.005).sum())
+
+
 def sse(data: Path, quick: bool) -> None:
     raw = pd.read_parquet(data / "sse50etf" / "sse50etf_options_2015_2022.parquet")
     usable = raw[raw["use_for_surface"]]
@@ -238,12 +247,10 @@ def sse(data: Path, quick: bool) -> None:
     for day in dates[:: 2 if quick else 10]:
         one = volscen.Chain(quotes, day)
         try:
-            surface = volscen.surface._smoothers.check_options("svi", {})(one, TAU, MONEYNESS)
+            near += count_near(one, TAU, MONEYNESS)
         except InputError:
             continue
-        table = one.quotes
-        error = surface.implied_vol(table["tau"].to_numpy(), table["log_moneyness"].to_numpy()) - table["implied_vol"]
-        near, total = near + int((np.abs(error) <= 0.005).sum()), total + len(table)
+        total += len(one.quotes)
     print(f"SSE 50 ETF: {near / total:.1%} of {total:,} quotes of a sample of days within 50 bp of the surface")
     beside_plain(quotes, list(dates[:: 32 if quick else 192]), TAU, MONEYNESS, "SSE 50 ETF")
 
@@ -269,7 +276,11 @@ def snapshots(data: Path, repeats: int) -> None:
         repaired = arbitrage.project(vol, tau, LONG_MONEYNESS)[0]
         after = float(arbitrage.penalty(repaired, tau, LONG_MONEYNESS)) == 0
         inside = surface.attrs.get("fit_share_in_spread")
-        fits = "" if inside is None else f"{inside:.1%} within bid and ask, "
+        fits = (
+            f"{count_near(chain, tau, LONG_MONEYNESS) / len(chain.quotes):.1%} within 50 bp, "
+            if inside is None
+            else f"{inside:.1%} within bid and ask, "
+        )
         print(
             f"{name}: {len(quotes):,} {quotes['exercise'].iloc[0]} quotes, {len(chain.quotes)} used; chain "
             f"{1e3 * parse:.0f} ms ({1e6 * parse / len(quotes):.0f} us a quote), surface {1e3 * fit:.1f} ms; "
