@@ -132,3 +132,28 @@ def test_few_quotes_that_would_break_the_conditions_keep_their_shape(size: int):
     np.testing.assert_allclose(free.parameters[:, 4], half, rtol=1e-5)
     if size == 3:
         np.testing.assert_allclose(free.parameters[:, 3], (k[:, 0] + k[:, -1]) / 2, atol=1e-5)
+
+
+def test_steep_wings_do_not_trap_the_default_fit():
+    """Quotes far into both wings, on volatilities nearly linear on either side of a corner.
+
+    Unconstrained, such slices want wings steeper than the condition allows, and the valley that leads there ends in
+    slices tens of times worse than the best.
+    """
+    k = np.r_[-1.1, -0.95, np.linspace(-0.5, -0.25, 5), np.linspace(-0.2, 0.07, 16), 0.14, 0.18]
+    for seed in (113, 171, 266, 355, *range(12)):
+        rng = np.random.default_rng(seed)
+        tau, corner = rng.uniform(0.05, 0.6), rng.uniform(0.02, 0.1)
+        slope, low = rng.uniform(0.3, 0.9), rng.uniform(0.08, 0.12)
+        rng.uniform()
+        vol = low + slope * np.where(k < corner, corner - k, 0.7 * (k - corner))
+        vol = vol * (1 + 0.03 * rng.standard_normal(k.size))
+        w = vol**2 * tau
+        weight = black.vega(1.0, np.exp(k), tau, vol) / (2 * vol * tau) ** 2
+        best = min(
+            svi.fit(k, w, weight, start=[0.0, b, rho, 0.05, sigma]).rmse
+            for b in (0.05, 0.15)
+            for rho in (-0.6, -0.1)
+            for sigma in (0.1, 0.3)
+        )
+        assert svi.fit(k, w, weight).rmse < 1.01 * best, seed

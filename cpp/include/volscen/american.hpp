@@ -328,11 +328,11 @@ VOLSCEN_INLINE void american_load(std::size_t n, const double* spot, const doubl
         const double r = american_rate(is_call ? dividend_yield[i] : rate[i]);
         const double q = american_rate(is_call ? rate[i] : dividend_yield[i]);
         const double t = tau[i];
+        const double size_r = absolute(r), size_q = absolute(q);
         // Beyond these ranges factors overflow, and nothing is quoted.
         const bool sound = (mine > 0.0) & (mine <= top) & (other > 0.0) & (other <= top) & (t >= 0.0) &
-                           (t <= 1e3) & (absolute(r) <= 10.0) & (absolute(q) <= 10.0) &
-                           (absolute(r) * t <= 100.0) & (absolute(q) * t <= 100.0) & (mine / other < 1e100) &
-                           (mine / other > 1e-100);
+                           (t <= 1e3) & (size_r <= 10.0) & (size_q <= 10.0) & (size_r * t <= 100.0) &
+                           (size_q * t <= 100.0) & (mine / other < 1e100) & (mine / other > 1e-100);
         const bool two = sound & (q < r) & (r < 0.0) & (t > 0.0);
         const bool use = sound & !two & (t > 0.0);
         status[l] = sound ? (two ? american_two_boundaries : (t > 0.0 ? 0.0 : 4.0)) : 5.0;

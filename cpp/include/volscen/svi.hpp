@@ -44,10 +44,19 @@ VOLSCEN_INLINE SviSlice svi_slice_at(const SviSearch& s, const SviFrame& frame, 
             frame.middle + frame.half_width * m, frame.half_width * sigma};
 }
 
+// Where the quotes' total variance is lowest.
+VOLSCEN_INLINE double svi_lowest(const SviSearch& s) {
+    std::size_t lowest = 0;
+    for (std::size_t i = 1; i < s.used; ++i) {
+        lowest = s.w[i] < s.w[lowest] ? i : lowest;
+    }
+    return s.x[lowest];
+}
+
 constexpr int svi_first_steps = 5;
 constexpr int svi_last_steps = 30;
 constexpr std::size_t svi_finalists = 2;
-constexpr std::size_t svi_most_starts = svi_lanes + 1;
+constexpr std::size_t svi_most_starts = svi_lanes + 4;
 
 struct SviStarts {
     SviSlice slice[svi_most_starts];
@@ -136,6 +145,12 @@ VOLSCEN_INLINE SviSlice svi_whole(const SviSearch& s, const SviQuotes& quotes, c
         } else {
             for (std::size_t l = 0; l < svi_lanes; ++l) {
                 starts.slice[starts.count++] = svi_slice_at(s, frame, grid.m[l], grid.sigma[l]);
+            }
+            // All of these may lie in a valley of steep wings that the condition forbids and whose floor is
+            // no slice at all; what turns where the quotes are lowest does not.
+            const double turn = svi_lowest(s);
+            for (const double sigma : {0.1, 0.3, 1.0}) {
+                starts.slice[starts.count++] = svi_slice_at(s, frame, turn, sigma);
             }
         }
         best = svi_constrained(quotes, frame, starts, std::sqrt(plain.error), floor, 5);
