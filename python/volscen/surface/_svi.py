@@ -48,6 +48,12 @@ class SVISurface(SlicedSurface):
         root = np.hypot(x, sigma)
         return a + b * (rho * x + root), b * (rho + x / root), b * (sigma / root) ** 2 / root
 
+    def own_variance(self, log_moneyness: FloatArray) -> FloatArray:
+        """Total variance of each slice by itself: shape (E, n)."""
+        a, b, rho, m, sigma = (column[:, None] for column in self.parameters.T)
+        x = log_moneyness - m
+        return np.asarray(a + b * (rho * x + np.hypot(x, sigma)))
+
 
 @dataclass(frozen=True)
 class _Slices:
