@@ -135,7 +135,13 @@ def _uncross(slices: _Slices, parameters: FloatArray, grid: FloatArray, butterfl
     points = np.linspace(min(slices.low.min(), grid[0]), max(slices.high.max(), grid[-1]), _POINTS)
     k = np.concatenate([slices.k, np.broadcast_to(points, (len(slices.tau), _POINTS))], axis=1)
     n = (slices.weight > 0).sum(axis=1)
-    mean_weight = slices.weight.sum(axis=1) / n
+    # A point weighs as a quote there would: far out of the money hardly at all, whatever the variances there.
+    like_a_quote = np.stack(
+        [
+            np.interp(points, k[weight > 0], weight[weight > 0])
+            for k, weight in zip(slices.k, slices.weight, strict=True)
+        ]
+    )
     growth = MIN_FORWARD_VARIANCE * slices.tau[:, None]
     parameters = parameters.copy()
     for done in range(_UNCROSSING_PASSES):
@@ -152,7 +158,7 @@ def _uncross(slices: _Slices, parameters: FloatArray, grid: FloatArray, butterfl
         moved = np.abs(agreed - w) > 1e-9 * np.abs(w)
         rows = moved.any(axis=1)
         # Nor must a slice leave its own quotes for what it is told far beyond them.
-        insistence = mean_weight[:, None] * 4.0**done * np.maximum(fading, 1e-5)
+        insistence = like_a_quote * 4.0**done * np.maximum(fading, 1e-5)
         fit = svi.fit(
             k[rows],
             np.concatenate([slices.w, agreed + growth], axis=1)[rows],
