@@ -194,7 +194,8 @@ class Revaluation:
     def _evaluate(self, step: int, out: tuple[FloatArray, ...], quantity: FloatArray) -> npt.NDArray[np.int64]:
         c = self.contracts
         remaining = self._remaining(step)
-        # The underlying is a call struck at nothing that pays at once; so is, for now, what is valued elsewhere.
+        # The underlying is a call struck at nothing that pays at once. Forwards, cash, swaps and payoffs on the index
+        # hold their place in the same way; callers put the values of :meth:`_others` over it.
         remaining = np.where(c.is_option, remaining, 0.0)
         return _core.revalue(
             self._surfaces[:, step],
