@@ -146,6 +146,23 @@ def test_foreign_files(tmp_path):
         volscen.load(tmp_path / "absent.safetensors")
 
 
+def test_other_formats_are_named(tmp_path):
+    """A file of a later version names the version that wrote it; a checkpoint says what it is for."""
+    path = tmp_path / "m.safetensors"
+    for header, words in (
+        (
+            {"format": "volscen/generator/2", "volscen_version": "7.1"},
+            r"format volscen/generator/2, written by volscen 7\.1",
+        ),
+        ({"format": "volscen/volgan-checkpoint/2"}, "holds a training that was stopped"),
+        ({"format": "volscen/other/1"}, "holds volscen/other/1"),
+        ({"format": 3}, "not a volscen generator"),
+    ):
+        save_file({"a": np.ones(3)}, path, metadata={"volscen": json.dumps(header)})
+        with pytest.raises(FileFormatError, match=words):
+            volscen.load(path)
+
+
 @pytest.mark.parametrize("header", ['{"format": "volscen/generator/1", "generator": []}', "[" * 100_000, "[]", "3", ""])
 def test_hostile_headers(tmp_path, header):
     path = tmp_path / "m.safetensors"
@@ -160,8 +177,9 @@ def test_arrays_of_the_wrong_shape_or_not_finite_are_refused_on_loading(fitted, 
     good = load_file(path)
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
-    for key in sorted(set(good) - {"training_curve", "validation_curve", "epoch"}):
-        for wrong in (good[key][:0], np.repeat(good[key][None], 3, axis=0), np.full_like(good[key], np.nan)):
+    for key in sorted(set(good) - {"epoch"}):
+        nothing = np.full(good[key].shape, np.nan)
+        for wrong in (good[key][:0], np.repeat(good[key][None], 3, axis=0), nothing):
             save_file({**good, key: np.ascontiguousarray(wrong)}, path, metadata=metadata)
             with pytest.raises(FileFormatError):
                 volscen.load(path)

@@ -35,6 +35,8 @@ def improved(history):
 
 def same_model(a, b):
     keys = a.arrays().keys()
+    for name in ("training_curve_", "validation_curve_"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     return keys == b.arrays().keys() and all(np.array_equal(a.arrays()[k], b.arrays()[k]) for k in keys)
 
 

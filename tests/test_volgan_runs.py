@@ -62,6 +62,8 @@ def test_without_validation_days_the_last_epoch_is_kept(history):
 # -------------------------------------------------------------------------------------------- determinism
 def same_model(a, b):
     keys = a.arrays().keys()
+    for name in ("training_curve_", "validation_curve_"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     return keys == b.arrays().keys() and all(np.array_equal(a.arrays()[k], b.arrays()[k]) for k in keys)
 
 

@@ -31,6 +31,7 @@ from ._reweight import effective_sample_size as effective_sample_size
 from ._reweight import reweight as reweight
 from ._statistics import weighted_mean as weighted_mean
 from ._statistics import weighted_quantile as weighted_quantile
+from ._training_curve import training_curve as training_curve
 from ._update_history import update_history as update_history
 from ._version import __version__ as __version__
 from .chain import Chain as Chain

@@ -13,10 +13,12 @@ from typing import Any
 import xarray as xr
 
 from volscen import schema
+from volscen._version import __version__
 from volscen.errors import FileFormatError, InputError
 from volscen.generators._base import BLOCK_SIZE, MODEL_FORMAT, Generator, StepGenerator
+from volscen.generators._record import TrainingCurve
 
-__all__ = ["BLOCK_SIZE", "REGISTRY", "Generator", "StepGenerator", "fit", "generator_class", "load"]
+__all__ = ["BLOCK_SIZE", "REGISTRY", "Generator", "StepGenerator", "TrainingCurve", "fit", "generator_class", "load"]
 
 #: Name of each generator -> module and class, imported on first use.
 REGISTRY: dict[str, tuple[str, str]] = {
@@ -84,6 +86,22 @@ def fit(history: xr.Dataset, generator: str = "pca", **options: Any) -> Generato
     return unfitted.fit(history)
 
 
+def _other_format(found: Any, metadata: dict[str, Any]) -> str:
+    """Say what a file is that is no model of this version."""
+    family = MODEL_FORMAT.rpartition("/")[0]
+    if not isinstance(found, str) or not found.startswith("volscen/"):
+        return f"not a volscen generator of format {MODEL_FORMAT}"
+    if found.rpartition("/")[0].endswith("-checkpoint"):
+        return "holds a training that was stopped, not a model; pass it as checkpoint= (volscen fit --resume) to go on"
+    if found.rpartition("/")[0] == family:
+        written = str(metadata.get("volscen_version"))[:30]
+        return (
+            f"a model of format {found[:60]}, written by volscen {written}; this version ({__version__}) reads "
+            f"{MODEL_FORMAT}: install the version that wrote it, or fit again"
+        )
+    return f"holds {found[:60]}, not a volscen generator of format {MODEL_FORMAT}"
+
+
 def load(path: str | Path) -> Generator:
     """Load a fitted generator; runs no code from the file.
 
@@ -114,11 +132,11 @@ def load(path: str | Path) -> Generator:
         raise FileFormatError(f"{path}: not a readable safetensors file ({error})") from None
     try:
         metadata = json.loads(header) if header else {}
-        known = metadata["format"] == MODEL_FORMAT
+        found = metadata["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        known = False
-    if not known:
-        raise FileFormatError(f"{path}: not a volscen generator of format {MODEL_FORMAT}")
+        found = None
+    if found != MODEL_FORMAT:
+        raise FileFormatError(f"{path}: {_other_format(found, metadata if found else {})}")
     name = metadata.get("generator")
     if not isinstance(name, str) or name not in REGISTRY:
         raise FileFormatError(f"{path}: unknown generator {str(name)[:60]!r}")

@@ -20,6 +20,7 @@ from volscen import schema
 from volscen._files import write_safetensors
 from volscen._version import __version__
 from volscen.errors import FileFormatError, FitError, InputError
+from volscen.generators._record import FitRecord, TrainingCurve
 from volscen.history import State
 
 __all__ = ["BLOCK_SIZE", "MODEL_FORMAT", "Generator", "StepGenerator"]
@@ -48,6 +49,10 @@ class Generator(ABC):
         Hash of the history it was fitted on.
     period_ : tuple of str
         First and last date it was fitted on.
+    record_ : FitRecord or None
+        Outline of that history, and the versions fitted with; None from a file of an early version.
+    curve_ : TrainingCurve or None
+        Losses and validation scores by epoch, where fitting trains; set by ``fit``, saved and loaded with the model.
     """
 
     name: ClassVar[str]
@@ -57,12 +62,17 @@ class Generator(ABC):
     #: Saved arrays whose NaN means something, such as a score that was never taken.
     _MAY_HOLD_NAN: ClassVar[tuple[str, ...]] = ()
 
+    #: Packages besides volscen whose versions belong to a fit.
+    _PACKAGES: ClassVar[tuple[str, ...]] = ("numpy",)
+
     tau_: FloatArray
     moneyness_: FloatArray
     fingerprint_: str
     period_: tuple[str, str]
     calendar_: str
     periods_per_year_: float
+    record_: FitRecord | None = None
+    curve_: TrainingCurve | None = None
 
     @abstractmethod
     def fit(self, history: xr.Dataset) -> Self:
@@ -115,7 +125,7 @@ class Generator(ABC):
         """
 
     def _remember(self, history: xr.Dataset) -> None:
-        """Record grid, period and fingerprint of the history fitted on."""
+        """Record grid, period, fingerprint and outline of the history fitted on."""
         self.tau_ = history["tau"].values.astype(np.float64)
         self.moneyness_ = history["moneyness"].values.astype(np.float64)
         dates = history["date"].values.astype("datetime64[D]").astype(str)
@@ -123,6 +133,7 @@ class Generator(ABC):
         self.calendar_ = str(history.attrs["calendar"])
         self.periods_per_year_ = float(history.attrs["periods_per_year"])
         self.fingerprint_ = schema.fingerprint(history)
+        self.record_ = FitRecord.of(history, self._PACKAGES)
 
     def _check_history(self, history: xr.Dataset, n_min: int) -> None:
         """Refuse what is no history, or one too short."""
@@ -167,6 +178,11 @@ class Generator(ABC):
             "volscen_version": __version__,
         }
         arrays = {"tau": self.tau_, "moneyness": self.moneyness_, **self.arrays()}
+        if self.record_ is not None:
+            metadata["record"] = self.record_.metadata()
+        if self.curve_ is not None:
+            metadata["curve"] = self.curve_.metadata()
+            arrays |= self.curve_.arrays()
         write_safetensors(path, arrays, json.dumps(metadata, sort_keys=True))
         return Path(path)
 
@@ -179,6 +195,8 @@ class Generator(ABC):
             generator = cls(**metadata["parameters"])
             generator.tau_ = schema.check_grid(arrays.pop("tau"), "tau")
             generator.moneyness_ = schema.check_grid(arrays.pop("moneyness"), "moneyness")
+            generator.record_ = FitRecord.restore(metadata.get("record"))
+            generator.curve_ = TrainingCurve.take(arrays, metadata.get("curve"))
             generator._restore(arrays)
             generator.period_ = (str(metadata["period"][0]), str(metadata["period"][1]))
             generator.calendar_ = str(metadata["calendar"])

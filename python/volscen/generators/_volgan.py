@@ -20,10 +20,11 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, StepGenerator
+from volscen.generators._record import TrainingCurve
 from volscen.generators._volgan_data import WINDOW, condition, targets_and_conditions, training_data
 from volscen.generators._volgan_factors import FILTER_WINDOW, Factors
 from volscen.generators._volgan_network import checked, for_sampling, forward, unpack
-from volscen.generators._volgan_options import make_options, whole
+from volscen.generators._volgan_options import CURVE, VALIDATION, make_options, whole
 from volscen.history import State
 
 if TYPE_CHECKING:
@@ -150,10 +151,10 @@ class VolGAN(StepGenerator):
     n_returns = WINDOW
     n_surfaces = 1
 
+    _PACKAGES = ("numpy", "torch")
+
     alpha_: tuple[float, float]
     epoch_: int
-    training_curve_: FloatArray
-    validation_curve_: FloatArray
     _factors: Factors | None
 
     def __init__(
@@ -289,8 +290,26 @@ class VolGAN(StepGenerator):
         self._layers = for_sampling(self._networks["generator"])
         assert snapshot.alpha is not None  # set before the first epoch
         self.alpha_ = snapshot.alpha
-        self.training_curve_ = snapshot.curve
-        self.validation_curve_ = snapshot.validation_curve
+        self._set_curve(snapshot.curve, snapshot.validation_curve)
+
+    def _set_curve(self, losses: FloatArray, scores: FloatArray) -> None:
+        held = {"energy_score": scores[:, 1]} if len(scores) else {}
+        text = {**CURVE, **(VALIDATION if held else {})}
+        by_name = dict(zip(CURVE, np.ascontiguousarray(losses.T), strict=True))
+        self.curve_ = TrainingCurve(by_name, held, scores[:, 0].astype(np.int64), self.epoch_, text)
+
+    @property
+    def training_curve_(self) -> FloatArray:
+        """Losses, one row an epoch."""
+        assert self.curve_ is not None
+        return np.column_stack(list(self.curve_.losses.values()))
+
+    @property
+    def validation_curve_(self) -> FloatArray:
+        """Epochs and their energy scores."""
+        assert self.curve_ is not None
+        scores = self.curve_.scores.get("energy_score", np.zeros(0))
+        return np.column_stack([self.curve_.score_epoch.astype(np.float64), scores])
 
     def update(self, history: xr.Dataset) -> Self:
         """Check that a newer history fits the model; in improved mode, renew the pool of what the components leave out.
@@ -405,7 +424,7 @@ class VolGAN(StepGenerator):
             )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Weights (out, in) and biases of both networks, the range of the training conditions, the curves."""
+        """Weights (out, in) and biases of both networks, the range of the training conditions, penalty weights."""
         out: dict[str, npt.NDArray[Any]] = {
             f"{network}.{kind}{i}": values
             for network, layers in self._networks.items()
@@ -418,8 +437,6 @@ class VolGAN(StepGenerator):
             "condition_range": self._condition_range,
             "alpha": np.array(self.alpha_),
             "epoch": np.array([self.epoch_]),
-            "training_curve": self.training_curve_,
-            "validation_curve": self.validation_curve_,
         }
 
     def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
@@ -450,5 +467,5 @@ class VolGAN(StepGenerator):
         alpha = checked(arrays, "alpha", (2,))
         self.alpha_ = (float(alpha[0]), float(alpha[1]))
         self.epoch_ = int(arrays["epoch"][0])
-        self.training_curve_ = arrays["training_curve"]
-        self.validation_curve_ = arrays["validation_curve"]
+        if self.curve_ is None:  # early versions kept two arrays
+            self._set_curve(arrays["training_curve"], arrays["validation_curve"])

@@ -11,7 +11,17 @@ import numpy as np
 
 from volscen.errors import InputError
 
-__all__ = ["Options", "make_options", "whole"]
+__all__ = ["CURVE", "VALIDATION", "Options", "make_options", "whole"]
+
+#: Losses of an epoch, in the order of the training curve's columns.
+CURVE = {
+    "discriminator_loss": "cross-entropy of the discriminator",
+    "generator_cross_entropy": "cross-entropy of the generator: BCE(D(G), 1)",
+    "penalty_moneyness": "smoothness penalty along moneyness",
+    "penalty_tau": "smoothness penalty along tau",
+}
+#: The validation score.
+VALIDATION = {"energy_score": "fair energy score on the validation days"}
 
 #: What options left out mean in each mode.
 _DEFAULTS: dict[str, dict[str, Any]] = {

@@ -18,13 +18,10 @@ from volscen.errors import FitError
 from volscen.generators._volgan_data import TrainingData
 from volscen.generators._volgan_kernel import AdversarialPair
 from volscen.generators._volgan_matching import Rows, match_gradient_norms
-from volscen.generators._volgan_options import Options
+from volscen.generators._volgan_options import CURVE, Options
 from volscen.generators._volgan_validation import ValidationScore
 
-__all__ = ["CURVE", "Snapshot", "Training"]
-
-#: Columns of the training curve.
-CURVE = ("discriminator_loss", "generator_cross_entropy", "penalty_moneyness", "penalty_tau")
+__all__ = ["Snapshot", "Training"]
 
 _DTYPE = torch.float32
 
@@ -52,7 +49,7 @@ class Snapshot:
     best_generator, best_discriminator : ndarray
         Parameters at that epoch.
     curve : ndarray, shape (epoch, 4)
-        Columns :data:`CURVE`.
+        Columns :data:`~volscen.generators._volgan_options.CURVE`.
     validation_curve : ndarray, shape (evaluations, 2)
         Epoch and energy score.
     """
