@@ -19,6 +19,7 @@ from . import views as views
 from ._align import align_histories as align_histories
 from ._align import select_dates as select_dates
 from ._build_history import build_history as build_history
+from ._condition import condition as condition
 from ._day_report import summarise_report as summarise_report
 from ._entropy_pool import entropy_pool as entropy_pool
 from ._export_ore import export_ore as export_ore

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +15,13 @@ import numpy.typing as npt
 import xarray as xr
 from tqdm import tqdm
 
-from volscen import arbitrage, datasets, schema
+from volscen import datasets, schema
+from volscen._blocks import Plan, draw_block, pieces
+from volscen._given import Given
 from volscen._reweight import Beta, arbitrage_weights, weighing_penalty, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
-from volscen.errors import FitError, InputError, MissingExtraError
-from volscen.generators import BLOCK_SIZE, Generator, load
+from volscen.errors import InputError, MissingExtraError
+from volscen.generators import Generator, load
 from volscen.generators import fit as fit_generator
 from volscen.history import State, position, state_at
 
@@ -36,6 +37,7 @@ def generate(
     as_of: Any = None,
     n_scenarios: int = 10_000,
     horizon: int = 1,
+    given: Mapping[Any, Any] | None = None,
     seed: int | np.random.Generator | None = None,
     reweight: Literal["arbitrage"] | None = "arbitrage",
     beta: Beta = "auto",
@@ -61,6 +63,9 @@ def generate(
         Scenarios per ``as_of``.
     horizon : int
         Steps (trading days) of each path. The simulated return and surface of a step are the state of the next.
+    given : mapping, optional
+        What is known of the outcome: from a variable's name or a quantity of :mod:`volscen.views` (the last step's,
+        where it names none) to a pair ``(low, high)``, None for an open end, or to a number. See the notes.
     seed : int, numpy.random.Generator or None
         Random numbers are keyed by (seed, as_of, block of 1,024 scenarios): neither chunks, nor threads, nor
         other dates change a bit, and fewer scenarios are a prefix of more (before weights). None draws a seed
@@ -97,6 +102,14 @@ def generate(
 
     Notes
     -----
+    With ``given`` pairs, scenarios are drawn from the generator's law given that all lie in their bands, exactly, by
+    rejection. With ``given`` numbers, the nearest eighth of the draws are moved onto them along their local linear
+    regression on the quantities (Beaumont, Zhang and Balding 2002): the condition holds in every scenario up to the
+    rounding of ``dtype``, the law of the rest is a model, exact where it is linear with errors of one size. What
+    hardly ever happens under the law (less than one draw in a thousand, or far from all draws) is refused; such is for
+    :mod:`volscen.stress`. The attribute ``given`` records the condition and, in memory, ``distinct_scenarios`` counts
+    the different paths: generators that draw past days may hold few in a band.
+
     Penalties are taken, in float64, of the surfaces as delivered (after rounding to ``dtype``).
 
     With ``project`` the surfaces are free of arbitrage as delivered, in either ``dtype``, so that their
@@ -123,6 +136,9 @@ def generate(
         raise InputError(f"reweight must be 'arbitrage' or None, not {reweight!r}")
     if not isinstance(project, (bool, np.bool_)):
         raise InputError(f"project must be True or False, not {project!r}")
+    condition = None if given is None else Given.of(given)
+    if condition and project:
+        raise InputError("given is of surfaces as drawn; project the result instead, with volscen.project_arbitrage")
     if generator is not None and history is None:
         raise InputError("history is needed for the starting state; pass the history that precedes as_of")
     if history is None:
@@ -143,8 +159,10 @@ def generate(
     number = _seed_number(seed)
     if chunks is None:
         _check_size(len(rows) * n_scenarios * horizon * history["implied_vol"][0].size * kind.itemsize)
-    plan = _Plan(generator, number, n_scenarios, horizon, kind, bool(project))
+    plan = Plan(generator, number, n_scenarios, horizon, kind, bool(project), condition)
     ds = _starting_dataset(plan, states, history)
+    if condition:
+        ds.attrs["given"] = str(condition)
     if chunks is None:
         _fill(ds, plan, states, threads)
     else:
@@ -219,92 +237,7 @@ def _chunk_size(chunks: Any, n_scenarios: int) -> int:
 
 
 # ------------------------------------------------------------------------------------------------ drawing
-#: Beyond this a spot price of any size leaves float64.
-_LARGEST_LOG_GROWTH = 600.0
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """All that the draws of one call share."""
-
-    generator: Generator
-    seed: int
-    n_scenarios: int
-    horizon: int
-    dtype: np.dtype[Any]
-    project: bool
-
-    @property
-    def variables(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """What is drawn of each scenario: shape and type."""
-        real = np.dtype(np.float64)
-        surface = (self.horizon, self.generator.tau_.size, self.generator.moneyness_.size)
-        drawn = {
-            "log_return": ((self.horizon,), real),
-            "implied_vol": (surface, self.dtype),
-            "arbitrage_penalty": ((self.horizon,), real),
-        }
-        if self.project:
-            drawn["arbitrage_penalty_raw"] = ((self.horizon,), real)
-            drawn["projection_status"] = ((self.horizon,), np.dtype(np.int8))
-        return drawn
-
-
-def _block(plan: _Plan, state: State, block: int, part: slice) -> dict[str, Array]:
-    """Part of one block, drawn whole from random numbers of its own."""
-    # Days since 1900, because a spawn key cannot be negative.
-    day = int((state.as_of - np.datetime64("1900-01-01", "D")).astype(int))
-    sequence = np.random.SeedSequence(plan.seed, spawn_key=(day, block))
-    rng = np.random.Generator(np.random.PCG64(sequence))
-    log_return, implied_vol = plan.generator.sample(state, BLOCK_SIZE, plan.horizon, rng)
-    with np.errstate(over="ignore", under="ignore"):  # judged on the next line
-        implied_vol = implied_vol.astype(plan.dtype)
-    finite = np.isfinite(implied_vol).all() and (implied_vol > 0).all()
-    # A path's spot is the exponential of its summed returns, which must stay a number.
-    if not (finite and np.abs(log_return).sum(axis=1).max() < _LARGEST_LOG_GROWTH):
-        raise FitError(
-            f"generator {plan.generator.name!r} drew a return or surface that is not finite and positive at "
-            f"{state.as_of}; its law explodes from this state: refit it, or shorten the horizon"
-        )
-    # Each surface is judged and projected on its own: the part that is wanted is enough.
-    log_return, implied_vol = log_return[part], implied_vol[part]
-    penalty = _penalty(plan, implied_vol)
-    drawn = {"log_return": log_return, "implied_vol": implied_vol, "arbitrage_penalty": penalty}
-    if plan.project:
-        projected, status = arbitrage.project(
-            implied_vol, plan.generator.tau_, plan.generator.moneyness_, num_threads=1
-        )
-        lost = int((status >= arbitrage.ProjectionStatus.FAILED).sum())
-        if lost:
-            raise FitError(
-                f"{lost} surfaces drawn by generator {plan.generator.name!r} at {state.as_of} could not be projected: "
-                "no surface without arbitrage was found near them; use project=False and the weights, or refit it"
-            )
-        drawn |= {
-            "implied_vol": projected,
-            "arbitrage_penalty": _penalty(plan, projected),
-            "arbitrage_penalty_raw": penalty,
-            "projection_status": status,
-        }
-    return drawn
-
-
-def _penalty(plan: _Plan, implied_vol: Array) -> Array:
-    generator = plan.generator
-    return np.asarray(
-        arbitrage.penalty(implied_vol.astype(np.float64), generator.tau_, generator.moneyness_, num_threads=1)
-    )
-
-
-def _pieces(start: int, stop: int) -> Iterator[tuple[int, slice, slice]]:
-    """Blocks that cover scenarios [start, stop): number, part of the block, place in the output."""
-    for block in range(start // BLOCK_SIZE, -(-stop // BLOCK_SIZE)):
-        first = block * BLOCK_SIZE
-        low, high = max(start, first), min(stop, first + BLOCK_SIZE)
-        yield block, slice(low - first, high - first), slice(low - start, high - start)
-
-
-def _starting_dataset(plan: _Plan, states: list[State], history: xr.Dataset) -> xr.Dataset:
+def _starting_dataset(plan: Plan, states: list[State], history: xr.Dataset) -> xr.Dataset:
     generator = plan.generator
     attributes = schema.base_attributes(
         schema.SCENARIOS,
@@ -335,23 +268,33 @@ def _starting_dataset(plan: _Plan, states: list[State], history: xr.Dataset) -> 
     )
 
 
-def _fill(ds: xr.Dataset, plan: _Plan, states: list[State], threads: int) -> None:
+def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> None:
     """Draw everything into memory."""
     n = plan.n_scenarios
     drawn = {name: np.empty((len(states), n, *tail), kind) for name, (tail, kind) in plan.variables.items()}
 
     def draw(task: tuple[int, int, slice, slice]) -> None:
         row, block, part, place = task
-        for name, values in _block(plan, states[row], block, part).items():
+        for name, values in draw_block(plan, states[row], block, part).items():
             drawn[name][row, place] = values
 
-    tasks = [(row, *piece) for row in range(len(states)) for piece in _pieces(0, n)]
+    tasks = [(row, *piece) for row in range(len(states)) for piece in pieces(0, n)]
     # Silent when piped, and for anything shorter than a second.
     bar = tqdm(total=len(tasks), desc="generate", unit="block", disable=None, delay=1.0, leave=False)
     with single_threaded_blas(), ThreadPoolExecutor(min(threads, len(tasks))) as pool, bar:
         for _ in pool.map(draw, tasks):
             bar.update()
     _set_draws(ds, drawn)
+    if plan.given is not None:
+        ds.attrs["distinct_scenarios"] = _count_distinct(drawn)
+
+
+def _count_distinct(drawn: dict[str, Any]) -> Any:
+    """Different paths of each date: by the return and a corner of the surface, up to rounding."""
+    corner = np.log(drawn["implied_vol"][..., 0, 0].astype(np.float64))
+    keys = np.concatenate([drawn["log_return"], corner], axis=-1).round(6)
+    counts = np.array([len(np.unique(paths, axis=0)) for paths in keys])
+    return counts if len(counts) > 1 else int(counts[0])
 
 
 def _set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:
@@ -363,17 +306,17 @@ def _set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- lazily
-def _draw_chunk(plan: _Plan, state: State, start: int, stop: int) -> tuple[Array, ...]:
+def _draw_chunk(plan: Plan, state: State, start: int, stop: int) -> tuple[Array, ...]:
     """Scenarios [start, stop) of one date, in the order of the plan's variables."""
     drawn = {name: np.empty((stop - start, *tail), kind) for name, (tail, kind) in plan.variables.items()}
     with single_threaded_blas():
-        for block, part, place in _pieces(start, stop):
-            for name, values in _block(plan, state, block, part).items():
+        for block, part, place in pieces(start, stop):
+            for name, values in draw_block(plan, state, block, part).items():
                 drawn[name][place] = values
     return tuple(drawn.values())
 
 
-def _fill_lazily(ds: xr.Dataset, plan: _Plan, states: list[State], size: int, reweight: str | None, beta: Beta) -> None:
+def _fill_lazily(ds: xr.Dataset, plan: Plan, states: list[State], size: int, reweight: str | None, beta: Beta) -> None:
     """Describe the same draws as a dask graph: one task per date and chunk."""
     try:
         import dask

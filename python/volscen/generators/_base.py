@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from volscen._version import __version__
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.generators._record import FitRecord, TrainingCurve
 from volscen.history import State
+
+if TYPE_CHECKING:
+    from volscen._given import Given
 
 __all__ = ["BLOCK_SIZE", "MODEL_FORMAT", "Generator", "StepGenerator"]
 
@@ -123,6 +126,23 @@ class Generator(ABC):
         log_return : ndarray, shape (n, horizon)
         implied_vol : ndarray, shape (n, horizon, tau, moneyness)
         """
+
+    def sample_given(
+        self, state: State, n: int, horizon: int, rng: np.random.Generator, given: Given
+    ) -> tuple[FloatArray, FloatArray]:
+        """Draw n paths given what quantities of them come out at; see ``given`` of :func:`volscen.generate`.
+
+        Bands are met by rejection, values by local linear regression, both from :meth:`sample` with bounded work. A
+        generator that knows its conditional law overrides this.
+
+        Raises
+        ------
+        InputError
+            If the law hardly ever draws what is given.
+        """
+        from volscen._given import draw_given
+
+        return draw_given(self, state, n, horizon, rng, given)
 
     def _remember(self, history: xr.Dataset) -> None:
         """Record grid, period, fingerprint and outline of the history fitted on."""
