@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,26 @@ REAL: dict[str, dict[str, tuple[str, str]]] = {
 }
 SSE_TAU = np.array([30, 60, 91, 122, 152]) / 365
 SSE_MONEYNESS = np.exp(np.linspace(-0.10, 0.10, 9))
+#: Relatives of the statistical generators, by the label that ``--generators`` takes; ``statistical`` stands for all.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bootstrap-500": ("bootstrap", {"window": 500}),
+    "bootstrap-halflife": ("bootstrap", {"half_life": 500}),
+    "fhs-garch": ("fhs", {"scale": "garch"}),
+    "pca-gaussian": ("pca", {"scale": "constant", "residuals": "gaussian"}),
+    "pca-constant": ("pca", {"scale": "constant"}),
+    "pca-t": ("pca", {"residuals": "t"}),
+    "pca-ewma": ("pca", {"filter": "ewma"}),
+    "pca-garch": ("pca", {"filter": "garch"}),
+    "pca-garch-constant": ("pca", {"scale": "constant", "filter": "garch"}),
+}
+STATISTICAL = ("bootstrap", "bootstrap-500", "bootstrap-halflife", "fhs", "fhs-garch", "pca-gaussian", "pca-constant",
+               "pca-t", "pca", "pca-ewma", "pca-garch", "pca-garch-constant")  # fmt: skip
+
+
+def candidates(names: str) -> dict[str, str | tuple[str, dict[str, Any]]]:
+    """Label -> generator, with options where the label is a variant's."""
+    labels = [label for name in names.split(",") for label in (STATISTICAL if name == "statistical" else [name])]
+    return {label: VARIANTS.get(label, label) for label in labels}
 
 
 def judge_simulated(name: str, arguments: argparse.Namespace) -> xr.Dataset:
@@ -100,7 +121,9 @@ def main() -> None:
     """Judge and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--markets", default="A,B,C", help=f"of {', '.join([*MARKETS, *REAL])}")
-    parser.add_argument("--generators", default="bootstrap,fhs,pca,har")
+    parser.add_argument(
+        "--generators", default="bootstrap,fhs,pca,har", help=f"registered, statistical, or of {', '.join(VARIANTS)}"
+    )
     parser.add_argument("--period", default="validation", choices=["validation", "test"])
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("-n", "--n-scenarios", type=int, default=1000)
@@ -108,7 +131,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the tables (CSV) and all figures (NetCDF)")
     parser.add_argument("--quick", action="store_true", help="a few days: a check that it runs")
     arguments = parser.parse_args()
-    arguments.generators = arguments.generators.split(",")
+    arguments.generators = candidates(arguments.generators)
     arguments.seeds = tuple(int(seed) for seed in arguments.seeds.split(","))
     names = arguments.markets.split(",")
     folder = os.environ.get("VOLSCEN_DATA")

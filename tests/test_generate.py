@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -209,17 +211,13 @@ def test_the_second_steps_law_depends_on_the_first_steps_surface(monkeypatch):
     history = simulate_market("A", 1500, seed=2)
     model = volscen.fit(history, "pca")
     plain = volscen.generate(model, history, n_scenarios=2000, horizon=2, seed=1, dtype="float64")
-    step = type(model)._step
-    calls = []
+    onwards = type(model)._onwards
 
-    def altered(self, log_return, log_iv, rng):
-        calls.append(1)
-        if len(calls) % 2 == 0:  # the second step of a block
-            log_iv = log_iv + np.log(1.2)
-        r, after = step(self, log_return, log_iv, rng)
-        return r, after
+    def altered(self, path, moves):
+        after = onwards(self, path, moves)
+        return replace(after, coordinate=after.coordinate + np.log(1.2))
 
-    monkeypatch.setattr(type(model), "_step", altered)
+    monkeypatch.setattr(type(model), "_onwards", altered)
     raised = volscen.generate(model, history, n_scenarios=2000, horizon=2, seed=1, num_threads=1, dtype="float64")
     np.testing.assert_array_equal(plain.log_return[:, 0], raised.log_return[:, 0])
     # The return's standard deviation grows with the level in this market.

@@ -12,7 +12,9 @@ from safetensors.numpy import load_file, save_file
 import volscen
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.generators import REGISTRY, generator_class
-from volscen.generators._pca import ScaledPCA, _ridge, _windows
+from volscen.generators._factor_fit import ridge
+from volscen.generators._factor_law import windows
+from volscen.generators._pca import ScaledPCA
 from volscen.history import state_at
 from volscen.sources.simulate import MARKETS, simulate_market
 
@@ -216,7 +218,7 @@ def test_bootstrap_window_and_update(history):
 # ---------------------------------------------------------------------------------------------------- pca
 def test_windows_end_the_day_before_the_target():
     log_return, log_iv = np.arange(30.0), np.arange(31.0)[:, None]  # return t leads into surface t + 1
-    returns, surfaces = _windows(log_return, log_iv)
+    returns, surfaces = windows(log_return, log_iv)
     assert returns[0].tolist() == list(range(21))  # target: return 21, into surface 22
     assert surfaces[0].ravel().tolist() == [20.0, 21.0]
     assert returns[-1, -1] == 28.0  # the last target is return 29
@@ -231,7 +233,7 @@ def test_ridge_against_the_normal_equations_with_heavy_weight():
     # the same as ordinary least squares with two made-up observations
     stacked = np.vstack([x * np.sqrt(w / w.mean())[:, None], np.eye(3)[1:] * np.sqrt(penalty)])
     expected = np.linalg.lstsq(stacked, np.r_[y * np.sqrt(w / w.mean()), 0, 0], rcond=None)[0]
-    np.testing.assert_allclose(_ridge(x, y, w), expected, rtol=1e-10)
+    np.testing.assert_allclose(ridge(x, y, w), expected, rtol=1e-10)
 
 
 def test_pca_scale_follows_the_state():

@@ -7,22 +7,24 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.signal import lfilter
 
-from volscen.errors import FitError, InputError, MissingExtraError
+from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
+from volscen.generators._variance_filter import (
+    CAP,
+    FILTER_WINDOW,
+    FLOOR,
+    ewma_coefficients,
+    filter_variance,
+    fit_garch,
+    next_variance,
+)
 from volscen.history import State
 
 __all__ = ["FilteredHistorical"]
 
-# Days the filter looks back from a starting state; it begins at the variance of the sample. At a decay of 0.94
-# the part of that beginning left after them is 2e-7.
-_WINDOW = 252
 # Days at the start of the sample whose filtered variance still leans on the variance of the whole sample.
 _BURN_IN = 60
-# Variances stay within these multiples of the sample's: a cell that stood still for weeks must not divide by
-# nothing, and the product of many large shocks along a path must not explode.
-_FLOOR, _CAP = 1e-4, 100.0
 
 
 class FilteredHistorical(Generator):
@@ -59,8 +61,8 @@ class FilteredHistorical(Generator):
     """
 
     name: ClassVar[str] = "fhs"
-    n_returns: int = _WINDOW
-    n_surfaces: int = _WINDOW + 1
+    n_returns: int = FILTER_WINDOW
+    n_surfaces: int = FILTER_WINDOW + 1
 
     variance_: FloatArray
     coefficients_: FloatArray
@@ -81,22 +83,19 @@ class FilteredHistorical(Generator):
 
     def fit(self, history: xr.Dataset) -> Self:
         """Fit the filters and collect the standardised days."""
-        self._check_history(history, _WINDOW + 1)
+        self._check_history(history, FILTER_WINDOW + 1)
         x = _moves(history)
         variance = np.mean(x**2, axis=0)
         if np.any(variance <= 0):
             raise FitError("history has a cell or return that never changes; it has no scale to filter")
-        if self.scale == "ewma":
-            coefficients = np.tile([0.0, 1 - self.decay, self.decay], (x.shape[1], 1))
-        else:
-            coefficients = _fit_garch(x, variance)
+        coefficients = ewma_coefficients(x.shape[1], self.decay) if self.scale == "ewma" else fit_garch(x, variance)
         self.variance_, self.coefficients_ = variance, coefficients
         self._remember(history)
         return self.update(history)
 
     def update(self, history: xr.Dataset) -> Self:
         """Filter ``history`` and draw from its days from now on; the filters' coefficients stay."""
-        self._check_update(history, _WINDOW + 1)
+        self._check_update(history, FILTER_WINDOW + 1)
         x = _moves(history)
         variance = self._filter(x)[:-1]  # the last one is tomorrow's
         residual = (x / np.sqrt(variance))[_BURN_IN:]
@@ -106,24 +105,15 @@ class FilteredHistorical(Generator):
 
     # ----------------------------------------------------------------------------------------- the law
     def _next_variance(self, x: FloatArray, variance: FloatArray) -> FloatArray:
-        omega, alpha, beta = self.coefficients_.T
-        return self._bounded(omega + alpha * x**2 + beta * variance)
-
-    def _bounded(self, variance: FloatArray) -> FloatArray:
-        return np.asarray(np.clip(variance, _FLOOR * self.variance_, _CAP * self.variance_))
+        return next_variance(x, variance, self.variance_, self.coefficients_)
 
     def _filter(self, x: FloatArray) -> FloatArray:
         """Variance of each day given the days before, one row more than x: (T + 1, series)."""
-        out = np.empty((x.shape[0] + 1, x.shape[1]))
-        out[0] = self.variance_
-        for i, (omega, alpha, beta) in enumerate(self.coefficients_):
-            news = omega + alpha * x[:, i] ** 2
-            out[1:, i] = lfilter([1.0], [1.0, -beta], news, zi=[beta * self.variance_[i]])[0]
-        return self._bounded(out)
+        return filter_variance(x, self.variance_, self.coefficients_)
 
     def _starting_variance(self, state: State) -> FloatArray:
-        log_iv = state.log_iv[-(_WINDOW + 1) :].reshape(_WINDOW + 1, -1)
-        moves = np.column_stack([state.log_return[-_WINDOW:], np.diff(log_iv, axis=0)])
+        log_iv = state.log_iv[-(FILTER_WINDOW + 1) :].reshape(FILTER_WINDOW + 1, -1)
+        moves = np.column_stack([state.log_return[-FILTER_WINDOW:], np.diff(log_iv, axis=0)])
         return np.asarray(self._filter(moves)[-1])
 
     def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -152,7 +142,7 @@ class FilteredHistorical(Generator):
     def is_outside(self, state: State) -> bool:
         """Whether a variance of the starting state was cut at 100 times, or 1/10,000 of, the sample's."""
         v = self._starting_variance(state)
-        return bool(np.any((v >= _CAP * self.variance_) | (v <= _FLOOR * self.variance_)))
+        return bool(np.any((v >= CAP * self.variance_) | (v <= FLOOR * self.variance_)))
 
     # ----------------------------------------------------------------------------------------- keeping
     def parameters(self) -> dict[str, Any]:
@@ -175,20 +165,3 @@ def _moves(history: xr.Dataset) -> FloatArray:
     """Return and log-vol increments: (T - 1, 1 + cells)."""
     log_iv = np.log(history["implied_vol"].values.astype(np.float64)).reshape(history.sizes["date"], -1)
     return np.column_stack([history["log_return"].values[1:].astype(np.float64), np.diff(log_iv, axis=0)])
-
-
-def _fit_garch(x: FloatArray, variance: FloatArray) -> FloatArray:
-    """Coefficients (omega, alpha, beta) of every series by Gaussian quasi maximum likelihood: (series, 3)."""
-    try:
-        from arch import arch_model
-    except ImportError:
-        raise MissingExtraError("scale='garch'", "garch") from None
-    out = np.empty((x.shape[1], 3))
-    for i, sd in enumerate(np.sqrt(variance)):
-        # At unit variance the optimiser needs no rescaling of its own.
-        model = arch_model(x[:, i] / sd, mean="Zero", vol="GARCH", p=1, q=1, rescale=False)
-        omega, alpha, beta = model.fit(disp="off", show_warning=False).params.to_numpy()
-        if not (np.isfinite([omega, alpha, beta]).all() and min(omega, alpha, beta) >= 0 and alpha + beta < 1.0001):
-            raise FitError(f"GARCH(1,1) of series {i} could not be fitted; use scale='ewma'")
-        out[i] = omega * variance[i], alpha, beta
-    return out
