@@ -1,3 +1,4 @@
+from . import agent as agent
 from . import american as american
 from . import arbitrage as arbitrage
 from . import bachelier as bachelier

@@ -12,7 +12,7 @@ import numpy as np
 
 from volscen.errors import InputError
 
-__all__ = ["resolve_num_threads", "single_threaded_blas"]
+__all__ = ["resolve_num_threads", "single_threaded_blas", "single_threaded_torch"]
 
 _lock = Lock()
 _users = 0
@@ -46,3 +46,16 @@ def single_threaded_blas() -> Iterator[None]:
             if _users == 0:
                 _limiter.restore_original_limits()
                 _limiter = None
+
+
+@contextmanager
+def single_threaded_torch() -> Iterator[None]:
+    """Run torch on one thread, which small networks are fastest on and whose bits do not depend on the machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from volscen._threads import single_threaded_torch
 from volscen.errors import FitError
 from volscen.generators._volgan_data import TrainingData
 from volscen.generators._volgan_kernel import AdversarialPair
@@ -73,14 +74,9 @@ class Snapshot:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Run torch on one thread without recording gradients; put both back as they were."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    """Run torch on one thread without recording gradients."""
+    with single_threaded_torch(), torch.no_grad():
+        yield
 
 
 class Training:

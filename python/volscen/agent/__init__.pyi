@@ -1,0 +1,14 @@
+from ._learned import LearnedPolicy as LearnedPolicy
+from ._market import option_market as option_market
+from ._market import pool_markets as pool_markets
+from ._market import simplified_market as simplified_market
+from ._policies import AlwaysHedged as AlwaysHedged
+from ._policies import BuyAndHold as BuyAndHold
+from ._policies import Policy as Policy
+from ._policies import RiskLevel as RiskLevel
+from ._policies import RiskVelocity as RiskVelocity
+from ._policies import VolatilityTarget as VolatilityTarget
+from ._signal import RiskSignal as RiskSignal
+from ._simulate import simulate as simulate
+from ._summarise import PERIODS as PERIODS
+from ._summarise import summarise as summarise
