@@ -1,4 +1,4 @@
-"""Simulated markets with a known law: everything here is made up, and says so.
+"""Simulated markets with a known law, and libraries of smiles: everything here is made up, and says so.
 
 Because the law is known, so is the best forecast (:class:`volscen.evaluation.Oracle`), against which generators can
 be measured.
@@ -16,8 +16,19 @@ from volscen.schema import check_grid
 from volscen.sources._market import DAYS_A_YEAR, Market
 from volscen.sources._market_models import BatesMarket, MertonMarket, SABRMarket
 from volscen.sources._market_ssvi import SSVIMarket
+from volscen.sources._smiles import simulate_smiles
 
-__all__ = ["MARKETS", "BatesMarket", "Market", "MertonMarket", "SABRMarket", "SSVIMarket", "market", "simulate_market"]
+__all__ = [
+    "MARKETS",
+    "BatesMarket",
+    "Market",
+    "MertonMarket",
+    "SABRMarket",
+    "SSVIMarket",
+    "market",
+    "simulate_market",
+    "simulate_smiles",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
