@@ -27,6 +27,7 @@ from ._export_ore import export_ore as export_ore
 from ._export_table import to_long_table as to_long_table
 from ._io import read as read
 from ._io import write as write
+from ._model_card import model_card as model_card
 from ._report_text import report_text as report_text
 from ._resample import resample as resample
 from ._reweight import effective_sample_size as effective_sample_size

@@ -150,18 +150,24 @@ def _pairs(pairs: Mapping[str, object]) -> list[str]:
 
 
 def _describe_model(path: Path) -> str:
+    from volscen._model_card import training_summary
     from volscen.generators import load
 
     if not path.exists():
         raise FileFormatError(f"{path}: no such file")
     model = load(path)
+    record = model.record_
+    days = "" if record is None else f", {record.n_dates:,} dates"
     lines = [
         f"{path}: generator {model.name}",
-        f"  fitted on         {model.period_[0]} to {model.period_[1]} (data {model.fingerprint_[:12]})",
+        f"  fitted on         {model.period_[0]} to {model.period_[1]}{days} (data {model.fingerprint_[:12]})",
         f"  grid              {model.tau_.size} maturities from {365 * model.tau_[0]:.0f} to "
         f"{365 * model.tau_[-1]:.0f} days, {model.moneyness_.size} moneyness points from {model.moneyness_[0]:.3g} to "
         f"{model.moneyness_[-1]:.3g}",
         f"  needs             {model.n_returns} returns and {model.n_surfaces} surfaces of state",
     ]
-    lines += _pairs(model.parameters())
+    about: dict[str, object] = {"calendar": f"{model.calendar_}, {model.periods_per_year_:g} periods a year"}
+    if record is not None:
+        about |= {"source": record.source, "versions": ", ".join(f"{k} {v}" for k, v in record.versions.items())}
+    lines += _pairs(about | dict(training_summary(model)) | model.parameters())
     return "\n".join(lines)

@@ -15,6 +15,7 @@ import typer
 
 from volscen._cli_arguments import check_out, number_or, parse_option, parse_pairs
 from volscen._cli_history import history_app
+from volscen._cli_models import models_app
 from volscen.errors import InputError, VolscenError
 
 __all__ = ["app", "main"]
@@ -28,6 +29,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 success, 1 bad input or data, 2 wrong usage, 130 interrupted.",
 )
 app.add_typer(history_app, name="history")
+app.add_typer(models_app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -130,37 +132,6 @@ def download(
         typer.echo(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
     if not files:
         typer.echo("nothing was downloaded")
-
-
-@app.command(epilog="Example:  volscen fit history.nc --generator pca --until 2020-12-31 --out model.safetensors")
-def fit(
-    history: Annotated[Path, typer.Argument(help="History (NetCDF).")],
-    out: Annotated[Path, typer.Option(help="Model file to write (.safetensors).")],
-    generator: Annotated[str, typer.Option(help="bootstrap, fhs, har, pca or volgan.")] = "pca",
-    until: Annotated[str | None, typer.Option(help="Fit on the dates up to this one. Default: all.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Option of the generator, name=value; may be repeated.")
-    ] = None,
-) -> None:
-    """Fit a generator to a history and save it."""
-    import volscen
-    from volscen._dates import to_day
-    from volscen._files import check_writable
-    from volscen._io import read_dataset
-    from volscen.schema import HISTORY
-
-    if out.suffix != ".safetensors":
-        raise InputError(f"cannot write to {out}: the name must end in .safetensors")
-    check_writable(out)
-    data = read_dataset(history, kind=HISTORY)
-    if until is not None:
-        dates, last = data["date"].values.astype("datetime64[D]"), to_day(until, "--until")
-        if last < dates[0]:
-            raise InputError(f"--until {last} lies before the history, which begins on {dates[0]}")
-        data = data.isel(date=dates <= last)
-    model = volscen.fit(data, generator, **dict(parse_option(text) for text in option or []))
-    model.save(out)
-    typer.echo(f"wrote {out}: generator {model.name} fitted on {model.period_[0]} to {model.period_[1]}")
 
 
 @app.command(
@@ -299,14 +270,6 @@ def evaluate(
     if out is not None:
         write_evaluation(found, out)
         typer.echo(f"wrote {out}")
-
-
-@app.command(epilog="Example:  volscen info scenarios.nc")
-def info(file: Annotated[Path, typer.Argument(help="History, scenarios, hedge result or model.")]) -> None:
-    """Validate a file and say what it holds."""
-    from volscen._summary import describe_file
-
-    typer.echo(describe_file(file))
 
 
 # ---------------------------------------------------------------------------------------------- arguments
