@@ -16,6 +16,8 @@ from ._forecasts import qlike as qlike
 from ._forecasts import theil_u as theil_u
 from ._hedges import tracking_table as tracking_table
 from ._oracle import Oracle as Oracle
+from ._paths import path_structure as path_structure
+from ._paths import path_table as path_table
 from ._scores import crps as crps
 from ._scores import energy_score as energy_score
 from ._scores import probability_integral_transform as probability_integral_transform
