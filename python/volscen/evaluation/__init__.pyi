@@ -1,3 +1,4 @@
+from . import forecast as forecast
 from ._compare import DieboldMariano as DieboldMariano
 from ._compare import bootstrap_interval as bootstrap_interval
 from ._compare import diebold_mariano as diebold_mariano

@@ -1,0 +1,41 @@
+"""One check of a series for all diagnostics."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from volscen.errors import InputError
+
+__all__ = ["fraction", "series", "whole"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def series(name: str, values: npt.ArrayLike, least: int) -> FloatArray:
+    """A finite series of at least ``least`` values that is not constant."""
+    try:
+        x = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a series of numbers") from None
+    if x.ndim != 1 or x.size < least:
+        raise InputError(f"{name} must be one series of at least {least} values, not of shape {x.shape}")
+    if not np.all(np.isfinite(x)):
+        raise InputError(f"{name} holds {int((~np.isfinite(x)).sum())} values that are not finite; drop or fill them")
+    if np.ptp(x) <= 1e-14 * np.abs(x).max():
+        raise InputError(f"{name} is constant")
+    return x
+
+
+def fraction(name: str, value: float, low: float, high: float) -> float:
+    """A number strictly between two bounds."""
+    if not (np.isfinite(value) and low < value < high):
+        raise InputError(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
+    return float(value)
+
+
+def whole(name: str, value: int, least: int) -> int:
+    """A whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
