@@ -138,9 +138,10 @@ def svi(rng: np.random.Generator, n: int, tau: FloatArray, k: FloatArray) -> Flo
     b (1 + abs(rho)) < 2 holds, and the least variance is a tenth of that at the money or more.
     """
     asset = _assets(rng, n)
-    theta = _term(rng, asset).total(tau)
+    term = _term(rng, asset)
+    theta = term.total(tau)
     unit = np.sqrt(theta)
-    size = theta / theta.mean(axis=1, keepdims=True)
+    size = theta / term.total(np.ones(1))
 
     def power(values: FloatArray, spread: float) -> FloatArray:
         return np.asarray(values[:, None] * size ** (spread * rng.uniform(-1, 1, n))[:, None])

@@ -24,7 +24,7 @@ LOG_MONEYNESS = np.linspace(-0.45, 0.45, 17)
 
 _BLOCK = 256
 #: Of the sequence of surfaces that a seed gives: to be raised with any change of it, so that no old cache is read.
-_REVISION = 1
+_REVISION = 2
 _FEATURES = 24
 #: Below this share of surfaces kept, dropping those with arbitrage is refused.
 _FEWEST = 0.02
