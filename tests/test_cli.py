@@ -272,7 +272,8 @@ def test_bad_option_of_a_generator(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("generate",), ("history",), ("history", "build"), ("fit",), ("hedge",), ("info",), ("card",)]
+    "command",
+    [(), ("generate",), ("history",), ("history", "build"), ("fit",), ("hedge",), ("info",), ("card",), ("monitor",)],
 )
 def test_help(command):
     done = volscen_command(*command, "--help")

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import xarray as xr
 from safetensors import SafetensorError, safe_open
 
 import volscen
@@ -150,3 +151,20 @@ def test_card_with_an_evaluation(tmp_path, command):
     assert "'theirs' is not a generator of" in error
     code, _, error = command("card", model, "--label", "yours")
     assert (code, "--evaluation; give that too" in error) == (1, True)
+
+
+def test_monitor(tmp_path, command):
+    data = simulate_market("A", 160, seed=4)
+    volscen.write(data, tmp_path / "h.nc")
+    model = volscen.fit(data.isel(date=slice(0, 120)), "bootstrap")
+    path, out = model.save(tmp_path / "m.safetensors"), tmp_path / "drift.nc"
+    code, text, _ = command("monitor", path, tmp_path / "h.nc", "-n", "100", "--alpha", "0.05", "--out", out)
+    assert code == 0
+    expected = volscen.evaluation.monitor_drift(model, volscen.read(tmp_path / "h.nc"), n_scenarios=100, alpha=0.05)
+    assert f"refit due: {expected.attrs['reason']}\n" in text
+    assert f"watched {expected.attrs['first']} to {expected.attrs['last']}, 40 days" in text
+    with xr.open_dataset(out) as found:
+        xr.testing.assert_equal(found.load(), expected)
+        assert found.attrs["reason"] == expected.attrs["reason"]
+    code, _, error = command("monitor", path, tmp_path / "h.nc", "--out", tmp_path / "x.csv")
+    assert (code, "must end in .nc" in error) == (1, True)

@@ -134,3 +134,62 @@ def card(
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     typer.echo(f"wrote {out}")
+
+
+@models_app.command(
+    epilog="Example:  volscen monitor model.safetensors history.nc --window 60 --out drift.nc. The history holds the "
+    "days since the fit."
+)
+def monitor(
+    model: _Model,
+    history: Annotated[Path, typer.Argument(help="History (NetCDF) with the days to watch.")],
+    first: Annotated[str | None, typer.Option(help="First realised date. Default: the first after the fit.")] = None,
+    last: Annotated[str | None, typer.Option(help="Last realised date. Default: the history's last.")] = None,
+    window: Annotated[int, typer.Option(help="Days of the rolling figures.")] = 60,
+    alpha: Annotated[float, typer.Option(help="Probability that a right model ever raises the alarm.")] = 0.01,
+    update_every: Annotated[int, typer.Option(help="Dates between two updates; 0 for never.")] = 0,
+    n_scenarios: Annotated[int, typer.Option("--n-scenarios", "-n", help="Scenarios per date.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the scenarios.")] = 0,
+    beta: Annotated[str, typer.Option(help="Strength of the arbitrage weights: a number, 'auto' or 'paper'.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="NetCDF file to write, every figure by date.")] = None,
+) -> None:
+    """Compare the days since a fit with the model's scenarios; say whether to fit again."""
+    import volscen
+    from volscen._cli_arguments import number_or
+    from volscen._files import atomic_path, check_writable
+    from volscen._io import read_dataset
+    from volscen.evaluation import monitor_drift
+    from volscen.schema import HISTORY
+
+    if out is not None:
+        if out.suffix != ".nc":
+            raise InputError(f"cannot write to {out}: the name must end in .nc")
+        check_writable(out)
+    found = monitor_drift(
+        volscen.load(model),
+        read_dataset(history, kind=HISTORY),
+        first=first,
+        last=last,
+        window=window,
+        alpha=alpha,
+        update_every=update_every or None,
+        n_scenarios=n_scenarios,
+        seed=seed,
+        beta=number_or(beta, ("auto", "paper"), "--beta"),
+    )
+    end = found.isel(date=-1)
+    days = int(end["days_in_window"])
+    typer.echo(f"{model}: {found.attrs['generator']} fitted on {found.attrs['period']}")
+    typer.echo(f"watched {found.attrs['first']} to {found.attrs['last']}, {found.sizes['date']} days")
+    typer.echo(
+        f"last {days} days: energy score {float(end['score_excess']):+.1f} standard errors from what the law expects; "
+        f"95% coverage {float(end['coverage'].sel(level=0.95).min()):.2f} to "
+        f"{float(end['coverage'].sel(level=0.95).max()):.2f}; states outside what was fitted on "
+        f"{float(found['state_clipped'][-days:].mean()):.0%}"
+    )
+    due = "refit due" if found.attrs["refit_due"] else "no refit due"
+    typer.echo(f"{due}: {found.attrs['reason']}")
+    if out is not None:
+        with atomic_path(out) as temporary:
+            found.to_netcdf(temporary, engine="netcdf4", format="NETCDF4")
+        typer.echo(f"wrote {out}")
