@@ -48,17 +48,22 @@ def test_a_state_gives_what_the_history_gives(model, history):
     """Of everything, the errors behind the adaptive scale included: nothing but the last rows is needed."""
     log_iv = np.log(history.implied_vol.values).reshape(700, -1)
     for row in (400, 650, 699):
-        known, short = model._start(at(history, row))
+        known, outside, short = model._start(at(history, row))
         whole = model._known(history.log_return.values[1 : row + 1], log_iv[: row + 1])
         for name in ("level", "slow", "factor", "square", "mean_log_iv"):
             last = getattr(whole.rows(slice(-1, None)), name)
             np.testing.assert_allclose(getattr(known, name), last, rtol=1e-8, atol=1e-10, err_msg=name)
+        beyond = model._outside(log_iv[: row + 1])
+        np.testing.assert_allclose(outside.level[0], beyond.level[-1], rtol=1e-8)
+        np.testing.assert_allclose(outside.slow[:, 0], beyond.slow[:, -1], rtol=1e-8, atol=1e-10)
         dates = history.date.values[1 : row + 1].astype("datetime64[D]")
         before = whole.rows(slice(0, -1))
         mean, scale = model._moments(before, calendar_features(dates[:-1], dates[1:]))
-        size = np.minimum(np.abs((whole.factor[1:] - mean) / scale), 4)
+        move = np.diff(log_iv[1 : row + 1], axis=0) / model.cell_sd_ @ model.outside_
+        rest = move - model.reversion_.expected(beyond.rows(slice(0, -1)))
+        error = np.column_stack([(whole.factor[1:] - mean) / scale, np.linalg.norm(rest, axis=1) / model.rest_unit_])
         weight = 0.5 ** (np.arange(100)[::-1] / 20)
-        np.testing.assert_allclose(short[0], weight @ size[-100:] / weight.sum(), rtol=1e-8)
+        np.testing.assert_allclose(short[0], weight @ np.minimum(np.abs(error), 4)[-100:] / weight.sum(), rtol=1e-8)
 
 
 # -------------------------------------------------------------------------------- adaptive scale, inflation
@@ -104,13 +109,16 @@ def test_one_step_written_out(model, history):
     state = at(history, 650)
     log_return, implied_vol = model.sample(state, 50, 1, np.random.default_rng(0))
     drawn = np.random.default_rng(0).integers(model.residual_.shape[0], size=50)
-    known, short = model._start(state)
+    known, outside, short = model._start(state)
     today = state.as_of.astype("datetime64[D]")[None]
     mean, scale = model._moments(known, calendar_features(today, next_session(today, sessions("weekdays"))))
-    g = np.exp(0.3 * np.clip(np.log(short / model.long_error_), -0.6, 0.6))
+    ratio = np.log(short / model.long_error_)[0]
+    g = np.exp(0.3 * np.clip(ratio[:-1], -0.6, 0.6))
     factor = (mean + scale * g * model.residual_[drawn]) * model.factor_sd_
     np.testing.assert_allclose(log_return[:, 0], factor[:, 0] / np.sqrt(252), rtol=1e-10)
-    increment = model.cell_sd_ * (factor[:, 1:] @ model.components_.T + model.rest_[drawn])
+    rest = np.exp(0.7 * np.clip(ratio[-1], -1.2, 1.2)) * model.rest_[drawn]
+    rest = rest + model.reversion_.expected(outside) @ model.outside_.T
+    increment = model.cell_sd_ * (factor[:, 1:] @ model.components_.T + rest)
     moved = np.log(implied_vol[:, 0] / history.implied_vol.values[650]).reshape(50, -1)
     np.testing.assert_allclose(moved, increment, rtol=1e-6, atol=1e-10)
 
@@ -121,14 +129,13 @@ def test_pool_rebuilds_the_days_it_came_from(model, history):
     again.inflation_ = np.array(1.0)
     again.update(history)
     state = at(history, 698)
-    known, short = again._start(state)
-    today = state.as_of.astype("datetime64[D]")[None]
-    mean, scale = again._moments(known, calendar_features(today, next_session(today, sessions("weekdays"))))
     # the long average of errors as it stood a day before the end
-    again_before = volscen.fit(history.isel(date=slice(0, 600)), "har").update(history.isel(date=slice(0, 699)))
-    factor = (mean + scale * _adapt(short, again_before.long_error_) * again.residual_[-1]) * again.factor_sd_
+    before = volscen.fit(history.isel(date=slice(0, 600)), "har").update(history.isel(date=slice(0, 699)))
+    step = before._first_step(state)
+    factor = (step.mean + step.scale * step.adaptation[:, :-1] * again.residual_[-1]) * again.factor_sd_
     assert factor[0, 0] / np.sqrt(252) == pytest.approx(float(history.log_return[699]), rel=1e-8)
-    increment = again.cell_sd_ * (factor[0, 1:] @ again.components_.T + again.rest_[-1])
+    rest = step.expected_rest + step.adaptation[:, -1:] * again.rest_[-1]
+    increment = again.cell_sd_ * (factor[0, 1:] @ again.components_.T + rest[0])
     np.testing.assert_allclose(
         increment, np.log(history.implied_vol.values[699] / history.implied_vol.values[698]).ravel(), atol=1e-7
     )
@@ -140,21 +147,31 @@ def test_second_step_starts_from_the_first(model, history):
     two = model.sample(state, 40, 2, np.random.default_rng(1))
     rng = np.random.default_rng(1)
     first, second = (rng.integers(model.residual_.shape[0], size=40) for _ in range(2))
-    known, short = model._start(state)
+    known, outside, short = model._start(state)
     weekdays = sessions("weekdays")
     dates = [state.as_of.astype("datetime64[D]")[None]]
     for _ in range(2):
         dates.append(next_session(dates[-1], weekdays))
-    g = _adapt(short, model.long_error_)
-    short = 0.5 ** (1 / 20) * short + (1 - 0.5 ** (1 / 20)) * np.minimum(np.abs(g * model.residual_[first]), 4)
+    powers = np.r_[np.full(6, 0.3), 0.7], np.r_[np.full(6, 0.6), 1.2]
+    g = _adapt(short, model.long_error_, *powers)
+    drawn = np.column_stack(
+        [np.abs(g[:, :-1] * model.residual_[first]),
+         np.linalg.norm(g[:, -1:] * model.rest_[first], axis=1) / model.rest_unit_]
+    )  # fmt: skip
+    short = 0.5 ** (1 / 20) * short + (1 - 0.5 ** (1 / 20)) * np.minimum(drawn, 4)
     log_iv = np.log(two[1][:, 0]).reshape(40, -1)
     move = (log_iv - np.log(history.implied_vol.values[650]).ravel()) / model.cell_sd_
     factor = np.column_stack([np.sqrt(252) * two[0][:, 0], move @ model.components_]) / model.factor_sd_
-    level = (log_iv - model.cell_mean_) / model.cell_sd_ @ model.components_
-    known = known.after(level, factor, log_iv.mean(axis=1))
+    level = (log_iv - model.cell_mean_) / model.cell_sd_
+    known = known.after(level @ model.components_, factor, log_iv.mean(axis=1))
+    outside = outside.after(level @ model.outside_)
     mean, scale = model._moments(known, calendar_features(dates[1], dates[2]))
-    z = mean + scale * _adapt(short, model.long_error_) * model.residual_[second]
+    g = _adapt(short, model.long_error_, *powers)
+    z = mean + scale * g[:, :-1] * model.residual_[second]
     np.testing.assert_allclose(two[0][:, 1], z[:, 0] * model.factor_sd_[0] / np.sqrt(252), rtol=1e-6, atol=1e-10)
+    rest = model.reversion_.expected(outside) @ model.outside_.T + g[:, -1:] * model.rest_[second]
+    move = np.log(two[1][:, 1] / two[1][:, 0]).reshape(40, -1) / model.cell_sd_
+    np.testing.assert_allclose(move, (z * model.factor_sd_)[:, 1:] @ model.components_.T + rest, rtol=1e-5, atol=1e-6)
     assert scale.std(axis=0).min() > 0  # paths differ in scale
 
 
@@ -225,15 +242,13 @@ def test_scale_knows_the_day_of_the_week():
     assert 2.2 < np.mean(spread[True]) / np.mean(spread[False]) < 3.8
 
 
-def test_comes_close_to_the_oracle_on_a_market_with_a_known_law():
-    """Energy-score skill on market A between historical simulation (0) and the true law (1).
-
-    Over seeds 1 to 5 it was 0.79, 0.77, 0.33, 0.83, 0.98: 125 days leave that much chance. At the seed used here
-    filtered historical simulation reaches 0.37.
-    """
+# Energy-score skill between historical simulation (0) and the true law (1). At the seed used here filtered historical
+# simulation reaches 0.37 on market A; on B, where noise dominates, a scaled PCA-VAR reaches 0.2.
+@pytest.mark.parametrize(("name", "n_train", "least"), [("A", 3001, 0.6), ("B", 1501, 0.65)])
+def test_comes_close_to_the_oracle_on_a_market_with_a_known_law(name, n_train, least):
     from volscen.evaluation import energy_score
 
-    market, n_train = MARKETS["A"], 3001
+    market = MARKETS[name]
     history = simulate_market(market, n_train + 250, seed=1)
     train = history.isel(date=slice(0, n_train))
     models = {"bootstrap": volscen.fit(train, "bootstrap"), "har": volscen.fit(train, "har", residual_days=3000)}
@@ -245,15 +260,50 @@ def test_comes_close_to_the_oracle_on_a_market_with_a_known_law():
     for row in range(n_train, n_train + 249, 2):
         for name, days in scores.items():
             if name == "oracle":
-                r, iv = market.sample(history.state.values[row], 400, rng)
+                r, iv = market.sample(history.state.values[row], 300, rng)
             else:
-                r, iv = models[name].sample(at(history, row), 400, 1, np.random.default_rng(row))
+                r, iv = models[name].sample(at(history, row), 300, 1, np.random.default_rng(row))
                 r, iv = r[:, 0], iv[:, 0]
-            x = np.column_stack([np.sqrt(252) * r, np.log(iv).reshape(400, -1) - log_iv[row]])
+            x = np.column_stack([np.sqrt(252) * r, np.log(iv).reshape(300, -1) - log_iv[row]])
             days.append(energy_score(x / sd, moves[row] / sd))
     mean = {name: np.mean(days) for name, days in scores.items()}
     skill = (mean["bootstrap"] - mean["har"]) / (mean["bootstrap"] - mean["oracle"])
-    assert 0.6 < skill < 1.1
+    assert least < skill < 1.1
+
+
+def test_noise_of_the_last_close_is_gone_the_next_day(history):
+    """A cell's fresh noise reverts in the mean of the scenarios, by nearly all of it where all is noise."""
+    rng = np.random.default_rng(1)
+    common = np.cumsum(0.01 * rng.standard_normal(700))
+    noise = 0.02 * rng.standard_normal((700, 8, 10))
+    noisy = history.copy(deep=True)
+    noisy["implied_vol"] = (history.implied_vol.dims, 0.2 * np.exp(common[:, None, None] + noise))
+    model = volscen.fit(noisy.isel(date=slice(0, 600)), "har", n_components=1)
+    found, truth = [], []
+    for row in range(620, 700, 8):
+        _, iv = model.sample(at(noisy, row), 2000, 1, np.random.default_rng(row))
+        found.append(np.log(iv[:, 0] / noisy.implied_vol.values[row]).mean(axis=0).ravel())
+        truth.append(-noise[row].ravel())
+    found, truth = np.concatenate(found), np.concatenate(truth)
+    assert 0.75 < found @ truth / (truth @ truth) < 1.05
+    assert np.corrcoef(found, truth)[0, 1] > 0.9
+
+
+def test_update_forgets_the_state_that_was_kept(model, history):
+    state = at(history, 699)
+    again = volscen.fit(history.isel(date=slice(0, 600)), "har")
+    before = again.sample(state, 50, 1, np.random.default_rng(0))[0]
+    again.long_error_ = again.long_error_ * 5
+    np.testing.assert_array_equal(again.sample(state, 50, 1, np.random.default_rng(0))[0], before)
+    again.update(history)
+    fresh = volscen.fit(history.isel(date=slice(0, 600)), "har").update(history)
+    np.testing.assert_array_equal(
+        again.sample(state, 50, 1, np.random.default_rng(0))[0], fresh.sample(state, 50, 1, np.random.default_rng(0))[0]
+    )
+    other = at(history, 650)
+    np.testing.assert_array_equal(
+        again.sample(other, 50, 1, np.random.default_rng(0))[0], fresh.sample(other, 50, 1, np.random.default_rng(0))[0]
+    )
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -275,6 +325,16 @@ def test_refuses_constant_series_and_too_many_components(history):
 def test_options(options):
     with pytest.raises(InputError, match=next(iter(options))):
         RobustHAR(**options)
+
+
+def test_components_that_leave_nothing_over(history):
+    """As many components as cells: no remainder, and nothing breaks."""
+    few = history.isel(tau=[0, 3], moneyness=[2, 5, 8])
+    model = volscen.fit(few, "har", n_components=6)
+    log_return, iv = model.sample(at(few, 699), 20, 3, np.random.default_rng(0))
+    assert np.isfinite(log_return).all()
+    assert np.isfinite(iv).all()
+    assert np.abs(model.rest_).max() == 0
 
 
 def test_one_component_is_enough(history):

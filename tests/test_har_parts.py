@@ -8,6 +8,7 @@ import pytest
 from volscen.generators._har_calendar import calendar_features, next_session, past_sessions, sessions
 from volscen.generators._har_features import Known, average, mean_features, scale_features
 from volscen.generators._har_fit import Law, join, ridge, scale_objective, standardise
+from volscen.generators._har_rest import Outside, Reversion
 
 
 def day(*text):
@@ -216,3 +217,52 @@ def test_averaging_over_half_lives_averages_the_forecasts():
     np.testing.assert_allclose(both.mean_coef, (one.mean_coef + other.mean_coef) / 2, rtol=1e-10)
     np.testing.assert_allclose(both.scale_coef, (one.scale_coef + other.scale_coef) / 2, rtol=1e-10)
     assert one.scale_coef[0, 0] > other.scale_coef[0, 0]  # the late days were the wild ones
+
+
+# ---------------------------------------------------------------------------------------------- the remainder
+def test_outside_a_day_later_is_what_the_days_give():
+    level = np.random.default_rng(0).standard_normal((40, 3))
+    whole, before = Outside.of_days(level), Outside.of_days(level[:-1])
+    after = before.rows(slice(-1, None)).after(level[-1:])
+    np.testing.assert_allclose(after.level[0], level[-1])
+    np.testing.assert_allclose(after.slow[:, 0], whole.slow[:, -1], rtol=1e-10)
+    weight = 0.5 ** (np.arange(40)[::-1] / 5)
+    np.testing.assert_allclose(whole.slow[1, -1], weight @ level / weight.sum(), rtol=1e-10)
+
+
+def test_reversion_against_made_up_observations():
+    """Ridge of 50 days on standardised distances, as least squares with rows added; average of two half-lives."""
+    rng = np.random.default_rng(3)
+    known, move = Outside.of_days(rng.standard_normal((300, 2))), rng.standard_normal((300, 2))
+    got = Reversion.fit(known, move, (100.0, np.inf))
+    distance = known.level - known.slow
+    for j in range(2):
+        x, width = distance[:, :, j].T, distance[:, :, j].std(axis=1)
+        coef = []
+        for w in (0.5 ** (np.arange(300)[::-1] / 100), np.ones(300)):
+            stacked = np.vstack([x / width * np.sqrt(w)[:, None], np.sqrt(50) * np.eye(3)])
+            coef.append(np.linalg.lstsq(stacked, np.r_[move[:, j] * np.sqrt(w), 0, 0, 0], rcond=None)[0] / width)
+        np.testing.assert_allclose(got.reversion_coef[:, j], np.mean(coef, axis=0), rtol=1e-8)
+        np.testing.assert_allclose(got.expected(known)[:, j], x @ got.reversion_coef[:, j], rtol=1e-8, atol=1e-12)
+    wild = Outside(known.level + 1e3, known.slow, 300)
+    limit = (distance.max(axis=1) * got.reversion_coef).sum(axis=0)
+    np.testing.assert_allclose(got.expected(wild), np.broadcast_to(limit, (300, 2)))
+
+
+def test_reversion_finds_white_noise():
+    """Level a slow walk plus noise: what is expected is minus the noise, but for the walk's own steps."""
+    rng = np.random.default_rng(5)
+    noise = rng.standard_normal((4000, 1))
+    level = np.cumsum(0.1 * rng.standard_normal((4000, 1)), axis=0) + noise
+    known = Outside.of_days(level)
+    got = Reversion.fit(known.rows(slice(0, -1)), np.diff(level, axis=0), (np.inf,)).expected(known)
+    # the steady state of the filter of a local level with ratio q = 0.01 keeps (q + sqrt(q^2 + 4 q)) / 2 of a surprise
+    gain = (0.01 + np.sqrt(0.01**2 + 0.04)) / 2
+    gain = gain / (1 + gain)
+    filtered = np.empty(4000)
+    filtered[0] = level[0, 0]
+    for t in range(1, 4000):
+        filtered[t] = filtered[t - 1] + gain * (level[t, 0] - filtered[t - 1])
+    best = filtered - level[:, 0]
+    assert np.corrcoef(got[500:, 0], best[500:])[0, 1] > 0.98
+    assert abs(got[500:, 0] @ best[500:] / (best[500:] @ best[500:]) - 1) < 0.05

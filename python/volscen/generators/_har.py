@@ -2,12 +2,13 @@
 
 Factors are the return and the first principal components of the log-vol increments. Each has a mean and a log
 scale linear in averages over short, middle and long memories, and in the scheduled date of the next session;
-the standardised residuals of one past day, with its remainder outside the components, are drawn jointly.
+the standardised residuals of one past day are drawn jointly, with what that day moved outside the components
+beyond the expected reversal of noise.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,9 +18,10 @@ import xarray as xr
 from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
-from volscen.generators._har_calendar import N_CALENDAR, calendar_features, next_session, past_sessions, sessions
+from volscen.generators._har_calendar import N_CALENDAR, Days, calendar_features, next_session, past_sessions, sessions
 from volscen.generators._har_features import WINDOW, Known, average, mean_features, scale_features
 from volscen.generators._har_fit import Law, join
+from volscen.generators._har_rest import Outside, Reversion
 from volscen.history import State, check_daily
 
 __all__ = ["RobustHAR"]
@@ -28,12 +30,29 @@ _ERROR_DAYS = 100  # days of recent errors that a state must allow to be compute
 _BURN_IN = 60  # days at the start of the sample whose averages rest on too little
 _N_MIN = WINDOW + _ERROR_DAYS + 50
 _VARIANCE_FLOOR = 1e-12
-# The scale follows recent errors: over 20 days against 1,000, to the power 0.3, at most by exp(0.18).
-_SHORT, _LONG, _POWER, _LIMIT = 20.0, 1000.0, 0.3, 0.6
+# The scale follows recent errors: over 20 days against 1,000, to the power 0.3, at most by exp(0.18). That of the
+# remainder, which has no other, to the power 0.7, at most by exp(0.84).
+_SHORT, _LONG = 20.0, 1000.0
+_POWER, _LIMIT = 0.3, 0.6
+_REST_POWER, _REST_LIMIT = 0.7, 1.2
 _ERROR_CUT = 4.0
 # Shares of the sample after which it is refitted to compare its errors in sample with those on the next sixth.
 _CUTS = (3 / 6, 4 / 6, 5 / 6)
 _INFLATION_BOUNDS = (1.0, 1.25)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Law of one session, on one path or on n, and what it follows from."""
+
+    known: Known
+    outside: Outside
+    short: FloatArray  # average of the errors
+    target: Days
+    mean: FloatArray
+    scale: FloatArray
+    adaptation: FloatArray  # of the scale, the remainder's last
+    expected_rest: FloatArray
 
 
 class RobustHAR(Generator):
@@ -42,8 +61,8 @@ class RobustHAR(Generator):
     Parameters
     ----------
     n_components : int
-        Principal components of the log-vol increments that are modelled, at least 1; the rest of each increment
-        is drawn from the same past day unscaled.
+        Principal components of the log-vol increments that are modelled, at least 1; of the rest only the
+        reversal of the day's noise is, and what that leaves is drawn from the same past day.
     residual_days : int
         Residuals are drawn from the last ``residual_days`` days fitted on or updated with.
     half_lives : sequence of float or None
@@ -91,6 +110,12 @@ class RobustHAR(Generator):
         self.n_components = n_components
         self.residual_days = residual_days
         self.half_lives = list(half_lives)
+        self._kept: tuple[State, _Step] | None = None
+        # Power and limit for every factor, and the remainder last.
+        self._adaptation = (
+            np.r_[np.full(n_components + 1, _POWER), _REST_POWER],
+            np.r_[np.full(n_components + 1, _LIMIT), _REST_LIMIT],
+        )
 
     # ------------------------------------------------------------------------------------------ fitting
     def fit(self, history: xr.Dataset) -> Self:
@@ -111,8 +136,8 @@ class RobustHAR(Generator):
         if variance[-k] <= _VARIANCE_FLOOR:
             raise FitError(f"the increments span fewer than {k} components; choose a smaller n_components")
         # The sign of an eigenvector is arbitrary: fix it, so that a refit does not flip it.
-        vectors = vectors[:, ::-1][:, :k]
-        self.components_ = vectors * np.where(vectors.sum(axis=0) < 0, -1.0, 1.0)
+        vectors = vectors[:, ::-1] * np.where(vectors[:, ::-1].sum(axis=0) < 0, -1.0, 1.0)
+        self.components_, self.outside_ = vectors[:, :k], vectors[:, k:]
         self.factor_sd_ = np.column_stack([self.annualise_ * log_return, standard @ self.components_]).std(axis=0)
         known, y = self._pairs(log_return, log_iv)
         dates = _dates(history)[1:][_BURN_IN:-1]
@@ -122,6 +147,9 @@ class RobustHAR(Generator):
         with single_threaded_blas():
             self.law_ = Law.fit(*inputs, y, half_lives)
             self.inflation_ = np.array(_inflation(inputs, y, half_lives))
+            outside, move = self._outside_pairs(log_iv)
+            self.reversion_ = Reversion.fit(outside, move, half_lives)
+        self.rest_unit_ = np.array(max(float(_size(move - self.reversion_.expected(outside)).mean()), 1e-12))
         self._remember(history)
         return self.update(history)
 
@@ -136,15 +164,19 @@ class RobustHAR(Generator):
         dates = _dates(history)[1:][_BURN_IN:]
         features = calendar_features(dates[:-1], next_session(dates[:-1], sessions(self.calendar_)))
         mean, scale = self._moments(known, features)
-        error = (y - mean) / scale
+        outside, move = self._outside_pairs(log_iv)
+        surprise = move - self.reversion_.expected(outside)
+        error = np.column_stack([(y - mean) / scale, _size(surprise) / self.rest_unit_])
         size = np.minimum(np.abs(error), _ERROR_CUT)
+        self._kept = None
         self.long_error_ = average(size, _LONG, window=None)[-1]
         inside = dates[1:] <= np.datetime64(self.period_[1])
-        pool = error / _rescale(error) * np.where(inside, self.inflation_, 1.0)[:, None]
-        self.residual_ = pool[-self.residual_days :]
-        standard = np.diff(log_iv, axis=0)[-self.residual_.shape[0] :] / self.cell_sd_
+        inflation = np.where(inside, self.inflation_, 1.0)[:, None]
+        g = _rescale(error, *self._adaptation)
+        self.residual_ = (inflation * error[:, :-1] / g[:, :-1])[-self.residual_days :]
+        rest = (surprise / g[:, -1:])[-self.residual_days :] @ self.outside_.T
         # Half the size on disk; the rounding is far below the noise of the remainder itself.
-        self.rest_ = (standard - standard @ self.components_ @ self.components_.T).astype(np.float32)
+        self.rest_ = rest.astype(np.float32)
         return self
 
     # ----------------------------------------------------------------------------------------- the law
@@ -162,6 +194,15 @@ class RobustHAR(Generator):
         known = self._known(log_return, log_iv)
         return known.rows(slice(_BURN_IN, -1)), known.factor[_BURN_IN + 1 :]
 
+    def _outside(self, log_iv: FloatArray) -> Outside:
+        """Known outside the components at the close of every day but the first surface's."""
+        return Outside.of_days((log_iv[1:] - self.cell_mean_) / self.cell_sd_ @ self.outside_)
+
+    def _outside_pairs(self, log_iv: FloatArray) -> tuple[Outside, FloatArray]:
+        """The same after the burn-in, and the moves of the day after."""
+        move = np.diff(log_iv[_BURN_IN + 1 :], axis=0) / self.cell_sd_ @ self.outside_
+        return self._outside(log_iv).rows(slice(_BURN_IN, -1)), move
+
     def _inputs(self, known: Known, calendar: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         return (mean_features(known, calendar, float(np.log(self.factor_sd_[0]))), *scale_features(known, calendar))
 
@@ -169,15 +210,36 @@ class RobustHAR(Generator):
         mean_raw, shared, own = self._inputs(known, calendar)
         return self.law_.moments(mean_raw, join(shared, own))
 
-    def _start(self, state: State) -> tuple[Known, FloatArray]:
-        """Known at the state, one row, and the short average of the errors up to it: (1, factors)."""
+    def _start(self, state: State) -> tuple[Known, Outside, FloatArray]:
+        """Known at the state, one row each, and the short average of the errors up to it: (1, factors + 1)."""
         log_iv = state.log_iv[-self.n_surfaces :].reshape(self.n_surfaces, -1)
         known = self._known(state.log_return[-self.n_returns :], log_iv)
-        before = known.rows(slice(WINDOW - 1, -1))
+        outside = self._outside(log_iv)
+        before = slice(WINDOW - 1, -1)
         dates = past_sessions(state.as_of, _ERROR_DAYS + 1, sessions(self.calendar_))
-        mean, scale = self._moments(before, calendar_features(dates[:-1], dates[1:]))
-        error = (known.factor[WINDOW:] - mean) / scale
-        return known.rows(slice(-1, None)), average(np.minimum(np.abs(error), _ERROR_CUT), _SHORT)[-1:]
+        mean, scale = self._moments(known.rows(before), calendar_features(dates[:-1], dates[1:]))
+        move = np.diff(log_iv[WINDOW:], axis=0) / self.cell_sd_ @ self.outside_
+        surprise = move - self.reversion_.expected(outside.rows(before))
+        error = np.column_stack([(known.factor[WINDOW:] - mean) / scale, _size(surprise) / self.rest_unit_])
+        short = average(np.minimum(np.abs(error), _ERROR_CUT), _SHORT)[-1:]
+        return known.rows(slice(-1, None)), outside.rows(slice(-1, None)), short
+
+    def _step(self, today: Days, known: Known, outside: Outside, short: FloatArray) -> _Step:
+        """Law of the session after ``today``."""
+        target = next_session(today, sessions(self.calendar_))
+        mean, scale = self._moments(known, calendar_features(today, target))
+        adaptation = _adapt(short, self.long_error_, *self._adaptation)
+        expected_rest = self.reversion_.expected(outside) @ self.outside_.T
+        return _Step(known, outside, short, target, mean, scale, adaptation, expected_rest)
+
+    def _first_step(self, state: State) -> _Step:
+        """Law of the session after a state; kept, as every block of scenarios starts from the same."""
+        kept = self._kept
+        if kept is None or kept[0] is not state:
+            known, outside, short = self._start(state)
+            today = np.array([state.as_of], dtype="datetime64[D]")
+            kept = self._kept = state, self._step(today, known, outside, short)
+        return kept[1]
 
     def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw n paths; averages of levels, squares and errors are carried on along each path.
@@ -187,24 +249,26 @@ class RobustHAR(Generator):
         n_cells = self.tau_.size * self.moneyness_.size
         log_return = np.empty((n, horizon))
         log_iv = np.empty((n, horizon, n_cells))
-        known, short = self._start(state)
+        step = self._first_step(state)
         surface = state.log_iv[-1].reshape(1, n_cells)
-        today = np.array([state.as_of], dtype="datetime64[D]")
-        for step in range(horizon):
-            target = next_session(today, sessions(self.calendar_))
-            mean, scale = self._moments(known, calendar_features(today, target))
+        for t in range(horizon):
             day = rng.integers(self.residual_.shape[0], size=n)
-            error = _adapt(short, self.long_error_) * self.residual_[day]
-            factor = mean + scale * error
-            move = (factor[:, 1:] * self.factor_sd_[1:]) @ self.components_.T + self.rest_[day]
-            surface = surface + self.cell_sd_ * move
-            log_return[:, step] = factor[:, 0] * self.factor_sd_[0] / self.annualise_
-            log_iv[:, step] = surface
-            if step + 1 < horizon:
-                known = known.after(self._level(surface), factor, surface.mean(axis=1))
+            error = step.adaptation[:, :-1] * self.residual_[day]
+            factor = step.mean + step.scale * error
+            rest = step.adaptation[:, -1:] * self.rest_[day]
+            move = (factor[:, 1:] * self.factor_sd_[1:]) @ self.components_.T
+            move += rest
+            move += step.expected_rest
+            move *= self.cell_sd_
+            surface = np.add(surface, move, out=log_iv[:, t])
+            log_return[:, t] = factor[:, 0] * self.factor_sd_[0] / self.annualise_
+            if t + 1 < horizon:
+                known = step.known.after(self._level(surface), factor, surface.mean(axis=1))
+                outside = step.outside.after((surface - self.cell_mean_) / self.cell_sd_ @ self.outside_)
+                size = np.column_stack([np.abs(error), _size(rest) / self.rest_unit_])
                 decay = 0.5 ** (1 / _SHORT)
-                short = decay * short + (1 - decay) * np.minimum(np.abs(error), _ERROR_CUT)
-                today = target
+                short = decay * step.short + (1 - decay) * np.minimum(size, _ERROR_CUT)
+                step = self._step(step.target, known, outside, short)
         np.exp(log_iv, out=log_iv)
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
 
@@ -214,7 +278,7 @@ class RobustHAR(Generator):
         Inputs of the scale count where they are larger than ever: days calmer than any before are common, and
         being clipped they only come out less calm.
         """
-        known, _ = self._start(state)
+        known, _, _ = self._start(state)
         mean_raw, shared, own = self._inputs(known, np.zeros((1, N_CALENDAR)))
         scale_raw, stormy = join(shared, own), self.law_.scale_range[3].copy()
         stormy[shared.shape[1] - N_CALENDAR : shared.shape[1]] = np.inf
@@ -239,19 +303,23 @@ class RobustHAR(Generator):
         "factor_sd",
         "inflation",
         "long_error",
+        "outside",
         "residual",
         "rest",
+        "rest_unit",
     )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything fitted: attributes without the trailing underscore, and the parts of the law."""
         own = {name: getattr(self, f"{name}_") for name in self._ARRAYS}
-        return own | {field.name: getattr(self.law_, field.name) for field in fields(Law)}
+        parts = (self.law_, self.reversion_)
+        return own | {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
 
     def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
         for name in self._ARRAYS:
             setattr(self, f"{name}_", arrays[name])
         self.law_ = Law(**{field.name: arrays[field.name] for field in fields(Law)})
+        self.reversion_ = Reversion(**{field.name: arrays[field.name] for field in fields(Reversion)})
         n_cells = self.tau_.size * self.moneyness_.size
         if self.components_.shape != (n_cells, self.n_components) or self.rest_.shape[1] != n_cells:
             raise ValueError("components, rest and the grid do not fit together")
@@ -268,16 +336,23 @@ def _dates(history: xr.Dataset) -> npt.NDArray[np.datetime64]:
     return np.asarray(history["date"].values.astype("datetime64[D]"))
 
 
-def _adapt(short: FloatArray, long: FloatArray) -> FloatArray:
+def _size(rest: FloatArray) -> FloatArray:
+    """Length of each row."""
+    return np.asarray(np.sqrt(np.einsum("nr,nr->n", rest, rest)), dtype=np.float64)
+
+
+def _adapt(
+    short: FloatArray, long: FloatArray, power: float | FloatArray = _POWER, limit: float | FloatArray = _LIMIT
+) -> FloatArray:
     """Factor on the scale from the average size of errors of late and of long."""
     tiny = 1e-6
-    return np.exp(_POWER * np.clip(np.log(np.maximum(short, tiny) / np.maximum(long, tiny)), -_LIMIT, _LIMIT))
+    return np.exp(power * np.clip(np.log(np.maximum(short, tiny) / np.maximum(long, tiny)), -limit, limit))
 
 
-def _rescale(error: FloatArray) -> FloatArray:
+def _rescale(error: FloatArray, power: float | FloatArray = _POWER, limit: float | FloatArray = _LIMIT) -> FloatArray:
     """Factor on the scale of each day from the errors of the days before it; 1 on the first."""
     size = np.minimum(np.abs(error), _ERROR_CUT)
-    known = _adapt(average(size, _SHORT, _ERROR_DAYS), average(size, _LONG, None))
+    known = _adapt(average(size, _SHORT, _ERROR_DAYS), average(size, _LONG, None), power, limit)
     return np.vstack([np.ones((1, error.shape[1])), known[:-1]])
 
 

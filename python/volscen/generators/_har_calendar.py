@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from volscen.errors import InputError, MissingExtraError
 
-__all__ = ["N_CALENDAR", "calendar_features", "next_session", "past_sessions", "sessions"]
+__all__ = ["N_CALENDAR", "Days", "calendar_features", "next_session", "past_sessions", "sessions"]
 
 FloatArray = npt.NDArray[np.float64]
 Days = npt.NDArray[np.datetime64]

@@ -14,7 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import lfilter
 
-__all__ = ["LEVEL_HALF_LIVES", "SQUARE_HALF_LIVES", "WINDOW", "Known", "average", "mean_features", "scale_features"]
+__all__ = [
+    "LEVEL_HALF_LIVES",
+    "SQUARE_HALF_LIVES",
+    "WINDOW",
+    "Known",
+    "average",
+    "forward",
+    "mean_features",
+    "scale_features",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -62,7 +71,7 @@ def _weights(decay: float, count: npt.NDArray[np.int64], window: int | None) -> 
     return np.asarray((1 - decay**length) / (1 - decay))
 
 
-def _forward(mean: FloatArray, x: FloatArray, half_life: float, count: int) -> FloatArray:
+def forward(mean: FloatArray, x: FloatArray, half_life: float, count: int) -> FloatArray:
     """The average one row later, when ``count`` rows stand behind it."""
     decay = 0.5 ** (1 / half_life)
     return np.asarray(mean + (x - mean) * (1 - decay) / (1 - decay ** (count + 1)))
@@ -115,8 +124,8 @@ class Known:
 
     def after(self, level: FloatArray, factor: FloatArray, mean_log_iv: FloatArray) -> Known:
         """One day later on every path."""
-        slow = [_forward(m, level, h, self.count) for m, h in zip(self.slow, LEVEL_HALF_LIVES, strict=True)]
-        square = [_forward(m, factor**2, h, self.count) for m, h in zip(self.square, SQUARE_HALF_LIVES, strict=True)]
+        slow = [forward(m, level, h, self.count) for m, h in zip(self.slow, LEVEL_HALF_LIVES, strict=True)]
+        square = [forward(m, factor**2, h, self.count) for m, h in zip(self.square, SQUARE_HALF_LIVES, strict=True)]
         return Known(level, np.stack(slow), factor, np.stack(square), mean_log_iv, self.count + 1)
 
 
