@@ -8,5 +8,15 @@ from ._links import granger as granger
 from ._long_memory import LongMemory as LongMemory
 from ._long_memory import fractional_difference as fractional_difference
 from ._long_memory import long_memory as long_memory
+from ._protocol import SurfaceForecaster as SurfaceForecaster
 from ._range import RangeForecast as RangeForecast
 from ._range import range_forecast as range_forecast
+from ._surface_models import Garch as Garch
+from ._surface_models import GeneratorMean as GeneratorMean
+from ._surface_models import Har as Har
+from ._surface_models import MeanReversion as MeanReversion
+from ._surface_models import NoChange as NoChange
+from ._surface_models import Var as Var
+from ._surfaces import forecast_surfaces as forecast_surfaces
+from ._surfaces import format_judgement as format_judgement
+from ._surfaces import judge_surfaces as judge_surfaces
