@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+import volscen
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.generators import _volgan_training
 from volscen.generators._volgan import VolGAN
@@ -57,6 +58,44 @@ def test_without_validation_days_the_last_epoch_is_kept(history):
     model = small(validation_days=0).fit(history)
     assert model.epoch_ == 6
     assert model.validation_curve_.shape == (0, 2)
+
+
+# ------------------------------------------------------------------------------------ smoothness penalties
+def test_smoothness_matched_fixed_and_none(history, tmp_path):
+    """Fixed at the matched weights training is the same to the bit; the heavier, the smoother; without, classical."""
+    matched = small(learning_rate=1e-3).fit(history)
+    fixed = small(learning_rate=1e-3, smoothness=matched.alpha_).fit(history)
+    assert fixed.alpha_ == matched.alpha_
+    assert same_model(matched, fixed)
+    heavy, none = (
+        small(learning_rate=1e-3, epochs=40, keep="last", smoothness=wanted).fit(history)
+        for wanted in ((0.1, 0.1), None)
+    )
+    assert none.alpha_ == (0.0, 0.0)
+    assert heavy.training_curve_[-1, 2] < 0.5 * none.training_curve_[-1, 2]
+    zero = small(learning_rate=1e-3, epochs=40, keep="last", smoothness=(0, 0)).fit(history)
+    assert same_model(zero, none)
+    for model in (heavy, none):
+        loaded = volscen.load(model.save(tmp_path / "m.safetensors"))
+        assert loaded.options == model.options
+        assert json.loads(json.dumps(loaded.parameters())) == loaded.parameters()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"smoothness": "none"}, "smoothness must be 'match'"),
+        ({"smoothness": (1.0,)}, "smoothness must be 'match'"),
+        ({"smoothness": 3.0}, "smoothness must be 'match'"),
+        ({"smoothness": (1.0, -1.0)}, "not be negative"),
+        ({"smoothness": (1.0, float("nan"))}, r"smoothness\[1\] must be a finite number"),
+        ({"smoothness": None, "mode": "improved"}, "mode 'improved' has no smoothness"),
+        ({"smoothness": (0.1, 0.1), "mode": "reference"}, "as the public code does"),
+    ],
+)
+def test_smoothness_that_cannot_be(options, words):
+    with pytest.raises(InputError, match=words):
+        small(**options)
 
 
 # -------------------------------------------------------------------------------------------- determinism
@@ -187,6 +226,8 @@ def test_checkpoint_of_another_run_is_refused(history, tmp_path):
         small(checkpoint=path, learning_rate=1e-3).fit(history)
     with pytest.raises(InputError, match="seed"):
         small(checkpoint=path, seed=9).fit(history)
+    with pytest.raises(InputError, match=r"smoothness None there, \[1\.0, 1\.0\] here"):
+        small(checkpoint=path, smoothness=(1, 1)).fit(history)
     changed = history.copy(deep=True)
     changed.implied_vol[-1, 0, 0] *= 1.001
     with pytest.raises(InputError, match="data_fingerprint"):

@@ -3,6 +3,10 @@ from ._compare import DieboldMariano as DieboldMariano
 from ._compare import bootstrap_interval as bootstrap_interval
 from ._compare import diebold_mariano as diebold_mariano
 from ._compare import holm as holm
+from ._correlation import ConstantCorrelation as ConstantCorrelation
+from ._correlation import constant_correlation as constant_correlation
+from ._correlation import correlation_interval as correlation_interval
+from ._correlation import fisher_z as fisher_z
 from ._cubes import score_scenarios as score_scenarios
 from ._evaluate import compare as compare
 from ._evaluate import evaluate as evaluate

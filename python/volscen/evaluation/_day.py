@@ -19,7 +19,7 @@ from volscen.evaluation._scores import (
     sorted_tail_crps,
     variogram_scores,
 )
-from volscen.evaluation._surfaces import falling_variance, negative_density, strip_volatility
+from volscen.evaluation._surfaces import falling_variance, negative_density
 from volscen.evaluation._yardstick import Yardstick
 
 __all__ = ["ARMS", "FUNCTIONALS", "MEASURES", "TAILS", "collect_days", "score_day"]
@@ -83,17 +83,14 @@ def score_day(
         weights = weights[:1]  # one arm stands for both
     share = _fair(weights)
     now, known = yard.implied_vol[row + 1], yard.implied_vol[row]
-    increments = np.log(implied_vol).reshape(n, -1) - np.log(known).ravel()
-    strip = np.log(strip_volatility(implied_vol, yard.tau, yard.moneyness))
-    strip -= np.log(strip_volatility(known[None], yard.tau, yard.moneyness))
-    x, y = np.column_stack([yard.annualise * log_return, increments, strip]), yard.move[row]
+    x, y = yard.moves(row, implied_vol, log_return), yard.move[row]
     scaled, scaled_y = x[:, :-1] / yard.scale[:-1], y[:-1] / yard.scale[:-1]
     component_scale = np.r_[yard.scale[0], yard.component_scale]
     out: dict[str, npt.NDArray[Any]] = {
         "realised": y,
         "energy_score": energy_scores(scaled, scaled_y, weights),
         "energy_score_pc": energy_scores(
-            np.column_stack([x[:, 0], increments @ yard.component]) / component_scale,
+            np.column_stack([x[:, 0], x[:, 1:-1] @ yard.component]) / component_scale,
             np.r_[y[0], y[1:-1] @ yard.component] / component_scale,
             weights,
         ),

@@ -19,7 +19,6 @@ from volscen._version import __version__
 from volscen.errors import InputError
 from volscen.evaluation._figures import _kolmogorov
 from volscen.evaluation._martingale import BETS, calibration_evidence
-from volscen.evaluation._surfaces import strip_volatility
 from volscen.evaluation._tests_of_risk import kupiec
 from volscen.evaluation._walk import _count, _period
 from volscen.evaluation._yardstick import Yardstick
@@ -231,15 +230,8 @@ def _cubes(model: Generator, history: xr.Dataset, plan: _Plan, beta: Beta) -> It
 def _one_day(yard: Yardstick, row: int, cube: xr.Dataset, seed: int) -> dict[str, npt.NDArray[Any]]:
     implied_vol = cube["implied_vol"].values.astype(np.float64)
     weight = cube["weight"].values
-    n, known = weight.size, yard.implied_vol[row]
-    strip = np.log(strip_volatility(np.concatenate([implied_vol, known[None]]), yard.tau, yard.moneyness))
-    moves = np.column_stack(
-        [
-            yard.annualise * cube["log_return"].values,
-            np.log(implied_vol).reshape(n, -1) - np.log(known).ravel(),
-            strip[:-1] - strip[-1],
-        ]
-    )
+    n = weight.size
+    moves = yard.moves(row, implied_vol, cube["log_return"].values)
     # Outcome and scenarios in one array: what is done to one is done to the other.
     both = np.vstack([moves, yard.move[row]]) / yard.scale
     atm = yard.named["atm30"]

@@ -65,6 +65,7 @@ def component_figures(draw: FloatArray, realised: FloatArray, atm: int) -> dict[
 def _components(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """First components (cells, 3) of the increments of (T, variable), and their shares of variance."""
     value, vector = np.linalg.eigh(np.cov(x[:, 1:-1].T))
+    vector = vector * np.where(vector.sum(axis=0) < 0, -1.0, 1.0)  # an axis has no sign of its own: fix one
     return vector[:, ::-1][:, :N_COMPONENTS], value[::-1][:N_COMPONENTS] / value.sum()
 
 

@@ -130,6 +130,14 @@ class Yardstick:
             portfolios=StandardPortfolios.on_grid(tau, moneyness),
         )
 
+    def moves(self, row: int, implied_vol: FloatArray, log_return: FloatArray) -> FloatArray:
+        """Moves (n, 2 + cells) that scenarios issued at ``date[row]`` make, in the order of ``variable``."""
+        known = self.implied_vol[row]
+        increments = np.log(implied_vol).reshape(log_return.size, -1) - np.log(known).ravel()
+        strip = np.log(strip_volatility(implied_vol, self.tau, self.moneyness))
+        strip -= np.log(strip_volatility(known[None], self.tau, self.moneyness))
+        return np.column_stack([self.annualise * log_return, increments, strip])
+
     def cell_coordinates(self) -> tuple[FloatArray, FloatArray]:
         """Time to expiry and moneyness of every move; NaN where it is no cell."""
         outer = np.full(1, np.nan)

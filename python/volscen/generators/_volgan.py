@@ -84,6 +84,10 @@ class VolGAN(StepGenerator):
     matching_epochs : int
         Epochs on the cross-entropy alone that set the penalties' weights, after which both networks go back
         to their initial parameters.
+    smoothness : "match", pair of float or None
+        Weights alpha of the two smoothness penalties in the generator's loss: by gradient-norm matching; fixed, along
+        moneyness and along tau; or no penalties, which leaves the classical GAN of cross-entropy alone, whose
+        surfaces are rough. In paper mode; the other modes have their own.
     seed : int
         Of everything random in training. The same seed, data and settings give the same bits on one machine,
         whatever the number of torch threads; torch's global generator is not touched.
@@ -173,6 +177,7 @@ class VolGAN(StepGenerator):
         patience: int | None = None,
         noise_dim: int = 32,
         matching_epochs: int = 25,
+        smoothness: Literal["match"] | Sequence[float] | None = "match",
         seed: int = 0,
         validation_days: int | float | None = None,
         validate_every: int = 50,
@@ -196,6 +201,7 @@ class VolGAN(StepGenerator):
             patience=patience,
             noise_dim=noise_dim,
             matching_epochs=matching_epochs,
+            smoothness=smoothness,
             seed=seed,
             validation_days=validation_days,
             validate_every=validate_every,
@@ -212,7 +218,11 @@ class VolGAN(StepGenerator):
 
     def parameters(self) -> dict[str, Any]:
         """Return the constructor arguments that belong to the law, JSON-serialisable."""
-        return asdict(self.options) | {"hidden": list(self.options.hidden)}
+        smoothness = self.options.smoothness
+        return asdict(self.options) | {
+            "hidden": list(self.options.hidden),
+            "smoothness": list(smoothness) if isinstance(smoothness, tuple) else smoothness,
+        }
 
     def fit(self, history: xr.Dataset) -> Self:
         """Train on a history.
@@ -273,6 +283,8 @@ class VolGAN(StepGenerator):
     def _identity(self, history: xr.Dataset) -> dict[str, Any]:
         """Collect what decides the course of training: where to stop and what to keep do not."""
         course = {k: v for k, v in self.parameters().items() if k not in ("epochs", "keep", "patience")}
+        if course["smoothness"] == "match":  # checkpoints of early versions, which knew nothing else, stay valid
+            del course["smoothness"]
         return course | {
             "periods_per_year": float(history.attrs["periods_per_year"]),
             "data_fingerprint": schema.fingerprint(history),

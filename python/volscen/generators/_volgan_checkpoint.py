@@ -91,9 +91,9 @@ def read_checkpoint(path: Path, identity: dict[str, Any], epochs: int) -> Snapsh
         raise FileFormatError(
             f"{path}: not a readable VolGAN checkpoint ({error}); delete it or pass another path"
         ) from None
-    differing = [key for key in identity if found.get(key) != identity[key]]
+    differing = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
     if differing:
-        names = ", ".join(f"{key} {found.get(key)!r} there, {identity[key]!r} here" for key in differing)
+        names = ", ".join(f"{key} {found.get(key)!r} there, {identity.get(key)!r} here" for key in differing)
         raise InputError(f"checkpoint {path} belongs to another run ({names}); delete it or pass another path")
     if epoch > epochs:
         raise InputError(

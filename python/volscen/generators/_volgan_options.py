@@ -66,6 +66,7 @@ class Options:
     patience: int | None
     noise_dim: int
     matching_epochs: int
+    smoothness: Literal["match"] | tuple[float, float] | None
     seed: int
     validation_days: int | float
     validate_every: int
@@ -91,6 +92,7 @@ def make_options(**given: Any) -> Options:
         values[name] = whole(name, values[name])
     values["validate_every"] = whole("validate_every", values["validate_every"])
     values["validation_scenarios"] = whole("validation_scenarios", values["validation_scenarios"], least=2)
+    values["smoothness"] = _smoothness(values["smoothness"], mode)
     values["seed"] = whole("seed", values["seed"], least=0)
     hidden = values["hidden"]
     if not isinstance(hidden, Sequence) or isinstance(hidden, str) or len(hidden) != 2:
@@ -118,6 +120,24 @@ def make_options(**given: Any) -> Options:
         if days == 0:
             raise InputError("patience needs validation days to judge by; pass validation_days or leave it out")
     return Options(**values)
+
+
+def _smoothness(value: Any, mode: str) -> Literal["match"] | tuple[float, float] | None:
+    if isinstance(value, str) and value == "match":
+        return "match"
+    if mode != "paper":
+        why = "has no smoothness penalties" if mode == "improved" else "matches gradient norms as the public code does"
+        raise InputError(f"smoothness belongs to mode 'paper'; mode {mode!r} {why}: leave it out")
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise InputError(
+            f"smoothness must be 'match', None for no penalty, or the weights along moneyness and tau, not {value!r}"
+        )
+    pair = (_number("smoothness[0]", value[0]), _number("smoothness[1]", value[1]))
+    if min(pair) < 0:
+        raise InputError(f"smoothness must not be negative, got {pair}")
+    return pair
 
 
 def whole(name: str, value: object, least: int = 1) -> int:

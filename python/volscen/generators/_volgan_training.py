@@ -246,7 +246,11 @@ class Training:
     def _weigh_penalties(self) -> None:
         alpha = self.snapshot.alpha
         if alpha is None:
-            alpha = self._match() if any(map(len, self._along)) else (0.0, 0.0)
+            wanted = self._options.smoothness
+            if wanted == "match" and any(map(len, self._along)):
+                alpha = self._match()
+            else:
+                alpha = wanted if isinstance(wanted, tuple) else (0.0, 0.0)
             last = self.snapshot  # the public code goes on from where matching ends: the networks have moved
             self.snapshot = self._take(0, alpha, (0, math.inf, last.best_generator, last.best_discriminator))
         slope = sum(2 * a * (d.double().T @ d.double()) for a, d in zip(alpha, self._along, strict=True))
