@@ -111,7 +111,7 @@ def fisher_z(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike | None = 
     >>> x = rng.standard_normal(10_000)
     >>> r, z, error = fisher_z(x, x + rng.standard_normal(10_000))
     >>> round(r, 2), round(error * 100, 1)
-    (0.71, 1.0)
+    (0.7, 1.0)
     """
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or a.size < 4 or not (np.isfinite(a).all() and np.isfinite(b).all()):
