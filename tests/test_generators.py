@@ -19,7 +19,10 @@ from volscen.history import state_at
 from volscen.sources.simulate import MARKETS, simulate_market
 
 # Small enough to train in a second; its quality is not judged here.
-OPTIONS = {"volgan": {"epochs": 3, "seed": 1}}
+OPTIONS = {
+    "volgan": {"epochs": 3, "seed": 1},
+    "world": {"raster_size": 16, "channels": (4, 4, 8), "latent_dim": 4, "epochs": 2, "dynamics_epochs": 2},
+}
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "har": ("volscen.generators._har", "RobustHAR"),
     "pca": ("volscen.generators._pca", "ScaledPCA"),
     "volgan": ("volscen.generators._volgan", "VolGAN"),
+    "world": ("volscen.generators._world", "WorldModel"),
 }
 
 
@@ -55,8 +56,8 @@ def fit(history: xr.Dataset, generator: str = "pca", **options: Any) -> Generato
         Following ``volscen/history/1``.
     generator : str
         ``"bootstrap"`` (historical simulation), ``"fhs"`` (filtered historical simulation), ``"har"`` (robust
-        HAR on the exchange calendar), ``"pca"`` (scaled PCA-VAR with bootstrapped residuals) or ``"volgan"``
-        (conditional GAN of Vuletic and Cont).
+        HAR on the exchange calendar), ``"pca"`` (scaled PCA-VAR with bootstrapped residuals), ``"volgan"``
+        (conditional GAN of Vuletic and Cont) or ``"world"`` (latent world model of surfaces as pictures).
     **options
         Constructor arguments of the generator's class.
 

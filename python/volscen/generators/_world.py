@@ -1,0 +1,406 @@
+"""A world model of implied-volatility surfaces: a convolutional autoencoder that sees, a recurrent network that foresees.
+
+After D. Ha and J. Schmidhuber (2018), "World models", arXiv:1803.10122, with surfaces as pictures. Training needs
+torch; sampling evaluates the networks in NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from volscen import schema
+from volscen.errors import FitError, InputError
+from volscen.generators._base import FloatArray, Generator
+from volscen.generators._world_law import FILTER, LatentLaw, Series
+from volscen.generators._world_numpy import Recurrence, VisionNet
+from volscen.generators._world_options import make_world_options
+from volscen.generators._world_raster import Screen
+from volscen.history import State
+
+if TYPE_CHECKING:
+    from volscen.generators._world_training import Snapshot
+
+__all__ = ["WorldModel"]
+
+#: Days beyond those of the filter and the window that a fit needs.
+_MIN_DAYS = 60
+
+
+class WorldModel(Generator):
+    """Latent world model: a convolutional VAE of rasters, an LSTM of its latents, fitted residuals.
+
+    Surfaces become standardised ``raster_size`` x ``raster_size`` pictures of log vol. A convolutional variational
+    autoencoder (three layers, kernel 4, stride 2) turns a picture into ``latent_dim`` numbers and back. An LSTM
+    foresees the next latents and return from the last ``window``. Scenarios are the foreseen move plus the
+    residuals of one past day, each in units of its scale, times today's scale; what the decoder leaves of
+    today's surface is carried along, so that scenarios start at today's surface, on the history's own grid.
+
+    Parameters
+    ----------
+    latent_dim, window, hidden : int
+        Latents, past days the LSTM sees, width of the LSTM.
+    raster_size : int
+        Pixels each way, a multiple of 8.
+    channels : three int
+        Widths of the convolutions.
+    decoder : {"conv", "pca+conv"}
+        ``"conv"``: networks alone. ``"pca+conv"``: latents and pictures start as the principal components of the
+        training pictures, to which the networks add what is not linear.
+    epochs, dynamics_epochs : int
+        Passes over the training days for the autoencoder and for the LSTM.
+    batch_size : int
+    learning_rate : float
+        Of Adam; it falls to zero along a cosine.
+    beta : float
+        Weight of the Kullback-Leibler divergence against the sum of squared pixel errors.
+    warmup : float
+        Share of the epochs over which the weight rises from zero.
+    free_bits : float
+        Nats of each latent's divergence that cost nothing; against latents that switch off.
+    dynamics : {"residual", "direct"}
+        The LSTM foresees the move besides mean reversion (each latent by itself), or the next latents themselves.
+    weight_decay : float
+        Of the LSTM.
+    scale : {"fitted", "ewma", "none"}
+        Scale of the residuals: log-linear in exponentially weighted moves (half-lives 5 and 20 days) of the series
+        itself, the return and all latents and in the mean log vol, by penalised Student-t likelihood; the 20-day
+        average alone; or constant.
+    posterior_noise : bool
+        The LSTM sees draws of the encoder's posterior instead of its means, in training and in sampling.
+    residual_days : int
+        Residuals are drawn from the last ``residual_days`` days fitted on or updated with.
+    validation_days : int or float
+        Last days of the history that are not trained on but choose the epoch: their number, or share when below 1.
+    seed : int
+        Of everything random in training. Same seed, data and settings: same bits on one machine's CPU.
+    device : str
+        ``"cpu"`` or ``"cuda"``, to train on.
+    num_threads : int
+        Torch threads in training; another number may round differently.
+    checkpoint : path, optional
+        File that holds the whole state of training; when it exists, ``fit`` goes on from it to the bits of an
+        uninterrupted run. It stays after the end.
+    checkpoint_every : int
+        Epochs between two writings of it. It is also written at the start, at the end and on Ctrl-C.
+    progress : bool or "auto"
+        Show a progress bar; ``"auto"`` shows it on a terminal only.
+
+    Attributes
+    ----------
+    vision_curve_ : ndarray, shape (epochs, 4)
+        Objective, mean squared error of standardised pixels, divergence (nats), validation error.
+    dynamics_curve_ : ndarray, shape (dynamics_epochs, 2)
+        Mean squared error of the standardised target, in training and validation.
+    epochs_kept_ : tuple of int
+        Epochs of the two networks kept: the best on the validation days, or the last without any.
+
+    Notes
+    -----
+    Higgins et al. (2017), "beta-VAE"; free bits after Kingma et al. (2016), "Improved variational inference with
+    inverse autoregressive flow". Moves and scales use the last 63 days.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> history = volscen.datasets.sample_history()
+    >>> model = volscen.fit(history, "world", raster_size=16, channels=(4, 4, 8), latent_dim=4, epochs=1,
+    ...                     dynamics_epochs=1, progress=False)
+    >>> cube = volscen.generate(model, history, n_scenarios=100, seed=1)
+    >>> dict(cube.sizes)["scenario"]
+    100
+    """
+
+    name: ClassVar[str] = "world"
+    _MAY_HOLD_NAN: ClassVar[tuple[str, ...]] = ("vision_curve", "dynamics_curve")
+
+    vision_curve_: FloatArray
+    dynamics_curve_: FloatArray
+    epochs_kept_: tuple[int, int]
+    _screen: Screen
+    _vision: VisionNet
+    _law: LatentLaw
+    _recurrence: Recurrence
+    _worst: FloatArray
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int = 32,
+        window: int = 10,
+        hidden: int = 64,
+        raster_size: int = 64,
+        channels: Sequence[int] = (32, 64, 128),
+        decoder: Literal["conv", "pca+conv"] = "conv",
+        epochs: int = 30,
+        dynamics_epochs: int = 30,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        beta: float = 0.01,
+        warmup: float = 0.5,
+        free_bits: float = 0.02,
+        dynamics: Literal["residual", "direct"] = "residual",
+        weight_decay: float = 0.1,
+        scale: Literal["fitted", "ewma", "none"] = "fitted",
+        posterior_noise: bool = True,
+        residual_days: int = 1000,
+        validation_days: int | float = 0.1,
+        seed: int = 0,
+        device: str = "cpu",
+        num_threads: int = 1,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 5,
+        progress: bool | Literal["auto"] = "auto",
+    ) -> None:
+        self.options = make_world_options(
+            latent_dim=latent_dim, window=window, hidden=hidden, raster_size=raster_size, channels=channels,
+            decoder=decoder, epochs=epochs, dynamics_epochs=dynamics_epochs, batch_size=batch_size,
+            learning_rate=learning_rate, beta=beta, warmup=warmup, free_bits=free_bits, dynamics=dynamics,
+            weight_decay=weight_decay, scale=scale, posterior_noise=posterior_noise, residual_days=residual_days,
+            validation_days=validation_days, seed=seed,
+        )  # fmt: skip
+        if not isinstance(device, str):
+            raise InputError(f"device must be 'cpu' or 'cuda', not {device!r}")
+        for name, value in (("num_threads", num_threads), ("checkpoint_every", checkpoint_every)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if progress not in (True, False, "auto"):
+            raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
+        self.device, self.num_threads = device, int(num_threads)
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint_every, self.progress = int(checkpoint_every), progress
+        self.n_returns = max(FILTER, self.options.window)
+        self.n_surfaces = self.n_returns + 1
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the constructor arguments that belong to the law, JSON-serialisable."""
+        return asdict(self.options) | {"channels": list(self.options.channels)}
+
+    # ------------------------------------------------------------------------------------------- fitting
+    def fit(self, history: xr.Dataset) -> Self:
+        """Train on a history.
+
+        Raises
+        ------
+        InputError
+            If the history is too short or has holes, the device is not there, or ``checkpoint`` belongs to
+            another run.
+        FileFormatError
+            If ``checkpoint`` exists and is no readable checkpoint.
+        FitError
+            If training diverges or something never moves.
+        KeyboardInterrupt
+            On Ctrl-C, after the checkpoint has been written.
+        """
+        options = self.options
+        self._check_history(history, self.n_surfaces + _MIN_DAYS)
+        # Here, so that loading and sampling never import torch.
+        from volscen.generators._world_training import RunSettings, find_device, train_dynamics, train_vision
+
+        find_device(self.device)
+        n = history.sizes["date"]
+        held = options.validation_days
+        n_train = n - (math.floor(held * n) if held < 1 else int(held))
+        if n_train < self.n_surfaces + _MIN_DAYS:
+            raise InputError(
+                f"validation_days leaves {n_train} of {n} dates to train on; generator {self.name!r} needs at least "
+                f"{self.n_surfaces + _MIN_DAYS}: hold fewer back or give a longer history"
+            )
+        vol, log_return = _arrays(history)
+        screen = Screen.fit(vol, *_grid(history), options.raster_size, n_train)
+        pictures = screen.standardised(vol)
+        loadings = _loadings(pictures[:n_train], options.latent_dim) if options.decoder == "pca+conv" else None
+
+        done: dict[str, Snapshot] = {}
+        save = None
+        if self.checkpoint is not None:
+            from volscen.generators._world_checkpoint import read_checkpoint, write_checkpoint
+
+            path = self.checkpoint
+            identity = self.parameters() | {
+                "periods_per_year": float(history.attrs["periods_per_year"]),
+                "data_fingerprint": schema.fingerprint(history),
+            }
+            if path.exists():
+                done = read_checkpoint(path, identity)
+
+            def save(snapshot: Snapshot) -> None:
+                done[snapshot.stage] = snapshot
+                write_checkpoint(path, list(done.values()), identity)
+
+        show = None if self.progress == "auto" else self.progress
+        run = RunSettings(self.device, self.num_threads, self.checkpoint_every, save, show)
+        vision = done.get("vision")
+        if vision is None or vision.epoch < options.epochs:
+            vision = train_vision(pictures, n_train, loadings, options, run, vision)
+        self._screen = screen
+        self._see(vision.kept)
+        series = self._series(vol, log_return, float(history.attrs["periods_per_year"]), pictures)
+        law = LatentLaw.begin(series, n_train)
+        windows, target, spread = law.examples(series, options.window, self._direct)
+        rows = n_train - options.window - 1
+        noise = spread if options.posterior_noise else np.zeros_like(spread)
+        dynamics = done.get("dynamics")
+        if dynamics is None or dynamics.epoch < options.dynamics_epochs:
+            dynamics = train_dynamics(windows, target, noise, rows, options, run, dynamics)
+        self._remember_networks(vision, dynamics)
+        self._law = self._finish(law, series, windows[rows:], target[rows:])
+        worst = int(np.argmax(series.level[:n_train]))
+        self._worst = series.latent[worst]
+        self.worst_day_ = str(history["date"].values[worst].astype("datetime64[D]"))
+        self._remember(history)
+        return self
+
+    def _see(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        options = self.options
+        self._vision_arrays = {k: a for k, a in arrays.items() if not k.endswith("num_batches_tracked")}
+        self._vision = VisionNet.from_arrays(self._vision_arrays, options.raster_size, options.latent_dim)
+        self._read_off = self._screen.read_off()
+
+    def _remember_networks(self, vision: Snapshot, dynamics: Snapshot) -> None:
+        self._dynamics_arrays = dynamics.kept
+        self._recurrence = Recurrence.from_arrays(dynamics.kept, 1 + self.options.latent_dim, self.options.hidden)
+        self.vision_curve_ = np.column_stack([vision.curve, vision.validation_curve])
+        self.dynamics_curve_ = np.column_stack([dynamics.curve[:, 1], dynamics.validation_curve])
+        self.epochs_kept_ = (vision.best_epoch or vision.epoch, dynamics.best_epoch or dynamics.epoch)
+
+    def _finish(self, law: LatentLaw, series: Series, windows: FloatArray, target: FloatArray) -> LatentLaw:
+        """Shrink the network's word by what the validation days bear out, then fit scales and residuals."""
+        from dataclasses import replace
+
+        if len(windows) and not self._direct:
+            said = self._recurrence(windows)
+            parts = (slice(0, 1), slice(1, None))
+            ratio = [np.sum(said[:, p] * target[:, p]) / max(float(np.sum(said[:, p] ** 2)), 1e-300) for p in parts]
+            law = replace(law, shrink=np.clip(ratio, 0.0, 1.0))
+        moves, mean = law.known_moves(series, self._recurrence, self.options.window, self._direct)
+        return law.fit_scales(moves, mean, series, self.options.scale).pooled(
+            moves, mean, series, self.options.residual_days
+        )
+
+    def update(self, history: xr.Dataset) -> Self:
+        """Renew the pool of residuals with the last ``residual_days`` days of ``history``; no network is retrained."""
+        self._check_update(history, self.n_surfaces + _MIN_DAYS)
+        recent = history.isel(date=slice(-(self.options.residual_days + self.n_surfaces), None))
+        series = self._series(*_arrays(recent), self.periods_per_year_)
+        moves, mean = self._law.known_moves(series, self._recurrence, self.options.window, self._direct)
+        self._law = self._law.pooled(moves, mean, series, self.options.residual_days)
+        return self
+
+    # ------------------------------------------------------------------------------------------- the law
+    @property
+    def _direct(self) -> bool:
+        return self.options.dynamics == "direct"
+
+    def _series(
+        self,
+        implied_vol: FloatArray,
+        log_return: FloatArray,
+        periods_per_year: float,
+        pictures: npt.NDArray[np.float32] | None = None,
+        *,
+        last_rest_only: bool = False,
+    ) -> Series:
+        """What the law sees of surfaces (T, tau, moneyness) and returns (T,)."""
+        latent, log_variance = self._vision.encode(
+            self._screen.standardised(implied_vol) if pictures is None else pictures
+        )
+        log_vol = np.log(implied_vol).reshape(len(implied_vol), -1)
+        first = len(latent) - 1 if last_rest_only else 0
+        rest = log_vol[first:] - self._decode(latent[first:])
+        annual = math.sqrt(periods_per_year) * log_return
+        return Series(latent, np.exp(0.5 * log_variance), annual, log_vol.mean(axis=1), rest)
+
+    def _decode(self, latent: FloatArray) -> FloatArray:
+        """Log vols (n, cells) on the grid."""
+        matrix, offset = self._read_off
+        return self._vision.decode(latent, matrix) + offset
+
+    def _state_series(self, state: State) -> Series:
+        vol = np.exp(state.log_iv[-self.n_surfaces :])
+        returns = np.r_[0.0, state.log_return[-self.n_returns :]]
+        return self._series(vol, returns, self.periods_per_year_, last_rest_only=True)
+
+    def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Draw n paths of ``horizon`` steps from a state; see :meth:`Generator.sample`."""
+        law, series = self._law, self._state_series(state)
+        path = law.start(series, n, self.options.window)
+        window = law.blur(path, series, rng) if self.options.posterior_noise else path.window
+        log_return = np.empty((n, horizon))
+        log_iv = np.empty((n, horizon, law.rest_mean.size))
+        for step in range(horizon):
+            annual, day = law.step(path, window, self._recurrence, rng, self._direct)
+            window = law.arrive(path, window, annual, day)
+            log_return[:, step] = annual / math.sqrt(self.periods_per_year_)
+            log_iv[:, step] = self._decode(path.latent) + path.rest
+            path.level = log_iv[:, step].mean(axis=1)
+        np.exp(log_iv, out=log_iv)
+        return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
+
+    def is_outside(self, state: State) -> bool:
+        """Whether a latent or the scales' inputs at this state lie outside the training days, and are clipped."""
+        return self._law.is_outside(self._state_series(state))
+
+    # ------------------------------------------------------------------------------------------- keeping
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Networks, law, standardisation and training curves."""
+        return {
+            **{f"vision.{name}": array for name, array in self._vision_arrays.items()},
+            **{f"dynamics.{name}": array for name, array in self._dynamics_arrays.items()},
+            **{f"law.{name}": array for name, array in self._law.arrays().items()},
+            "pixel_mean": self._screen.mean,
+            "pixel_sd": self._screen.sd,
+            "worst": self._worst,
+            "worst_day": np.array([np.datetime64(self.worst_day_, "D").astype(np.int64)]),
+            "epochs_kept": np.array(self.epochs_kept_),
+            "vision_curve": self.vision_curve_,
+            "dynamics_curve": self.dynamics_curve_,
+        }
+
+    def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        def group(head: str) -> dict[str, npt.NDArray[Any]]:
+            return {name[len(head) :]: array for name, array in arrays.items() if name.startswith(head)}
+
+        options, size = self.options, self.options.raster_size
+        if arrays["pixel_mean"].shape != (size, size) or arrays["pixel_sd"].shape != (size, size):
+            raise ValueError("pixel_mean and pixel_sd do not fit raster_size")
+        self._screen = Screen(self.tau_, self.moneyness_, size, arrays["pixel_mean"], arrays["pixel_sd"])
+        self._see(group("vision."))
+        self._dynamics_arrays = group("dynamics.")
+        self._recurrence = Recurrence.from_arrays(self._dynamics_arrays, 1 + options.latent_dim, options.hidden)
+        self._law = LatentLaw.restore(group("law."), options.latent_dim, self.tau_.size * self.moneyness_.size)
+        self._worst = arrays["worst"]
+        if self._worst.shape != (options.latent_dim,):
+            raise ValueError("worst does not fit latent_dim")
+        self.worst_day_ = str(np.datetime64(int(arrays["worst_day"][0]), "D"))
+        self.epochs_kept_ = (int(arrays["epochs_kept"][0]), int(arrays["epochs_kept"][1]))
+        self.vision_curve_, self.dynamics_curve_ = arrays["vision_curve"], arrays["dynamics_curve"]
+
+
+def _arrays(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
+    """Surfaces (T, tau, moneyness) and returns (T,), the first of which counts as none."""
+    log_return = history["log_return"].values.astype(np.float64)
+    return history["implied_vol"].values.astype(np.float64), np.r_[0.0, log_return[1:]]
+
+
+def _grid(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
+    return history["tau"].values.astype(np.float64), history["moneyness"].values.astype(np.float64)
+
+
+def _loadings(pictures: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
+    """Pixel patterns (n, pixels) of unit-variance principal components."""
+    flat = pictures.reshape(len(pictures), -1).astype(np.float64)
+    variance, vectors = np.linalg.eigh(flat @ flat.T / len(flat))  # days are fewer than pixels or nearly so
+    variance, vectors = variance[::-1][:n], vectors[:, ::-1][:, :n]
+    if len(variance) < n or variance[-1] <= 1e-9 * variance[0]:
+        raise FitError(f"the pictures span fewer than {n} components; choose a smaller latent_dim or decoder='conv'")
+    patterns = (flat.T @ vectors / math.sqrt(len(flat))).T
+    signs = np.where(patterns.sum(axis=1) < 0, -1.0, 1.0)
+    return (patterns * signs[:, None]).astype(np.float32)
