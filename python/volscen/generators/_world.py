@@ -1,4 +1,4 @@
-"""A world model of implied-volatility surfaces: a convolutional autoencoder that sees, a recurrent network that foresees.
+"""A world model of surfaces: a convolutional autoencoder that sees, a recurrent network that foresees.
 
 After D. Ha and J. Schmidhuber (2018), "World models", arXiv:1803.10122, with surfaces as pictures. Training needs
 torch; sampling evaluates the networks in NumPy.
@@ -262,7 +262,8 @@ class WorldModel(Generator):
         options = self.options
         self._vision_arrays = {k: a for k, a in arrays.items() if not k.endswith("num_batches_tracked")}
         self._vision = VisionNet.from_arrays(self._vision_arrays, options.raster_size, options.latent_dim)
-        self._read_off = self._screen.read_off()
+        matrix, self._offset = self._screen.read_off()
+        self._reader = self._vision.reader(matrix)
 
     def _remember_networks(self, vision: Snapshot, dynamics: Snapshot) -> None:
         self._dynamics_arrays = dynamics.kept
@@ -278,8 +279,7 @@ class WorldModel(Generator):
         if len(windows) and not self._direct:
             said = self._recurrence(windows)
             parts = (slice(0, 1), slice(1, None))
-            ratio = [np.sum(said[:, p] * target[:, p]) / max(float(np.sum(said[:, p] ** 2)), 1e-300) for p in parts]
-            law = replace(law, shrink=np.clip(ratio, 0.0, 1.0))
+            law = replace(law, shrink=np.array([_borne_out(said[:, p], target[:, p]) for p in parts]))
         moves, mean = law.known_moves(series, self._recurrence, self.options.window, self._direct)
         return law.fit_scales(moves, mean, series, self.options.scale).pooled(
             moves, mean, series, self.options.residual_days
@@ -320,8 +320,7 @@ class WorldModel(Generator):
 
     def _decode(self, latent: FloatArray) -> FloatArray:
         """Log vols (n, cells) on the grid."""
-        matrix, offset = self._read_off
-        return self._vision.decode(latent, matrix) + offset
+        return self._vision.decode(latent, self._reader) + self._offset
 
     def _state_series(self, state: State) -> Series:
         vol = np.exp(state.log_iv[-self.n_surfaces :])
@@ -403,4 +402,18 @@ def _loadings(pictures: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float
         raise FitError(f"the pictures span fewer than {n} components; choose a smaller latent_dim or decoder='conv'")
     patterns = (flat.T @ vectors / math.sqrt(len(flat))).T
     signs = np.where(patterns.sum(axis=1) < 0, -1.0, 1.0)
-    return (patterns * signs[:, None]).astype(np.float32)
+    return np.asarray((patterns * signs[:, None]).astype(np.float32))
+
+
+def _borne_out(said: FloatArray, came: FloatArray) -> float:
+    """Share of what a network said to believe: its slope in a regression of what came on it, less the slope's error.
+
+    The positive part of James and Stein: a slope b with standard error e counts as b (1 - e^2 / b^2), within [0, 1].
+    """
+    size, agreement = np.sum(said**2, axis=1), np.sum(said * came, axis=1)
+    total = float(size.sum())
+    if total <= 0 or agreement.sum() <= 0:
+        return 0.0
+    slope = float(agreement.sum()) / total
+    error = math.sqrt(float(np.sum((agreement - slope * size) ** 2))) / total
+    return min(slope, 1.0) * max(0.0, 1 - (error / slope) ** 2)

@@ -87,6 +87,10 @@ def _snapshot(stage: str, figures: dict[str, Any], arrays: dict[str, npt.NDArray
         int(figures["epoch"]),
         int(figures["best_epoch"]),
         math.inf if score is None else float(score),
-        **{name: group(name) for name in _GROUPS},
-        **{name: arrays[f"{stage}.{name}"] for name in _ARRAYS},
+        now=group("now"),
+        best=group("best"),
+        optimiser=group("optimiser"),
+        rng_state=arrays[f"{stage}.rng_state"],
+        curve=arrays[f"{stage}.curve"],
+        validation_curve=arrays[f"{stage}.validation_curve"],
     )

@@ -118,16 +118,13 @@ class LatentLaw:
         )  # fmt: skip
 
     def examples(self, series: Series, window: int, direct: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Windows, targets of the network, and the posterior's spread of the inputs: rows for days ``window`` + 1 on."""
+        """Windows, the network's targets and the posterior's spread of the inputs: rows for days ``window`` + 1 on."""
         inputs, spread = self._inputs(series)
         moves = self._moves(series)
         windows = np.lib.stride_tricks.sliding_window_view(inputs[:-1], window, axis=0).transpose(0, 2, 1)
         spreads = np.lib.stride_tricks.sliding_window_view(spread[:-1], window, axis=0).transpose(0, 2, 1)
         start = window  # the last day of the first window: inputs begin on the second date
-        if direct:
-            target = inputs[window:].copy()
-        else:
-            target = moves[window:] - self.drift(series.latent[start:-1])
+        target = inputs[window:].copy() if direct else moves[window:] - self.drift(series.latent[start:-1])
         return windows.copy(), target, spreads.copy()
 
     def fit_scales(self, moves: FloatArray, mean: FloatArray, series: Series, kind: str) -> LatentLaw:
@@ -183,9 +180,7 @@ class LatentLaw:
         back = -self.reversion * (latent - self.latent_mean) / self.move_sd[1:]
         return np.concatenate([np.zeros((*latent.shape[:-1], 1)), back], axis=-1)
 
-    def mean(
-        self, window: FloatArray, latent: FloatArray, network: Recurrence | None, direct: bool
-    ) -> FloatArray:
+    def mean(self, window: FloatArray, latent: FloatArray, network: Recurrence | None, direct: bool) -> FloatArray:
         """Mean move: what the network says of the window, besides mean reversion unless ``direct``."""
         if network is None:
             return self.drift(latent)
@@ -193,8 +188,8 @@ class LatentLaw:
         shrink = np.r_[self.shrink[0], np.full(found.shape[1] - 1, self.shrink[1])]
         if direct:
             target = self.latent_mean + self.latent_sd * found[:, 1:]
-            return np.column_stack([found[:, 0], (target - latent) / self.move_sd[1:]]) * shrink
-        return self.drift(latent) + shrink * found
+            return np.column_stack([found[:, 0], (target - latent) / self.move_sd[1:]])
+        return np.asarray(self.drift(latent) + shrink * found)
 
     def scale(self, own: FloatArray, shared: FloatArray) -> FloatArray:
         """Standard deviations of the moves; inputs and result stay in the range of the training days."""
@@ -245,9 +240,7 @@ class LatentLaw:
         path.variance = keep * path.variance + (1 - keep) * move[:, None] ** 2
         return self.move_sd[0] * move[:, 0], day
 
-    def arrive(
-        self, path: Path, window: FloatArray, log_return: FloatArray, day: npt.NDArray[np.int64]
-    ) -> FloatArray:
+    def arrive(self, path: Path, window: FloatArray, log_return: FloatArray, day: npt.NDArray[np.int64]) -> FloatArray:
         """Move the remainders on and return the next windows."""
         rest = self.rest_mean + self.rest_memory * (path.rest - self.rest_mean)
         path.rest = rest + np.where(day[:, None] >= 0, self.rest_shock[day], 0.0)

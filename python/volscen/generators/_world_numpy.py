@@ -12,16 +12,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Recurrence", "VisionNet"]
+__all__ = ["Reader", "Recurrence", "VisionNet"]
 
 Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
 
 _SLOPE = np.float32(0.2)
-_CHUNK = 32
+_CHUNK = 8
 _BATCH_NORM_EPSILON = 1e-5
-#: Output row 2 i + p of a transposed convolution (kernel 4, stride 2, padding 1) sums kernel rows over input rows i + shift.
+#: Output row 2 i + p of a transposed convolution: the kernel rows and shifts of the input row i that it sums over.
 _PHASES = {0: ((1, 0), (3, -1)), 1: ((2, 0), (0, 1))}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads points off pictures: of the last layer's taps, of its bias, of the linear part."""
+
+    matrix: Array
+    offset: Array
+    loadings: Array
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,9 @@ class VisionNet:
     heads : weight (features, 2 latents), bias
     root : weight (latents, features), bias
     up : list of (weights of the four phases (4, 4 n_in, n_out), bias)
+        Of the two transposed convolutions before the last.
+    last : weight (n_in, 16), bias
+        The last transposed convolution, kernel rows first.
     loadings, inverse : ndarray, shape (latents, pixels) and (pixels, latents), or empty
     """
 
@@ -42,6 +54,7 @@ class VisionNet:
     heads: tuple[Array, Array]
     root: tuple[Array, Array]
     up: list[tuple[Array, Array]]
+    last: tuple[Array, Array]
     loadings: Array
     inverse: Array
 
@@ -67,11 +80,11 @@ class VisionNet:
         _check(root[0], (deep * small * small, latent_dim), "decoder.0.weight")
         first = root[0].reshape(deep, small, small, latent_dim).transpose(3, 1, 2, 0).reshape(latent_dim, -1)
         first_bias = root[1].reshape(deep, small, small).transpose(1, 2, 0).reshape(-1)
-        for i in (2, 5, 8):
+        for i in (2, 5):
             w, b = arrays[f"decoder.{i}.weight"], arrays[f"decoder.{i}.bias"]
             n_out = len(b)
             _check(w, (n_in, n_out, 4, 4), f"decoder.{i}.weight")
-            gain, offset = _batch_norm(arrays, f"decoder.{i + 1}", n_out) if i < 8 else (np.ones(1), np.zeros(1))
+            gain, offset = _batch_norm(arrays, f"decoder.{i + 1}", n_out)
             phases = [
                 np.concatenate([w[:, :, a, c] for a, _ in _PHASES[p] for c, _ in _PHASES[q]]) * gain
                 for p in (0, 1)
@@ -79,13 +92,16 @@ class VisionNet:
             ]
             up.append((np.stack(phases).astype(np.float32), (b * gain + offset).astype(np.float32)))
             n_in = n_out
+        w, b = arrays["decoder.8.weight"], arrays["decoder.8.bias"]
+        _check(w, (n_in, 1, 4, 4), "decoder.8.weight")
+        last = w.reshape(n_in, 16).astype(np.float32), b.astype(np.float32)
         loadings = arrays["loadings"].astype(np.float32)
         if loadings.shape not in ((latent_dim, 0), (latent_dim, size * size)):
             raise ValueError(f"loadings of shape {loadings.shape} do not fit")
         inverse = np.linalg.pinv(loadings).astype(np.float32) if loadings.size else loadings.T
         as32 = (np.ascontiguousarray(a, dtype=np.float32) for a in (head, heads[1], first, first_bias))
         a, b, c, d = as32
-        return cls(size, down, (a, b), (c, d), up, loadings, inverse)
+        return cls(size, down, (a, b), (c, d), up, last, loadings, inverse)
 
     def encode(self, raster: Array) -> tuple[FloatArray, FloatArray]:
         """Latent means and log variances, (n, latents), of standardised rasters (n, size, size)."""
@@ -102,22 +118,42 @@ class VisionNet:
         mean, log_variance = np.split(np.concatenate(parts).astype(np.float64), 2, axis=1)
         return mean, np.clip(log_variance, -12.0, 4.0)
 
-    def decode(self, latent: FloatArray, read_off: Array | None = None) -> FloatArray:
-        """Standardised rasters (n, pixels) of latents (n, latents), or ``raster @ read_off``."""
-        parts = []
+    def reader(self, read_off: Array) -> Reader:
+        """Turn a matrix (pixels, points) that reads points off pictures into one that does so before they are drawn.
+
+        The last transposed convolution is linear: reading off what it would draw takes a tenth of drawing it.
+        """
+        half, points = self.size // 2, read_off.shape[1]
+        canvas = np.zeros((2 * half + 2, 2 * half + 2, points), dtype=np.float32)
+        canvas[1:-1, 1:-1] = read_off.reshape(2 * half, 2 * half, points)
+        taps = [canvas[a : a + 2 * half : 2, b : b + 2 * half : 2] for a in range(4) for b in range(4)]
+        matrix = np.stack(taps, axis=2).reshape(half * half * 16, points)
+        linear = self.loadings @ read_off if self.loadings.size else self.loadings
+        return Reader(np.ascontiguousarray(matrix), self.last[1] * read_off.sum(axis=0), linear)
+
+    def decode(self, latent: FloatArray, reader: Reader | None = None) -> FloatArray:
+        """Standardised rasters (n, pixels) of latents (n, latents), or the points that a reader reads off them."""
+        parts: list[Array] = []
+        small, half = self.size // 8, self.size // 2
         for start in range(0, len(latent), _CHUNK):
             z = latent[start : start + _CHUNK].astype(np.float32)
-            small = self.size // 8
             x = (z @ self.root[0] + self.root[1]).reshape(len(z), small, small, -1)
-            for i, (weight, bias) in enumerate(self.up):
+            for weight, bias in self.up:
                 x = _convolve_transposed(x, weight, bias)
-                if i < 2:
-                    np.maximum(x, _SLOPE * x, out=x)
-            picture = x.reshape(len(z), -1)
-            if self.loadings.size:
-                picture = picture + z @ self.loadings
-            parts.append(picture if read_off is None else picture @ read_off)
-        return np.concatenate(parts).astype(np.float64)
+            taps = x.reshape(-1, x.shape[-1]) @ self.last[0]
+            if reader is not None:
+                found = np.asarray(taps.reshape(len(z), -1) @ reader.matrix + reader.offset)
+                linear = reader.loadings
+            else:
+                taps = taps.reshape(len(z), half, half, 4, 4)
+                canvas = np.zeros((len(z), self.size + 2, self.size + 2), dtype=np.float32)
+                for a in range(4):
+                    for b in range(4):
+                        canvas[:, a : a + self.size : 2, b : b + self.size : 2] += taps[..., a, b]
+                found = np.asarray((canvas[:, 1:-1, 1:-1] + self.last[1]).reshape(len(z), -1))
+                linear = self.loadings
+            parts.append(np.asarray(found + z @ linear if self.loadings.size else found))
+        return np.asarray(np.concatenate(parts), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -186,7 +222,7 @@ def _convolve(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def _convolve_transposed(x: Array, weight: Array, bias: Array) -> Array:
-    """Transposed convolution: kernel 4, stride 2, padding 1, as four small convolutions, one for each output parity."""
+    """Transposed convolution (kernel 4, stride 2, padding 1), then leaky ReLU; a small convolution for each parity."""
     n, height, width, channels = x.shape
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     out = np.empty((n, height, 2, width, 2, len(bias)), dtype=np.float32)
@@ -197,6 +233,7 @@ def _convolve_transposed(x: Array, weight: Array, bias: Array) -> Array:
         for slot, (i, j) in enumerate(shifts):
             columns[:, :, :, slot] = padded[:, 1 + i : 1 + i + height, 1 + j : 1 + j + width]
         found = columns.reshape(-1, 4 * channels) @ weight[phase] + bias
+        np.maximum(found, _SLOPE * found, out=found)
         out[:, :, p, :, q] = found.reshape(n, height, width, -1)
     return out.reshape(n, 2 * height, 2 * width, -1)
 

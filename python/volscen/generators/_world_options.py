@@ -52,7 +52,7 @@ def make_world_options(**given: Any) -> WorldOptions:
     InputError
         If one is out of range; it is named.
     """
-    values = dict(given)
+    values: dict[str, Any] = dict(given)
     least = {
         "latent_dim": 1, "window": 1, "hidden": 1, "raster_size": 16, "epochs": 1, "dynamics_epochs": 1,
         "batch_size": 2, "residual_days": 50, "seed": 0,
@@ -65,13 +65,13 @@ def make_world_options(**given: Any) -> WorldOptions:
     if not isinstance(channels, Sequence) or isinstance(channels, str) or len(channels) != 3:
         raise InputError(f"channels must be three widths such as (32, 64, 128), not {channels!r}")
     values["channels"] = tuple(_whole(f"channels[{i}]", c, 1) for i, c in enumerate(channels))
-    for name, low, high in (
+    for name, lowest, highest in (
         ("learning_rate", 0.0, 1.0), ("beta", 0.0, math.inf), ("warmup", 0.0, 1.0), ("free_bits", 0.0, math.inf),
         ("weight_decay", 0.0, math.inf),
     ):  # fmt: skip
         values[name] = _number(name, values[name])
-        if not low <= values[name] <= high or (name == "learning_rate" and values[name] == 0):
-            raise InputError(f"{name} must lie in [{low:g}, {high:g}], not {values[name]!r}")
+        if not lowest <= values[name] <= highest or (name == "learning_rate" and values[name] == 0):
+            raise InputError(f"{name} must lie in [{lowest:g}, {highest:g}], not {values[name]!r}")
     for name, known in (("dynamics", _DYNAMICS), ("decoder", _DECODERS), ("scale", _SCALES)):
         if values[name] not in known:
             raise InputError(f"{name} must be one of {', '.join(known)}, not {values[name]!r}")

@@ -112,7 +112,7 @@ def initialise(module: nn.Module, rng: torch.Generator) -> None:
             parameters, bound = list(part.parameters()), 1 / math.sqrt(part.hidden_size)
         else:
             continue
-        if bool((part.weight if not isinstance(part, nn.LSTM) else part.weight_hh_l0).any()):
+        if bool(next(part.parameters()).any()):
             for parameter in parameters:
                 assert isinstance(parameter, Tensor)
                 with torch.no_grad():

@@ -94,7 +94,7 @@ def _threads(number: int) -> Iterator[None]:
 
 @dataclass
 class _Job:
-    """One network to train: ``loss(rows, rng, epoch)`` gives (objective, *figures), ``score()`` the validation error."""
+    """One network to train: ``loss`` gives the objective and two figures, ``score`` the validation error."""
 
     stage: str
     network: nn.Module
@@ -124,10 +124,11 @@ def train_vision(
     with _threads(run.num_threads):
         pictures = torch.from_numpy(raster)[:, None].to(device).contiguous(memory_format=torch.channels_last)
         rng = _rng(options.seed, 0)
-        network = RasterVAE(
-            options.raster_size, options.channels, options.latent_dim,
-            None if loadings is None else torch.from_numpy(loadings),
-        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):  # torch draws weights, which are then drawn from our own generator
+            network = RasterVAE(
+                options.raster_size, options.channels, options.latent_dim,
+                None if loadings is None else torch.from_numpy(loadings),
+            )  # fmt: skip
         initialise(network, rng)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         rise = max(options.warmup * options.epochs, 1e-9)
@@ -142,7 +143,7 @@ def train_vision(
 
         def score() -> float:
             total = 0.0
-            for part in pictures[n_train:].split(256):
+            for part in torch.split(pictures[n_train:], 256):
                 total += float((network.decode(network.encode(part)[0]) - part).square().mean(dim=(1, 2, 3)).sum())
             return total / (len(pictures) - n_train)
 
@@ -176,7 +177,8 @@ def train_dynamics(
     with _threads(run.num_threads):
         x, y, s = (torch.from_numpy(a).float().to(device) for a in (window, target, noise_scale))
         rng = _rng(options.seed, 1)
-        network = Dynamics(window.shape[2], options.hidden)
+        with torch.random.fork_rng(devices=[]):
+            network = Dynamics(window.shape[2], options.hidden)
         initialise(network, rng)
         network = network.to(device)
 
@@ -255,7 +257,7 @@ def _epoch(
     """One pass over the training rows; mean loss and figures. The rate falls to nothing along a cosine."""
     job.network.train()
     order = torch.randperm(job.n, generator=rng)
-    batches = list(order.split(options.batch_size))
+    batches = list(torch.split(order, options.batch_size))
     if len(batches) > 1 and len(batches[-1]) < 2:  # batch norm needs two
         batches[-2:] = [torch.cat(batches[-2:])]
     total = torch.zeros(3, dtype=torch.float64)
@@ -311,7 +313,7 @@ def _state(network: nn.Module) -> Arrays:
 def _load(network: nn.Module, arrays: Arrays) -> None:
     with torch.no_grad():
         for name, value in network.state_dict().items():
-            value.copy_(torch.from_numpy(arrays[name].copy()))
+            value.copy_(torch.from_numpy(arrays[name].reshape(value.shape).copy()))
 
 
 def _adam(optimiser: torch.optim.Optimizer) -> Arrays:
@@ -327,6 +329,7 @@ def _load_adam(optimiser: torch.optim.Optimizer, arrays: Arrays) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in arrays.items():
         index, part = name.split(".", 1)
-        state.setdefault(int(index), {})[part] = torch.from_numpy(value.copy())
+        shaped = value.reshape(()) if part == "step" else value  # files hold no arrays without dimensions
+        state.setdefault(int(index), {})[part] = torch.from_numpy(shaped.copy())
     whole["state"] = state
     optimiser.load_state_dict(whole)
