@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen.errors import FitError
-from volscen.generators._pca import _fit_log_scale
+from volscen.generators._factor_fit import fit_log_scale
 from volscen.generators._world_numpy import Recurrence
 
 __all__ = ["FILTER", "LatentLaw", "Path", "Series"]
@@ -143,7 +143,7 @@ class LatentLaw:
         coefficients = np.zeros_like(self.scale_coef)
         for j in range(moves.shape[1]):
             if kind == "fitted":
-                coefficients[:, j] = _fit_log_scale(design[:, :, j], error[:, j])
+                coefficients[:, j] = fit_log_scale(design[:, :, j], error[:, j])
             elif kind == "ewma":  # the average with the longer half-life itself
                 coefficients[0, j], coefficients[2, j] = out.own_mean[1, j], out.own_sd[1, j]
         log_scale = np.einsum("tfj,fj->tj", design, coefficients)
