@@ -27,6 +27,8 @@ from ._export_ore import export_ore as export_ore
 from ._export_table import to_long_table as to_long_table
 from ._io import read as read
 from ._io import write as write
+from ._joint_scenarios import generate_joint as generate_joint
+from ._joint_scenarios import stack_assets as stack_assets
 from ._model_card import model_card as model_card
 from ._report_text import report_text as report_text
 from ._resample import resample as resample
@@ -41,6 +43,8 @@ from .chain import Chain as Chain
 from .evaluation import evaluate as evaluate
 from .generators import fit as fit
 from .generators import load as load
+from .generators._joint import fit_joint as fit_joint
+from .generators._joint import load_joint as load_joint
 from .hedging import hedge as hedge
 from .hedging._backtest import backtest_hedge as backtest_hedge
 from .history import make_history as make_history

@@ -128,10 +128,10 @@ def generate(
     >>> cube.implied_vol.dims, cube.implied_vol.shape
     (('scenario', 'step', 'tau', 'moneyness'), (2000, 5, 8, 10))
     """
-    n_scenarios = _positive(n_scenarios, "n_scenarios")
-    horizon = _positive(horizon, "horizon")
+    n_scenarios = positive(n_scenarios, "n_scenarios")
+    horizon = positive(horizon, "horizon")
     threads = resolve_num_threads(num_threads)
-    kind = _float_type(dtype)
+    kind = float_type(dtype)
     if reweight not in ("arbitrage", None):
         raise InputError(f"reweight must be 'arbitrage' or None, not {reweight!r}")
     if not isinstance(project, (bool, np.bool_)):
@@ -156,11 +156,11 @@ def generate(
     schema.check_same_grid(generator.tau_, generator.moneyness_, history, f"generator {generator.name!r}")
     dates = history["date"].values[rows]
     states = [state_at(history, date, n_returns=generator.n_returns, n_surfaces=generator.n_surfaces) for date in dates]
-    number = _seed_number(seed)
+    number = seed_number(seed)
     if chunks is None:
-        _check_size(len(rows) * n_scenarios * horizon * history["implied_vol"][0].size * kind.itemsize)
+        check_size(len(rows) * n_scenarios * horizon * history["implied_vol"][0].size * kind.itemsize)
     plan = Plan(generator, number, n_scenarios, horizon, kind, bool(project), condition)
-    ds = _starting_dataset(plan, states, history)
+    ds = starting_dataset(plan, states, history)
     if condition:
         ds.attrs["given"] = str(condition)
     if chunks is None:
@@ -176,13 +176,13 @@ def generate(
 
 
 # ---------------------------------------------------------------------------------------------- arguments
-def _positive(value: Any, name: str) -> int:
+def positive(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise InputError(f"{name} must be a positive integer, not {value!r}")
     return int(value)
 
 
-def _float_type(dtype: Any) -> np.dtype[Any]:
+def float_type(dtype: Any) -> np.dtype[Any]:
     kind: np.dtype[Any]
     try:
         kind = np.dtype(dtype)
@@ -208,7 +208,7 @@ def _rows(history: xr.Dataset, as_of: Any) -> tuple[list[int], bool]:
     return rows, many
 
 
-def _check_size(n_bytes: int) -> None:
+def check_size(n_bytes: int) -> None:
     """Refuse a cube that no memory could hold before anything is drawn."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**43
     if n_bytes > pages:
@@ -218,7 +218,7 @@ def _check_size(n_bytes: int) -> None:
         )
 
 
-def _seed_number(seed: Any) -> int:
+def seed_number(seed: Any) -> int:
     if seed is None:
         return secrets.randbits(62)
     if isinstance(seed, np.random.Generator):
@@ -233,11 +233,11 @@ def _chunk_size(chunks: Any, n_scenarios: int) -> int:
         if set(chunks) != {"scenario"}:
             raise InputError(f"chunks may split the dimension 'scenario' only, not {sorted(map(str, chunks))}")
         chunks = chunks["scenario"]
-    return n_scenarios if chunks == -1 else _positive(chunks, "chunks")
+    return n_scenarios if chunks == -1 else positive(chunks, "chunks")
 
 
 # ------------------------------------------------------------------------------------------------ drawing
-def _starting_dataset(plan: Plan, states: list[State], history: xr.Dataset) -> xr.Dataset:
+def starting_dataset(plan: Plan, states: list[State], history: xr.Dataset) -> xr.Dataset:
     generator = plan.generator
     attributes = schema.base_attributes(
         schema.SCENARIOS,
@@ -284,7 +284,7 @@ def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> None
     with single_threaded_blas(), ThreadPoolExecutor(min(threads, len(tasks))) as pool, bar:
         for _ in pool.map(draw, tasks):
             bar.update()
-    _set_draws(ds, drawn)
+    set_draws(ds, drawn)
     if plan.given is not None:
         ds.attrs["distinct_scenarios"] = _count_distinct(drawn)
 
@@ -297,7 +297,7 @@ def _count_distinct(drawn: dict[str, Any]) -> Any:
     return counts if len(counts) > 1 else int(counts[0])
 
 
-def _set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:
+def set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:
     path = ("as_of", "scenario", "step")
     for name, values in drawn.items():
         ds[name] = ((*path, "tau", "moneyness") if name == "implied_vol" else path, values)
@@ -335,7 +335,7 @@ def _fill_lazily(ds: xr.Dataset, plan: Plan, states: list[State], size: int, rew
                 chunks[name].append(da.from_delayed(part, (stop - start, *tail), kind))
         dates.append({name: da.concatenate(pieces, axis=0) for name, pieces in chunks.items()})
     drawn = {name: da.stack([date[name] for date in dates]) for name in plan.variables}
-    _set_draws(ds, drawn)
+    set_draws(ds, drawn)
 
     def weigh(phi: Array) -> Array:
         return arbitrage_weights(phi, beta if reweight else 0.0)[0]

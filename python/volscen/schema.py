@@ -267,15 +267,15 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
     ds : xarray.Dataset
         What to check. Dask-backed variables are checked for shape only, not computed.
     schema : str, optional
-        Schema it must follow; read from ``ds.attrs["schema"]`` when omitted. A history must then be of one asset,
-        as the verbs take it.
+        Schema it must follow; read from ``ds.attrs["schema"]`` when omitted. A history, or scenarios, must
+        then be of one asset, as the verbs take it.
 
     Raises
     ------
     FileFormatError
         Lists every problem found, in one message.
     InputError
-        If a history of one asset is asked for and there are several.
+        If one asset is asked for and there are several.
 
     Examples
     --------
@@ -294,11 +294,12 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
         )
     if found != wanted:
         raise FileFormatError(f"not a dataset of schema {wanted!r}: its attribute schema is {found!r}")
-    if schema == HISTORY and "asset" in ds.dims:
+    if schema in (HISTORY, SCENARIOS) and "asset" in ds.dims:
         names = [str(name) for name in ds["asset"].values]
+        what, variable = ("history", "history") if schema == HISTORY else ("scenario dataset", "ds")
         raise InputError(
-            f"the history holds {len(names)} assets ({', '.join(names[:5])}) and one is needed; choose it with "
-            f"history.sel(asset={names[0] if names else ''!r})"
+            f"the {what} holds {len(names)} assets ({', '.join(names[:5])}) and one is needed; choose it with "
+            f"{variable}.sel(asset={names[0] if names else ''!r})"
         )
     problems = [*_attribute_problems(ds, wanted), *_grid_problems(ds, wanted)]
     for name, (dims, required) in _DIMS[wanted].items():
@@ -348,7 +349,7 @@ def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
             check_grid(ds[name].values, name)
         except InputError as error:
             problems.append(str(error))
-    if schema == HISTORY and "asset" in ds.dims:
+    if schema in (HISTORY, SCENARIOS) and "asset" in ds.dims:
         assets = ds["asset"].values.tolist() if "asset" in ds.coords else []
         if not assets or len(set(assets)) < len(assets) or not all(isinstance(a, str) and a for a in assets):
             problems.append("coordinate asset must hold a name for each asset, without duplicates")
@@ -380,7 +381,7 @@ def _smile_problems(ds: xr.Dataset) -> list[str]:
 
 def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema: str) -> list[str]:
     array = ds[name]
-    if schema == HISTORY and "asset" in ds.dims:
+    if "asset" in ds.dims and (schema == HISTORY or (schema == SCENARIOS and name != "weight")):
         dims = ("asset", *dims)
     allowed: set[Any] = {dims, ("as_of", *dims)} if schema == SCENARIOS else {dims}
     if schema == SMILES:

@@ -20,6 +20,9 @@ from volscen.generators._record import TrainingCurve
 
 __all__ = ["BLOCK_SIZE", "REGISTRY", "Generator", "StepGenerator", "TrainingCurve", "fit", "generator_class", "load"]
 
+#: Name under which files hold a model of several assets.
+JOINT = "joint"
+
 #: Name of each generator -> module and class, imported on first use.
 REGISTRY: dict[str, tuple[str, str]] = {
     "bootstrap": ("volscen.generators._bootstrap", "Bootstrap"),
@@ -120,9 +123,20 @@ def load(path: str | Path) -> Generator:
     >>> again.name, again.period_ == model.period_
     ('bootstrap', True)
     """
+    path = Path(path)
+    metadata, arrays = read_model(path)
+    if metadata.get("generator") == JOINT:
+        raise FileFormatError(f"{path}: a joint model of several assets; read it with volscen.load_joint")
+    name = metadata.get("generator")
+    if not isinstance(name, str) or name not in REGISTRY:
+        raise FileFormatError(f"{path}: unknown generator {str(name)[:60]!r}")
+    return generator_class(name)._from_file(metadata, arrays, path)
+
+
+def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metadata and arrays of a model file of ours."""
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
     try:
         with safe_open(path, framework="numpy") as file:
             header = (file.metadata() or {}).get("volscen")
@@ -138,7 +152,4 @@ def load(path: str | Path) -> Generator:
         found = None
     if found != MODEL_FORMAT:
         raise FileFormatError(f"{path}: {_other_format(found, metadata if found else {})}")
-    name = metadata.get("generator")
-    if not isinstance(name, str) or name not in REGISTRY:
-        raise FileFormatError(f"{path}: unknown generator {str(name)[:60]!r}")
-    return generator_class(name)._from_file(metadata, arrays, path)
+    return metadata, arrays

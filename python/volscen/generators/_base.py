@@ -185,9 +185,15 @@ class Generator(ABC):
         FitError
             If the generator has not been fitted.
         """
+        metadata, arrays = self._pack()
+        write_safetensors(path, arrays, json.dumps(metadata, sort_keys=True))
+        return Path(path)
+
+    def _pack(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Metadata and arrays of the model file, as :meth:`_from_file` takes them."""
         if not self.is_fitted:
             raise FitError(f"generator {self.name!r} has not been fitted; call fit(history) before save")
-        metadata = {
+        metadata: dict[str, Any] = {
             "format": MODEL_FORMAT,
             "generator": self.name,
             "parameters": self.parameters(),
@@ -203,8 +209,7 @@ class Generator(ABC):
         if self.curve_ is not None:
             metadata["curve"] = self.curve_.metadata()
             arrays |= self.curve_.arrays()
-        write_safetensors(path, arrays, json.dumps(metadata, sort_keys=True))
-        return Path(path)
+        return metadata, arrays
 
     @classmethod
     def _from_file(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], path: Path) -> Self:
