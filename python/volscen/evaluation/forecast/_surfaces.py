@@ -18,7 +18,7 @@ from volscen.evaluation._forecasts import direction
 from volscen.evaluation.forecast._protocol import SurfaceForecaster, log_surfaces
 from volscen.evaluation.forecast._surface_models import make_forecaster
 
-__all__ = ["forecast_surfaces", "format_judgement", "judge_surfaces"]
+__all__ = ["check_horizons", "forecast_surfaces", "format_judgement", "judge_surfaces"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -86,7 +86,7 @@ def forecast_surfaces(
     ('model', 'horizon', 'region')
     """
     named = _named(models)
-    ahead = _horizons(horizons)
+    ahead = check_horizons(horizons)
     for name, value in (("every", every), ("refit_every", 1 if refit_every is None else refit_every)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise InputError(f"{name} must be a positive whole number, not {value!r}")
@@ -246,7 +246,8 @@ def _named(models: Any) -> dict[str, SurfaceForecaster]:
     return found
 
 
-def _horizons(horizons: Sequence[int]) -> tuple[int, ...]:
+def check_horizons(horizons: Sequence[int]) -> tuple[int, ...]:
+    """Positive whole numbers of days that increase."""
     ahead = tuple(horizons)
     if not ahead or any(isinstance(h, bool) or not isinstance(h, int | np.integer) or h < 1 for h in ahead):
         raise InputError(f"horizons must be positive whole numbers of days, not {horizons!r}")
