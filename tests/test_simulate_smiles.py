@@ -162,6 +162,7 @@ def test_any_piece_of_the_sequence_has_the_same_bits():
         return _smiles.simulate_smiles(n, families=LIGHT, **options)
 
     whole = simulate_smiles(700, seed=7).total_variance.values
+    assert len(np.unique(whole[:, 0, 0])) == 700  # no block repeats another
     np.testing.assert_array_equal(simulate_smiles(3, seed=7).total_variance.values, whole[:3])
     np.testing.assert_array_equal(simulate_smiles(100, first=500, seed=7).total_variance.values, whole[500:600])
     kept = simulate_smiles(300, seed=7, arbitrage="drop")
