@@ -12,7 +12,7 @@ from scipy.stats import poisson
 from volscen import arbitrage, black, svi
 from volscen._cache import cache_folder
 from volscen.errors import InputError
-from volscen.sources import _smiles
+from volscen.sources import _contour, _smiles
 from volscen.sources._contour import HestonParameters, heston_prices
 from volscen.sources._smile_families import FAMILIES, hagan_vol, merton_prices
 from volscen.sources.simulate import simulate_smiles
@@ -59,6 +59,25 @@ def test_heston_agrees_with_quantlib():
                 option = ql.VanillaOption(ql.PlainVanillaPayoff(kind, strike), ql.EuropeanExercise(today + int(day)))
                 option.setPricingEngine(engine)
                 assert own[j, i] == pytest.approx(option.NPV(), abs=1e-8)
+
+
+def test_heston_prices_need_no_more_nodes(monkeypatch):
+    """With ten times as many nodes implied vols stay, from a day to ten years."""
+    rng = np.random.default_rng(8)
+    n, tau, k = 30, np.array([1 / 365, 0.02, 0.08, 10.0]), np.array([-0.05, -0.01, 0.0, 0.03])
+    v0, mean = np.exp(rng.uniform(-5, -1.5, (2, n)))
+    many = HestonParameters(v0, rng.uniform(0.4, 8, n), mean, rng.uniform(0.1, 1.5, n), rng.uniform(-0.9, 0.4, n))
+
+    def vols():
+        price = heston_prices(many, tau, k)
+        return black.implied_vol(price, 1.0, np.exp(k), tau[:, None], k >= 0)[0]
+
+    own = vols()
+    monkeypatch.setattr(_contour, "_NODES", 400)
+    monkeypatch.setattr(_contour, "_SHORT_NODES", 1000)
+    error = np.abs(own - vols())
+    assert error[:, 2:].max() < 2e-6
+    assert error[:, :2].max() < 5e-5
 
 
 def test_heston_of_almost_no_vol_of_variance_is_black():
@@ -272,6 +291,8 @@ def test_folders_of_caches(monkeypatch, tmp_path):
         ({"arbitrage": "ignore"}, "arbitrage must be"),
         ({"tau": [1.0, 0.5]}, "tau must be"),
         ({"tau": [0.5, np.nan]}, "tau must be"),
+        ({"tau": [1e-3, 1.0]}, "between a day"),
+        ({"tau": [1.0, 31.0]}, "30 years"),
         ({"log_moneyness": [0.0, 0.0]}, "log_moneyness must"),
         ({"log_moneyness": [np.inf]}, "log_moneyness must"),
         ({"cache": True, "seed": None}, "cache needs an integer seed"),

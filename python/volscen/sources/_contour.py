@@ -23,6 +23,8 @@ _FINER = 4
 #: No saddle point lies farther than this times that of a Gaussian law with the smaller variance, plus this.
 _FARTHEST = 10.0
 _NODES = 40
+#: Up to this time the variance moves little and tails are long: more nodes.
+_SHORT, _SHORT_NODES = 0.05, 100
 #: Standard deviations of a Gaussian beyond which an integral leaves out nothing that counts.
 _TAILS = 8.0
 #: Slope at most with which a contour leaves the vertical.
@@ -100,7 +102,8 @@ def heston_prices(law: HestonParameters, tau: FloatArray, log_moneyness: FloatAr
     Returns
     -------
     ndarray, shape (n, J, I)
-        Relative error below 1e-5, mostly 1e-10, also where the price is 1e-70; of implied vols below 1e-6.
+        Relative error mostly 1e-10, also where the price is 1e-70; implied vols within 2e-6 from a month to ten
+        years, else within 5e-5.
 
     Notes
     -----
@@ -129,14 +132,15 @@ def _one_side(law: HestonParameters, tau: FloatArray, k: FloatArray, sign: int) 
     reach = np.where(turn > _TAILS * width, _TAILS * width, _TAILS**2 / 2 / fall + turn / 2)
     scale = np.minimum(np.maximum(width, turn), reach)
     last = np.arcsinh(reach / scale)[..., None]
-    t = last * ((np.arange(_NODES) + 0.5) / _NODES)
+    nodes = _SHORT_NODES if float(tau[0]) < _SHORT else _NODES
+    t = last * ((np.arange(nodes) + 0.5) / nodes)
     y, dy = scale[..., None] * np.sinh(t), scale[..., None] * np.cosh(t)
     # The bend starts where the tail does.
     p = contours[..., None] + bend[..., None] * (dy - scale[..., None]) + 1j * y
     slope = bend[..., None] * y + 1j * dy
     exponent = log_moment(three, p, years) + k[:, None] * (1 - p)
     value = (np.exp(exponent) / (p * (p - 1)) * slope).imag
-    return np.asarray(value.sum(axis=-1) * last[..., 0] / (_NODES * np.pi))
+    return np.asarray(value.sum(axis=-1) * last[..., 0] / (nodes * np.pi))
 
 
 def _contours(law: HestonParameters, tau: FloatArray, k: FloatArray, sign: int) -> tuple[FloatArray, FloatArray]:

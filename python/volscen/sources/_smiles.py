@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 TAU = np.linspace(0.08, 2.0, 13)
 LOG_MONEYNESS = np.linspace(-0.45, 0.45, 17)
 
+_TIMES = (0.99 / 365, 30.0)
 _BLOCK = 256
 #: Of the sequence of surfaces that a seed gives: to be raised with any change of it, so that no old cache is read.
 _REVISION = 2
@@ -66,7 +67,7 @@ def simulate_smiles(
         Share of each family, in any unit; those left out have none. None gives 45% SSVI (``ssvi``), 20% SABR
         (``sabr``), 15% raw SVI (``svi``), 8% Merton's jump diffusion (``merton``) and 12% Heston (``heston``).
     tau : array_like or None
-        Times to expiry in years, positive and increasing; 13 from 0.08 to 2 by default.
+        Times to expiry in years, increasing, from a day to 30 years; 13 from 0.08 to 2 by default.
     log_moneyness : array_like or None
         k = ln(K/F), increasing; 17 from -0.45 to 0.45 by default.
     perturb : float
@@ -271,6 +272,8 @@ def _shares(families: Any) -> tuple[float, ...]:
 
 def _grid(tau: npt.ArrayLike | None, log_moneyness: npt.ArrayLike | None) -> tuple[FloatArray, FloatArray]:
     years = increasing_positive("tau", TAU if tau is None else tau)
+    if not (_TIMES[0] <= years[0] and years[-1] <= _TIMES[1]):
+        raise InputError("tau must lie between a day (1/365) and 30 years: beyond, these smiles mean nothing")
     k = np.ascontiguousarray(float_array("log_moneyness", LOG_MONEYNESS if log_moneyness is None else log_moneyness))
     if k.ndim != 1 or k.size == 0 or not (np.isfinite(k).all() and (np.diff(k) > 0).all()):
         raise InputError("log_moneyness must have one dimension and be finite and strictly increasing")
