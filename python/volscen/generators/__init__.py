@@ -28,7 +28,9 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "bootstrap": ("volscen.generators._bootstrap", "Bootstrap"),
     "fhs": ("volscen.generators._fhs", "FilteredHistorical"),
     "har": ("volscen.generators._har", "RobustHAR"),
+    "heston": ("volscen.generators._heston", "Heston"),
     "pca": ("volscen.generators._pca", "ScaledPCA"),
+    "sabr": ("volscen.generators._sabr", "SABR"),
     "volgan": ("volscen.generators._volgan", "VolGAN"),
     "world": ("volscen.generators._world", "WorldModel"),
 }
