@@ -50,9 +50,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "pca-ewma": ("pca", {"filter": "ewma"}),
     "pca-garch": ("pca", {"filter": "garch"}),
     "pca-garch-constant": ("pca", {"scale": "constant", "filter": "garch"}),
+    "sabr-ewma": ("sabr", {"filter": "ewma"}),
+    "heston-ewma": ("heston", {"filter": "ewma"}),
 }
 STATISTICAL = ("bootstrap", "bootstrap-500", "bootstrap-halflife", "fhs", "fhs-garch", "pca-gaussian", "pca-constant",
-               "pca-t", "pca", "pca-ewma", "pca-garch", "pca-garch-constant")  # fmt: skip
+               "pca-t", "pca", "pca-ewma", "pca-garch", "pca-garch-constant", "sabr", "sabr-ewma", "heston",
+               "heston-ewma")  # fmt: skip
 
 
 def candidates(names: str) -> dict[str, str | tuple[str, dict[str, Any]]]:

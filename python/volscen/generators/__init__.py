@@ -61,8 +61,9 @@ def fit(history: xr.Dataset, generator: str = "pca", **options: Any) -> Generato
         Following ``volscen/history/1``.
     generator : str
         ``"bootstrap"`` (historical simulation), ``"fhs"`` (filtered historical simulation), ``"har"`` (robust
-        HAR on the exchange calendar), ``"pca"`` (scaled PCA-VAR with bootstrapped residuals), ``"volgan"``
-        (conditional GAN of Vuletic and Cont) or ``"world"`` (latent world model of surfaces as pictures).
+        HAR on the exchange calendar), ``"heston"`` and ``"sabr"`` (calibrated parameters that move), ``"pca"`` (scaled
+        PCA-VAR with bootstrapped residuals), ``"volgan"`` (conditional GAN of Vuletic and Cont) or ``"world"`` (latent
+        world model of surfaces as pictures).
     **options
         Constructor arguments of the generator's class.
 

@@ -85,7 +85,7 @@ class CalibratedModel(FactorLaw):
         lead, shape = implied_vol.dims[:-2], vols.shape[:-2]
         coordinate, model = self._calibrated(np.log(vols).reshape(-1, self.tau_.size * self.moneyness_.size))
         found = {
-            name: ((*lead, *(("tau",) if values.ndim == 2 else ())), values.reshape(*shape, *values.shape[1:]))
+            name: ((*lead, *(("tau",) if values.ndim == 2 else ())), values.reshape((*shape, *values.shape[1:])))
             for name, values in self._natural(coordinate).items()
         }
         found["implied_vol"] = (implied_vol.dims, np.exp(model).reshape(vols.shape))

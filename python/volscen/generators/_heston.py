@@ -14,6 +14,8 @@ from volscen.generators._heston_price import HIGH, LOW, HestonGrid
 
 __all__ = ["Heston"]
 
+_KAPPA_DAYS = 100
+
 
 class Heston(CalibratedModel):
     """Time series of calibrated Heston parameters, joint with the return.
@@ -40,9 +42,10 @@ class Heston(CalibratedModel):
     law is the data's, not the model's. They stay within v0, theta in [0.0004, 4], kappa in [0.1, 20], xi in [0.05, 5],
     abs(rho) <= 0.987.
 
-    The surface identifies them weakly: kappa, theta and xi trade off against each other where maturities are few. A
-    weak prior keeps them from wandering, and the drawn day's remainder moves with its parameters. Do not read
-    economics off single parameters.
+    The surface identifies them weakly: kappa, theta and xi trade off against each other where maturities are few. Kappa
+    is therefore calibrated freely on 100 days spread over the history only; a prior then holds every day's near their
+    median (standard deviation 0.05 in the log) and keeps the others from wandering. Do not read economics off single
+    parameters.
 
     Prices are one Fourier integral for each maturity, no surrogate. Below 1e-8 of the forward a price counts as that,
     and the cell moves with its remainder alone.
@@ -64,6 +67,8 @@ class Heston(CalibratedModel):
 
     name: ClassVar[str] = "heston"
 
+    kappa_: FloatArray
+
     def __init__(
         self,
         n_components: int = 5,
@@ -76,6 +81,13 @@ class Heston(CalibratedModel):
     ) -> None:
         super().__init__(n_components, residual_days, scale, filter, residuals, decay)
         self._quadrature: HestonGrid | None = None
+
+    def _prepare(self, history: xr.Dataset) -> None:
+        super()._prepare(history)
+        n_dates = history.sizes["date"]
+        days = np.linspace(0, n_dates - 1, min(n_dates, _KAPPA_DAYS)).round().astype(int)
+        log_iv = np.log(history["implied_vol"].values[days].astype(np.float64)).reshape(days.size, -1)
+        self.kappa_ = np.exp([np.median(self._grid.fit(log_iv)[:, 2])])
 
     def _n_coordinates(self, history: xr.Dataset) -> int:
         return self._width()
@@ -94,10 +106,13 @@ class Heston(CalibratedModel):
         return grid
 
     def _calibrate(self, log_iv: FloatArray) -> FloatArray:
-        return self._grid.fit(log_iv)
+        return self._grid.fit(log_iv, float(self.kappa_[0]))
 
     def _log_surface(self, coordinate: FloatArray) -> FloatArray:
         return self._grid.log_vols(coordinate)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return super()._shapes() | {"kappa": (1,)}
 
     def _natural(self, coordinate: FloatArray) -> dict[str, FloatArray]:
         positive = np.exp(coordinate[:, :4])

@@ -17,10 +17,12 @@ ComplexArray = npt.NDArray[np.complex128]
 #: Limits of (log v0, log theta, log kappa, log xi, atanh rho).
 LOW = np.array([np.log(4e-4), np.log(4e-4), np.log(0.1), np.log(0.05), -2.5])
 HIGH = np.array([np.log(4.0), np.log(4.0), np.log(20.0), np.log(5.0), 2.5])
-#: A prior: surfaces up to a year hardly tell a faster reversion from a nearer long-run variance, nor either from a
-#: larger vol of variance. Weights are in log vols: two hundredths for one standard deviation of each.
-_PRIOR_MEAN = np.array([np.log(0.04), np.log(0.05), np.log(3.0), np.log(1.0), -0.7])
+#: A prior, with weights in log vols: two hundredths for one standard deviation of each. Surfaces up to a year hardly
+#: tell a faster reversion from a nearer long-run variance, nor either from a larger vol of variance.
+_PRIOR_MEAN = np.array([np.log(0.04), np.log(0.05), np.log(4.0), np.log(1.0), -0.7])
 _PRIOR_WEIGHT = 0.02 / np.array([3.0, 1.0, 0.5, 1.0, 1.0])
+#: Weight of kappa where it is held: left free it moves from day to day with noise that is the remainder's business.
+_HELD_WEIGHT = 0.02 / 0.05
 #: Below this share of the forward a price says nothing about the vol but the rounding and truncation of the integral.
 _LEAST_PRICE = 1e-8
 #: Prices far from the money count as much as one with this share of the vega at the money.
@@ -111,8 +113,8 @@ class HestonGrid:
         return np.asarray(np.log(vol).reshape(len(parameters), -1))
 
     # ------------------------------------------------------------------------------------------ calibration
-    def fit(self, log_iv: FloatArray) -> FloatArray:
-        """Transformed parameters (n, 5) of log surfaces (n, J * I), by least squares with a prior.
+    def fit(self, log_iv: FloatArray, kappa: float | None = None) -> FloatArray:
+        """Transformed parameters (n, 5) of log surfaces (n, J * I), by least squares with a prior; kappa held if given.
 
         The errors are those of prices over vega and vol, which are errors in log vols near the money and less far
         from it.
@@ -123,18 +125,20 @@ class HestonGrid:
         density = np.exp(-0.5 * d1**2)
         weight = 1 / (vol * root / np.sqrt(2 * np.pi) * np.maximum(density, _LEAST_VEGA))
         market = np.asarray(black.price(1.0, self.moneyness, self.tau[:, None], vol))
-        prior = np.diag(_PRIOR_WEIGHT)
+        centre, prior = _PRIOR_MEAN.copy(), np.diag(_PRIOR_WEIGHT)
+        if kappa is not None:
+            centre[2], prior[2, 2] = np.log(kappa), _HELD_WEIGHT
 
         def evaluate(x: FloatArray, rows: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
             call, slope = self.calls_and_slopes(x)
             n = len(x)
             error = ((call - market[rows]) * weight[rows]).reshape(n, -1)
             slope = (slope * weight[rows][..., None]).reshape(n, -1, 5)
-            residual = np.hstack([error, (x - _PRIOR_MEAN) @ prior])
+            residual = np.hstack([error, (x - centre) @ prior])
             return residual, np.concatenate([slope, np.broadcast_to(prior, (n, 5, 5))], axis=1)
 
         at_money = int(np.argmin(np.abs(np.log(self.moneyness))))
-        start = np.broadcast_to(_PRIOR_MEAN, (len(vol), 5)).copy()
+        start = np.broadcast_to(centre, (len(vol), 5)).copy()
         start[:, 0] = 2 * np.log(vol[:, 0, at_money])
         start[:, 1] = 2 * np.log(vol[:, -1, at_money])
         return fit_batch(evaluate, start, LOW, HIGH, tolerance=1e-4, max_iterations=25)
