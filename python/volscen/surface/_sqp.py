@@ -147,7 +147,13 @@ class _Grid:
 
 
 def project_with_density(
-    implied_vol: FloatArray, tau: FloatArray, moneyness: FloatArray, *, single: bool, vega_floor: float
+    implied_vol: FloatArray,
+    tau: FloatArray,
+    moneyness: FloatArray,
+    *,
+    single: bool,
+    vega_floor: float,
+    weight: FloatArray | None = None,
 ) -> tuple[npt.NDArray[Any], ProjectionStatus]:
     """Nearest surface to one that is not free, and what became of it.
 
@@ -160,12 +166,16 @@ def project_with_density(
         Whether the result will be held in single precision.
     vega_floor : float
         As for :func:`volscen.arbitrage.project`.
+    weight : ndarray, shape (J, I), optional
+        Positive, of the squared change of every volatility; squared vegas, floored, when omitted.
     """
     grid = _Grid(tau, moneyness)
     root = np.sqrt(tau)[:, None]
-    vega = black.vega(1.0, moneyness, tau[:, None], implied_vol)
-    weight = (np.maximum(vega, vega_floor * vega.max()) / root) ** 2
-    weight /= weight.max()
+    if weight is None:
+        vega = black.vega(1.0, moneyness, tau[:, None], implied_vol)
+        weight = np.maximum(vega, vega_floor * vega.max()) ** 2
+    weight = weight / root**2
+    weight = weight / weight.max()
     target = implied_vol * root
     start, _ = arbitrage.project(implied_vol, tau, moneyness, vega_floor=vega_floor)
     kind = np.float32 if single else np.float64

@@ -1,0 +1,41 @@
+"""A Gaussian law of surfaces, conditioned on the quotes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from volscen._repair._base import Observations, Prediction
+from volscen._repair._gaussian import condition, leave_one_out
+from volscen._repair._prior import Prior, packaged_prior
+from volscen._threads import single_threaded_blas
+
+__all__ = ["GaussianProcess", "make_global"]
+
+
+@dataclass(frozen=True)
+class GaussianProcess:
+    """Conditional mean under the mean and covariance of the whole library."""
+
+    prior: Prior
+
+    def predict(self, observed: Observations) -> Prediction:
+        """Predict."""
+        place = self.prior.at(observed.tau, observed.log_moneyness)
+        mean, sd = np.empty(observed.log_vol.shape), np.empty(observed.log_vol.shape)
+        z = np.full(mean.shape, np.nan)
+        before = place.variance(place.moments)
+        with single_threaded_blas():
+            for i, (y, noise) in enumerate(zip(observed.log_vol, observed.noise, strict=True)):
+                at = np.flatnonzero(~np.isnan(y))
+                error = noise[at] ** 2
+                mean[i], variance = condition(place.mean, place.global_covariance(at), before, at, y[at], error)
+                sd[i] = np.sqrt(variance)
+                z[i, at] = leave_one_out(mean[i, at], variance[at], y[at], error)
+        return Prediction(mean, sd, z, np.sqrt(np.nanmean(z**2, axis=1)))
+
+
+def make_global() -> GaussianProcess:
+    """Predictor with the packaged prior."""
+    return GaussianProcess(packaged_prior())
