@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen._repair._base import Observations, Prediction
-from volscen._repair._gaussian import condition, leave_one_out
+from volscen._repair._gaussian import condition
 from volscen._repair._prior import LEVEL_SD, Place, Prior, packaged_prior
 from volscen._threads import single_threaded_blas
 
@@ -37,23 +37,19 @@ class Analogues:
         with single_threaded_blas():
             for start in range(0, len(observed.log_vol), _SURFACES):
                 parts.append(self._block(observed.part(slice(start, start + _SURFACES)), place))
-        mean, sd, z = (np.concatenate(piece) for piece in zip(*parts, strict=True))
-        return Prediction(mean, sd, z, np.sqrt(np.nanmean(z**2, axis=1)))
+        mean, sd, z, misfit = (np.concatenate(piece) for piece in zip(*parts, strict=True))
+        return Prediction(mean, sd, z, misfit)
 
-    def _block(self, observed: Observations, place: Place) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _block(self, observed: Observations, place: Place) -> tuple[FloatArray, ...]:
         cost, shift = self._compare(observed, place)
         mean, sd = np.empty(observed.log_vol.shape), np.empty(observed.log_vol.shape)
-        z = np.full(mean.shape, np.nan)
+        z, misfit = np.full(mean.shape, np.nan), np.empty(len(mean))
         for i, (y, noise) in enumerate(zip(observed.log_vol, observed.noise, strict=True)):
             at = np.flatnonzero(~np.isnan(y))
             centre, moments = self._law(cost[i], shift[i])
-            error = noise[at] ** 2
-            before = place.mean + centre @ place.basis
-            cross, variance = place.covariance(moments, at), place.variance(moments)
-            mean[i], left = condition(before, cross, variance, at, y[at], error)
-            sd[i] = np.sqrt(left)
-            z[i, at] = leave_one_out(mean[i, at], left[at], y[at], error)
-        return mean, sd, z
+            law = condition(place, place.mean + centre @ place.basis, moments, at, y[at], noise[at] ** 2)
+            mean[i], sd[i], z[i, at], misfit[i] = law.mean, np.sqrt(law.variance), law.z, law.misfit
+        return mean, sd, z, misfit
 
     def _compare(self, observed: Observations, place: Place) -> tuple[SingleArray, SingleArray]:
         """Cost of every member to every surface (n, M), and the shift of its level that makes it least.

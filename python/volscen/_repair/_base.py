@@ -96,7 +96,14 @@ class Predictor(Protocol):
 
 
 #: Name of each predictor -> module and function without arguments that makes it, imported on first use.
-REGISTRY: dict[str, tuple[str, str]] = {}
+REGISTRY: dict[str, tuple[str, str]] = {
+    "analogues": ("volscen._repair._analogue", "make_analogues"),
+    "default": ("volscen._repair._gated", "make_gated"),
+    "essvi": ("volscen._repair._slices", "make_essvi"),
+    "global": ("volscen._repair._global", "make_global"),
+    "linear": ("volscen._repair._linear", "make_linear"),
+    "svi": ("volscen._repair._slices", "make_slices"),
+}
 
 
 @cache

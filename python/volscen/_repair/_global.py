@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from volscen._repair._base import Observations, Prediction
-from volscen._repair._gaussian import condition, leave_one_out
+from volscen._repair._gaussian import condition
 from volscen._repair._prior import Prior, packaged_prior
 from volscen._threads import single_threaded_blas
 
@@ -24,16 +24,13 @@ class GaussianProcess:
         """Predict."""
         place = self.prior.at(observed.tau, observed.log_moneyness)
         mean, sd = np.empty(observed.log_vol.shape), np.empty(observed.log_vol.shape)
-        z = np.full(mean.shape, np.nan)
-        before = place.variance(place.moments)
+        z, misfit = np.full(mean.shape, np.nan), np.empty(len(mean))
         with single_threaded_blas():
             for i, (y, noise) in enumerate(zip(observed.log_vol, observed.noise, strict=True)):
                 at = np.flatnonzero(~np.isnan(y))
-                error = noise[at] ** 2
-                mean[i], variance = condition(place.mean, place.global_covariance(at), before, at, y[at], error)
-                sd[i] = np.sqrt(variance)
-                z[i, at] = leave_one_out(mean[i, at], variance[at], y[at], error)
-        return Prediction(mean, sd, z, np.sqrt(np.nanmean(z**2, axis=1)))
+                law = condition(place, place.mean, place.moments, at, y[at], noise[at] ** 2)
+                mean[i], sd[i], z[i, at], misfit[i] = law.mean, np.sqrt(law.variance), law.z, law.misfit
+        return Prediction(mean, sd, z, misfit)
 
 
 def make_global() -> GaussianProcess:

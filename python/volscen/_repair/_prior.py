@@ -16,22 +16,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from volscen._repair._intervals import Calibration
 from volscen.surface._spline import SplineBasis
 
-__all__ = ["Place", "Prior", "compress", "packaged_prior", "quantise", "restore", "width"]
+__all__ = ["Place", "Prior", "compress", "packaged_calibrations", "packaged_prior", "quantise", "restore", "width"]
 
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
-#: Small-scale uncertainty of ln(volatility) beside the library's: standard deviation at the money, its growth per
-#: unit of abs(k), correlation lengths in sqrt(tau) and k, and the share of a part that moves a whole maturity.
-ROUGHNESS = 0.008
-ROUGHNESS_WINGS = 2.0 / 0.45
-ROUGH_ROOT_TAU, ROUGH_K = 0.12, 0.12
-MATURITY_SHARE, MATURITY_ROOT_TAU = 1.0, 0.06
+#: What the library does not show has two parts. Fine: correlation lengths in sqrt(tau) and k, and as much again that
+#: moves a whole maturity, with its length. Broad: its lengths. Each grows with abs(k), per unit.
+_FINE_ROOT_TAU, _FINE_K, _MATURITY_ROOT_TAU, _FINE_WINGS = 0.12, 0.12, 0.06, 1 / 0.45
+_BROAD_ROOT_TAU, _BROAD_K, _BROAD_WINGS = 1.0, 0.4, 2 / 0.45
 
-#: Beyond the nodes the roughness grows by so much per unit of sqrt(tau) and of k.
-_BEYOND_ROOT_TAU, _BEYOND_K = 1.0, 0.5
+#: Standard deviations of ln(volatility) at the money of the fine and the broad part: which of these pairs describes a
+#: surface, its quotes decide.
+ROUGHNESS = tuple((fine, broad) for fine in (0.003, 0.006, 0.012) for broad in (0.0, 0.03, 0.06))
+
+#: The pair under which misfit is measured.
+REFERENCE = ROUGHNESS.index((0.006, 0.0))
+
+#: Standard deviation of ln(volatility) beyond the nodes, per unit of sqrt(tau) and of k, and its correlation lengths.
+_BEYOND_ROOT_TAU, _BEYOND_K, _BEYOND_LENGTH = 1.0, 0.5, 0.4
 
 #: Standard deviation of a common shift of ln(volatility).
 LEVEL_SD = 0.25
@@ -54,21 +60,29 @@ class Place:
 
     Attributes
     ----------
+    root_tau, k : ndarray, shape (P,)
+        The points.
     mean : ndarray, shape (P,)
         Of ln(volatility).
     basis : ndarray, shape (K + 1, P)
         Principal components, and last a constant one: a shift of the level.
-    inside : ndarray of bool, shape (P,)
-        Whether the point lies within the nodes.
+    beyond : ndarray, shape (P,)
+        Standard deviation that comes with the distance from the nodes.
+    moments : ndarray, shape (K + 1, K + 1)
+        Covariance of the components over the library.
     """
 
     root_tau: FloatArray
     k: FloatArray
     mean: FloatArray
     basis: FloatArray
-    inside: npt.NDArray[np.bool_]
-    roughness: FloatArray
+    beyond: FloatArray
     moments: FloatArray = field(repr=False)
+
+    @property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """Whether a point lies within the nodes."""
+        return self.beyond <= 1e-9
 
     @cached_property
     def single(self) -> SingleArray:
@@ -76,36 +90,46 @@ class Place:
         return self.basis[:-1].astype(np.float32)
 
     @cached_property
-    def _rough(self) -> FloatArray | None:
-        return self._kernel(slice(None), slice(None)) if self.mean.size <= _DENSE else None
+    def _dense(self) -> tuple[FloatArray, FloatArray] | None:
+        return self._rough(slice(None)) if self.mean.size <= _DENSE else None
 
     @cached_property
-    def _global(self) -> FloatArray | None:
-        return self.covariance(self.moments, slice(None)) if self.mean.size <= _DENSE else None
+    def _dense_global(self) -> FloatArray | None:
+        return self._smooth(self.moments, slice(None)) if self.mean.size <= _DENSE else None
 
-    def _kernel(self, rows: Any, columns: Any) -> FloatArray:
-        """Covariance of what the library does not show."""
-        x = (self.root_tau[rows, None] - self.root_tau[columns]) ** 2
-        d = x / ROUGH_ROOT_TAU**2 + ((self.k[rows, None] - self.k[columns]) / ROUGH_K) ** 2
-        both = np.exp(-d / 2) + MATURITY_SHARE * np.exp(-x / (2 * MATURITY_ROOT_TAU**2))
-        return np.asarray(both * self.roughness[rows, None] * self.roughness[columns])
+    def _rough(self, columns: Any) -> tuple[FloatArray, FloatArray]:
+        """Covariances of the fine and the broad part per unit of their variance at the money, (P, columns)."""
+        x = (self.root_tau[:, None] - self.root_tau[columns]) ** 2
+        y = (self.k[:, None] - self.k[columns]) ** 2
+        fine = np.exp(-x / (2 * _FINE_ROOT_TAU**2) - y / (2 * _FINE_K**2)) + np.exp(-x / (2 * _MATURITY_ROOT_TAU**2))
+        broad = np.exp(-x / (2 * _BROAD_ROOT_TAU**2) - y / (2 * _BROAD_K**2))
+        grown = 1 + _FINE_WINGS * np.abs(self.k), 1 + _BROAD_WINGS * np.abs(self.k)
+        return fine * grown[0][:, None] * grown[0][columns], broad * grown[1][:, None] * grown[1][columns]
 
-    def rough(self, columns: Any) -> FloatArray:
-        """Covariance, of all points with some, of what the library does not show."""
-        return self._kernel(slice(None), columns) if self._rough is None else self._rough[:, columns]
+    def _smooth(self, moments: FloatArray, columns: Any) -> FloatArray:
+        """Covariance from the components, and beyond the nodes."""
+        found = self.basis.T @ (moments @ self.basis[:, columns])
+        if self.beyond.any():
+            x = self.root_tau[:, None] - self.root_tau[columns]
+            y = self.k[:, None] - self.k[columns]
+            near = np.exp(-(x**2 + y**2) / (2 * _BEYOND_LENGTH**2))
+            found += near * self.beyond[:, None] * self.beyond[columns]
+        return np.asarray(found)
 
-    def covariance(self, moments: FloatArray, columns: Any) -> FloatArray:
-        """Covariance of all points with some, given that of the components (K + 1, K + 1)."""
-        return np.asarray(self.basis.T @ (moments @ self.basis[:, columns]) + self.rough(columns))
+    def rough(self, columns: Any) -> tuple[FloatArray, FloatArray]:
+        """Covariances, of all points with some, of the fine and the broad part of roughness."""
+        return self._rough(columns) if self._dense is None else (self._dense[0][:, columns], self._dense[1][:, columns])
 
-    def global_covariance(self, columns: Any) -> FloatArray:
-        """Covariance over the whole library."""
-        return self.covariance(self.moments, columns) if self._global is None else self._global[:, columns]
+    def smooth(self, moments: FloatArray, columns: Any) -> FloatArray:
+        """Covariance, of all points with some, given that of the components."""
+        if moments is self.moments and self._dense_global is not None:
+            return self._dense_global[:, columns]
+        return self._smooth(moments, columns)
 
-    def variance(self, moments: FloatArray) -> FloatArray:
-        """Variance of every point."""
-        own = np.einsum("kp,kp->p", self.basis, moments @ self.basis)
-        return np.asarray(own + (1 + MATURITY_SHARE) * self.roughness**2)
+    def variances(self, moments: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Variances of every point: from the components, and of both parts of roughness."""
+        own = np.einsum("kp,kp->p", self.basis, moments @ self.basis) + self.beyond**2
+        return own, 2 * (1 + _FINE_WINGS * np.abs(self.k)) ** 2, (1 + _BROAD_WINGS * np.abs(self.k)) ** 2
 
 
 @dataclass(frozen=True)
@@ -152,8 +176,7 @@ class Prior:
         in_time, in_u = SplineBasis.over(self.root_tau).at(times), SplineBasis.over(self.u).at(near_u)
         grid = np.concatenate([self.basis, self.mean[None]]).reshape(-1, self.root_tau.size, self.u.size)
         points = np.einsum("cpi,pi->cp", (in_time @ grid)[:, row], in_u)
-        away_x, away_k = np.abs(x - near_x), np.abs(k - near_k)
-        roughness = ROUGHNESS * (1 + ROUGHNESS_WINGS * np.abs(near_k))
+        away_x, away_k = (np.where(away > 1e-9, away, 0.0) for away in (np.abs(x - near_x), np.abs(k - near_k)))
         moments = np.zeros((len(self.moments) + 1,) * 2)
         moments[:-1, :-1] = self.moments
         moments[-1, -1] = LEVEL_SD**2
@@ -162,8 +185,7 @@ class Prior:
             k=k,
             mean=points[-1],
             basis=np.concatenate([points[:-1], np.ones((1, x.size))]),
-            inside=(away_x <= 1e-9) & (away_k <= 1e-9),
-            roughness=roughness + _BEYOND_ROOT_TAU * away_x + _BEYOND_K * away_k,
+            beyond=_BEYOND_ROOT_TAU * away_x + _BEYOND_K * away_k,
             moments=moments,
         )
 
@@ -217,9 +239,26 @@ def restore(arrays: dict[str, npt.NDArray[Any]]) -> Prior:
 
 
 @cache
-def packaged_prior() -> Prior:
-    """The prior that comes with the package."""
+def _packaged() -> dict[str, npt.NDArray[Any]]:
     from safetensors.numpy import load_file
 
     with as_file(files("volscen") / "data" / "repair_prior.safetensors") as path:
-        return restore(load_file(path))
+        return dict(load_file(path))
+
+
+@cache
+def packaged_prior() -> Prior:
+    """The prior that comes with the package."""
+    return restore(_packaged())
+
+
+@cache
+def packaged_calibrations() -> dict[str, Calibration]:
+    """Intervals of the methods that were calibrated with the packaged prior, by name."""
+    arrays = _packaged()
+    names = {name.split("/")[1] for name in arrays if name.startswith("intervals/")}
+    found = {}
+    for name in names:
+        log_sd, width, unusual = (arrays[f"intervals/{name}/{part}"] for part in ("log_sd", "width", "unusual"))
+        found[name] = Calibration(log_sd.astype(np.float64), width.astype(np.float64), float(unusual[0]))
+    return found
