@@ -19,6 +19,7 @@ from volscen.errors import FileFormatError, InputError
 __all__ = [
     "HEDGE",
     "HISTORY",
+    "REPAIR",
     "SCENARIOS",
     "SMILES",
     "SURFACE",
@@ -33,6 +34,7 @@ SCENARIOS = "volscen/scenarios/1"
 HEDGE = "volscen/hedge/1"
 SURFACE = "volscen/surface/1"
 SMILES = "volscen/smiles/1"
+REPAIR = "volscen/repair/1"
 
 #: Dimensions of strikes that differ from time to time, in place of moneyness.
 SMILE_DIMS = ("delta", "normalised_moneyness", "standardised_moneyness")
@@ -90,6 +92,31 @@ VARIABLES: dict[str, dict[str, Any]] = {
         "flag_values": np.array([0, 1, 2], dtype=np.int8),
         "flag_meanings": "free projected not_converged",
     },
+    "level": {"long_name": "probability of the interval", "units": "1"},
+    "total_variance": {"long_name": "total implied variance, vol^2 tau", "units": "1"},
+    "implied_vol_sd": {"long_name": "standard deviation of the implied volatility", "units": "1"},
+    "lower": {"long_name": "lower end of the interval of implied volatility", "units": "1"},
+    "upper": {"long_name": "upper end of the interval of implied volatility", "units": "1"},
+    "out_of_range": {"long_name": "1 beyond the times and strikes of the library", "units": "1"},
+    "misfit": {"long_name": "root mean square of leave-one-out differences; near 1 for usual surfaces", "units": "1"},
+    "surface_flag": {
+        "long_name": "what to beware of",
+        "units": "1",
+        "flag_masks": np.array([1, 2, 4, 8, 16], dtype=np.int8),
+        "flag_meanings": "few_quotes out_of_distribution out_of_range rescaled mistaken_quotes",
+    },
+    "wing_slope_max": {"long_name": "largest outward slope of total variance in ln(K/F) at the ends", "units": "1"},
+    "projection_change_rms": {
+        "long_name": "root mean square change of volatility by projection",
+        "units": "vol point",
+    },
+    "durrleman_g_min": {"long_name": "smallest Durrleman's g at inner grid points", "units": "1"},
+    "stale_score": {"long_name": "distance of a quote from what the others say, in standard deviations", "units": "1"},
+    "repaired_at_quote": {"long_name": "implied volatility predicted where a quote lies", "units": "1"},
+    "quoted_vol": {"long_name": "implied volatility quoted", "units": "1"},
+    "quote_tau": {"long_name": "time to expiry of the quote", "units": "year"},
+    "quote_moneyness": {"long_name": "strike over forward of the quote, K/F", "units": "1"},
+    "quote_date": {"long_name": "trading date of the quote", "units_note": "calendar date"},
     "state_clipped": {
         "long_name": "1 where the starting state lay outside what the generator was fitted on",
         "units": "1",
@@ -134,6 +161,16 @@ _DIMS: dict[str, dict[str, tuple[tuple[str, ...], bool]]] = {
     SMILES: {
         "implied_vol": (("...", "tau", "one of " + ", ".join(SMILE_DIMS)), True),
         "quality": (("...", "tau", "one of " + ", ".join(SMILE_DIMS)), False),
+    },
+    REPAIR: {
+        **{
+            name: (("...", "tau", "moneyness"), True)
+            for name in ("implied_vol", "total_variance", "implied_vol_sd", "quality", "out_of_range")
+        },
+        "lower": (("level", "...", "tau", "moneyness"), True),
+        "upper": (("level", "...", "tau", "moneyness"), True),
+        **dict.fromkeys(("misfit", "surface_flag", "n_quotes"), (("...",), True)),
+        "projection_status": (("...",), False),
     },
     HEDGE: {
         "ratio": (("instrument",), True),
@@ -315,7 +352,8 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
 
 
 def _attribute_problems(ds: xr.Dataset, schema: str) -> list[str]:
-    names = _ATTRIBUTES + {SCENARIOS: _SCENARIO_ATTRIBUTES, HEDGE: ("method", "ess_fraction")}.get(schema, ())
+    own = {SCENARIOS: _SCENARIO_ATTRIBUTES, HEDGE: ("method", "ess_fraction"), REPAIR: ("method", "projected")}
+    names = _ATTRIBUTES + own.get(schema, ())
     problems = [f"attribute {name} is missing" for name in names if name not in ds.attrs]
     # The weights of a lazy cube are unknown until computed, and so are these two: writing sets them.
     if schema == SCENARIOS and "beta_requested" not in ds.attrs:
@@ -386,6 +424,9 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
     allowed: set[Any] = {dims, ("as_of", *dims)} if schema == SCENARIOS else {dims}
     if schema == SMILES:
         allowed = {array.dims} if array.dims[-2:-1] == ("tau",) and array.dims[-1] in SMILE_DIMS else set()
+    if schema == REPAIR:
+        lead = ds["implied_vol"].dims[:-2]
+        allowed = {tuple(part for name in dims for part in (lead if name == "..." else (name,)))}
     if array.dims not in allowed:
         return [f"{name} has dimensions {array.dims}, not {dims}"]
     if array.size == 0:

@@ -59,4 +59,4 @@ def _firmness(sd: FloatArray) -> FloatArray | None:
     if not np.all(np.isfinite(sd)):
         return None
     weight: npt.NDArray[Any] = 1 / sd**2
-    return np.maximum(weight, weight.max() / _FIRMEST)
+    return np.asarray(np.maximum(weight, weight.max() / _FIRMEST))

@@ -26,7 +26,9 @@ class Gated:
     def predict(self, observed: Observations) -> Prediction:
         """Predict."""
         a, b = GaussianProcess(self.prior).predict(observed), Analogues(self.prior).predict(observed)
-        assert a.z is not None and b.z is not None and b.misfit is not None
+        assert a.z is not None
+        assert b.z is not None
+        assert b.misfit is not None
         share = 1 / (1 + np.exp(GATE_SLOPE * (np.log(np.maximum(b.misfit, 1e-12)) - GATE_CENTRE)))[:, None]
         mean = share * b.mean + (1 - share) * a.mean
         variance = share * (b.sd**2 + (b.mean - mean) ** 2) + (1 - share) * (a.sd**2 + (a.mean - mean) ** 2)

@@ -63,8 +63,8 @@ def condition(
     residual = y - mean[at]
     factors, likelihood = [], np.empty(len(ROUGHNESS))
     for i, (a, b) in enumerate(ROUGHNESS):
-        factor = np.linalg.cholesky(own + a**2 * own_fine + b**2 * own_broad)
-        white = solve_triangular(factor, residual, lower=True, check_finite=False)
+        factor = np.asarray(np.linalg.cholesky(own + a**2 * own_fine + b**2 * own_broad), dtype=np.float64)
+        white: FloatArray = solve_triangular(factor, residual, lower=True, check_finite=False)
         factors.append((factor, white))
         likelihood[i] = -white @ white / 2 - np.log(np.diag(factor)).sum()
     share = np.exp(likelihood - likelihood.max())
@@ -74,7 +74,7 @@ def condition(
     used = np.flatnonzero(share)
     means, variances = np.empty((used.size, place.mean.size)), np.empty((used.size, place.mean.size))
     z = np.zeros(at.size)
-    for row, i in enumerate(used):
+    for row, i in enumerate(used.tolist()):
         (a, b), (factor, white) = ROUGHNESS[i], factors[i]
         cross = smooth + a**2 * fine + b**2 * broad
         half = solve_triangular(factor, cross.T, lower=True, check_finite=False)

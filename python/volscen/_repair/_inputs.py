@@ -122,7 +122,10 @@ def _of_xarray(observed: xr.Dataset | xr.DataArray, tau: Any, moneyness: Any, no
         raise InputError(f"observed lacks the dimension and coordinate {' and '.join(lacking)}; it has {array.dims}")
     array = array.transpose(..., *_SURFACE_DIMS)
     own = (_axis(array["tau"].values, "tau"), _axis(array["moneyness"].values, "moneyness"))
-    wanted = (own[0] if tau is None else _axis(tau, "tau"), own[1] if moneyness is None else _axis(moneyness, "moneyness"))
+    wanted = (
+        own[0] if tau is None else _axis(tau, "tau"),
+        own[1] if moneyness is None else _axis(moneyness, "moneyness"),
+    )
     lead = {str(name): int(array.sizes[name]) for name in array.dims[:-2]}
     coords = {str(name): c for name, c in array.coords.items() if not set(c.dims) & set(_SURFACE_DIMS)}
     coords = {name: c for name, c in coords.items() if name not in _SURFACE_DIMS}
@@ -168,8 +171,8 @@ def _of_chain(chain: Any, tau: FloatArray, moneyness: FloatArray, noise: Any) ->
     quotes = chain.quotes
     spread = {"half_spread_vol": quotes["half_spread_vol"].to_numpy()} if "half_spread_vol" in quotes else {}
     error = _from_spread(spread) if noise is None else _noise_like(noise, (len(quotes),))
-    columns = (quotes[name].to_numpy(dtype=np.float64) for name in ("tau", "log_moneyness", "implied_vol"))
-    batch = _scattered(0, *columns, error, str(chain.date))
+    years, k, vol = (quotes[name].to_numpy(dtype=np.float64) for name in ("tau", "log_moneyness", "implied_vol"))
+    batch = _scattered(0, years, k, vol, error, str(chain.date))
     coords = {"date": np.datetime64(chain.date, "ns")}
     name = "option quotes" if chain.underlying is None else f"option quotes on {chain.underlying}"
     return Request(tau, moneyness, False, None, {}, coords, [batch], name)
@@ -203,7 +206,9 @@ def _of_table(table: pd.DataFrame, tau: FloatArray, moneyness: FloatArray, noise
     error = _from_spread(spread) if noise is None else _noise_like(noise, (len(table),))
     years, vol = column("tau"), column("implied_vol")
     if "date" not in table:
-        return Request(tau, moneyness, False, None, {}, {}, [_scattered(0, years, k, vol, error, "the table")], "quotes")
+        return Request(
+            tau, moneyness, False, None, {}, {}, [_scattered(0, years, k, vol, error, "the table")], "quotes"
+        )
     try:
         stamps = pd.to_datetime(table["date"]).to_numpy().astype("datetime64[ns]")
     except (TypeError, ValueError):
@@ -269,7 +274,9 @@ def _noise_like(noise: Any, shape: tuple[int, ...]) -> FloatArray:
 
 def _check_noise(noise: FloatArray) -> None:
     if not np.all(np.isfinite(noise) & (noise > 0) & (noise < _MOST_VOL)):
-        raise InputError("noise must be positive standard deviations in decimals of volatility, wherever there is a quote")
+        raise InputError(
+            "noise must be positive standard deviations in decimals of volatility, wherever there is a quote"
+        )
 
 
 def _from_spread(columns: dict[str, FloatArray]) -> FloatArray | None:

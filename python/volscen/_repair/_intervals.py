@@ -66,22 +66,26 @@ def scale_of(sd: FloatArray, misfit: FloatArray) -> FloatArray:
 
 
 def calibrate(
-    error: FloatArray, sd: FloatArray, misfit: FloatArray, missing: npt.NDArray[np.bool_]
+    errors: list[FloatArray], sds: list[FloatArray], misfits: list[FloatArray], missing: list[npt.NDArray[np.bool_]]
 ) -> Calibration:
     """Quantiles of errors of ln(volatility) by predicted standard deviation.
 
     Parameters
     ----------
-    error, sd : ndarray, shape (n, P)
-    misfit : ndarray, shape (n,)
-    missing : ndarray of bool, shape (n, P)
+    errors, sds : list of ndarray, shape (n, P)
+        Of one set of surfaces on one grid each.
+    misfits : list of ndarray, shape (n,)
+    missing : list of ndarray of bool, shape (n, P)
         Points that were not observed: they alone count.
     """
-    score = (np.abs(error) / scale_of(sd, misfit))[missing]
-    spread = np.log(sd[missing])
+    scores, spreads, unusual = [], [], []
+    for error, sd, misfit, unseen in zip(errors, sds, misfits, missing, strict=True):
+        scores.append((np.abs(error) / scale_of(sd, misfit))[unseen])
+        spreads.append(np.log(sd[unseen]))
+        unusual.append((misfit - 1) * np.sqrt((~unseen).sum(axis=1)))
+    score, spread = np.concatenate(scores), np.concatenate(spreads)
     edges = np.quantile(spread, np.linspace(0, 1, _BINS + 1))
     own = np.clip(np.searchsorted(edges, spread, side="right") - 1, 0, _BINS - 1)
     middle = np.array([np.median(spread[own == b]) for b in range(_BINS)])
     width = np.array([np.quantile(score[own == b], LEVELS) for b in range(_BINS)])
-    quotes = (~missing).sum(axis=1)
-    return Calibration(middle, width, float(np.quantile((misfit - 1) * np.sqrt(quotes), 0.975)))
+    return Calibration(middle, width, float(np.quantile(np.concatenate(unusual), 0.975)))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from volscen._repair._base import Observations
 
 __all__ = ["MOST_QUOTES", "merge_quotes"]
+
+FloatArray = npt.NDArray[np.float64]
 
 #: Quotes of a surface that are used one by one.
 MOST_QUOTES = 700
@@ -28,15 +31,15 @@ def merge_quotes(observed: Observations) -> Observations:
     tau, k = observed.tau[at], observed.log_moneyness[at]
     order = np.lexsort((k, tau))
     at, tau, k = at[order], tau[order], k[order]
-    times, row, count = np.unique(tau, return_inverse=True, return_counts=True)
-    # As many merged quotes a time as its share of the root of the count: sparse times keep theirs.
+    _, row, count = np.unique(tau, return_inverse=True, return_counts=True)
+    # One limit for all times: sparse ones keep all of theirs.
     wanted = np.minimum(count, np.maximum(1, _shares(count, MOST_QUOTES)))
     rank = np.arange(at.size) - np.concatenate([[0], np.cumsum(count)[:-1]])[row]
     cell = (rank * wanted[row]) // count[row] + np.concatenate([[0], np.cumsum(wanted)[:-1]])[row]
     weight = 1 / observed.noise[0, at] ** 2
     total = np.bincount(cell, weight)
 
-    def mean(values: np.ndarray) -> np.ndarray:
+    def mean(values: FloatArray) -> FloatArray:
         return np.asarray(np.bincount(cell, weight * values) / total)
 
     blank = np.full((1, observed.tau.size), np.nan)
@@ -49,10 +52,10 @@ def merge_quotes(observed: Observations) -> Observations:
     )
 
 
-def _shares(count: np.ndarray, most: int) -> np.ndarray:
+def _shares(count: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:
     """Whole numbers that add up to no more than ``most``: each its count, or one limit common to all."""
     low, high = 1, int(count.max())
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if np.minimum(count, middle).sum() <= most else (low, middle - 1)
-    return np.minimum(count, low)
+    return np.asarray(np.minimum(count, low))

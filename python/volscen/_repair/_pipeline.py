@@ -115,10 +115,8 @@ def _repair_scaled(
         at = slice(cells, None)
     found, z = _predict(observed, at, options)
     quoted = ~np.isnan(batch.vol)
-    misfit = np.sqrt((np.nansum(z**2, axis=1) + _ASSUMED) / (quoted.sum(axis=1) + _ASSUMED))
-    if found.misfit is not None:
-        n = observed.mask.sum(axis=1)
-        misfit = np.sqrt((n * found.misfit**2 + _ASSUMED) / (n + _ASSUMED))
+    assert found.misfit is not None
+    misfit = widened_misfit(found.misfit, observed.mask.sum(axis=1))
     vol = scale * np.exp(found.mean[:, :cells]).reshape(shape)
     sd = found.sd[:, :cells].reshape(shape)
     free = project_surfaces(vol, vol * sd, tau, moneyness, options.conditions)
@@ -140,10 +138,15 @@ def _repair_scaled(
         least_g=free.least_g,
         change=free.implied_vol - vol,
         inside=np.broadcast_to(inside[:cells].reshape(shape[1:]), shape),
-        quotes_inside=(inside[at] | ~quoted).all(axis=1),
+        quotes_inside=np.asarray((inside[at] | ~quoted).all(axis=1)),
         at_quotes=scale * np.exp(found.mean[:, at]),
         stale_score=z,
     )
+
+
+def widened_misfit(misfit: FloatArray, n_quotes: npt.NDArray[np.intp]) -> FloatArray:
+    """Misfit drawn towards 1, as a few quotes tell little."""
+    return np.asarray(np.sqrt((n_quotes * misfit**2 + _ASSUMED) / (n_quotes + _ASSUMED)))
 
 
 def _half_width(calibration: Calibration | None, sd: FloatArray, misfit: FloatArray, level: float) -> FloatArray:

@@ -24,6 +24,9 @@ __all__ = ["Place", "Prior", "compress", "packaged_calibrations", "packaged_prio
 FloatArray = npt.NDArray[np.float64]
 SingleArray = npt.NDArray[np.float32]
 
+#: Of the prior: raised with any change of it that changes results.
+VERSION = 1
+
 #: What the library does not show has two parts. Fine: correlation lengths in sqrt(tau) and k, and as much again that
 #: moves a whole maturity, with its length. Broad: its lengths. Each grows with abs(k), per unit.
 _FINE_ROOT_TAU, _FINE_K, _MATURITY_ROOT_TAU, _FINE_WINGS = 0.12, 0.12, 0.06, 1 / 0.45
@@ -51,7 +54,9 @@ _KEPT, _DENSE = 4, 1200
 
 def width(root_tau: FloatArray) -> FloatArray:
     """Log-moneyness per unit of u: quotes reach as far as prices do, for long times less than the root of time."""
-    return np.where(root_tau < _ROOT_TAU, root_tau, _ROOT_TAU * (1 + np.log(np.maximum(root_tau, _ROOT_TAU) / _ROOT_TAU)))
+    return np.where(
+        root_tau < _ROOT_TAU, root_tau, _ROOT_TAU * (1 + np.log(np.maximum(root_tau, _ROOT_TAU) / _ROOT_TAU))
+    )
 
 
 @dataclass(frozen=True)
@@ -234,8 +239,10 @@ def quantise(prior: Prior, fine: int) -> dict[str, npt.NDArray[Any]]:
 def restore(arrays: dict[str, npt.NDArray[Any]]) -> Prior:
     """Prior from what :func:`quantise` gives."""
     whole = np.concatenate([arrays["scores_fine"].astype(np.float32), arrays["scores_coarse"].astype(np.float32)], 1)
-    wide = {name: arrays[name].astype(np.float64) for name in ("root_tau", "u", "mean", "basis", "moments")}
-    return Prior(**wide, scores=np.ascontiguousarray(whole * arrays["unit"]))
+    root_tau, u, mean, basis, moments = (
+        arrays[name].astype(np.float64) for name in ("root_tau", "u", "mean", "basis", "moments")
+    )
+    return Prior(root_tau, u, mean, basis, np.ascontiguousarray(whole * arrays["unit"]), moments)
 
 
 @cache

@@ -45,6 +45,7 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "cubic": ("volscen.surface._cubic", "fit_cubic"),
     "essvi": ("volscen.surface._ssvi", "fit_essvi"),
     "kernel": ("volscen.surface._kernel", "fit_kernel"),
+    "repair": ("volscen.surface._completed", "fit_repair"),
     "ssvi": ("volscen.surface._ssvi", "fit_ssvi"),
     "svi": ("volscen.surface._svi", "fit_svi"),
 }
