@@ -1,6 +1,6 @@
 """Make the prior of volscen.repair: a library of simulated surfaces, compressed, and the intervals calibrated with it.
 
-    python tools/make_repair_prior.py [--out FILE] [--surfaces 40000] [--calibration 2400]
+    python tools/make_repair_prior.py [--out FILE] [--surfaces 40000] [--calibration 2400] [--intervals-only]
 
 writes python/volscen/data/repair_prior.safetensors. The same arguments give the same library; what linear algebra
 rounds may differ in the last digits between machines. It takes about ten minutes.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import load_file
 
 from volscen import _repair
 from volscen._files import write_safetensors
@@ -166,9 +167,13 @@ def main() -> None:
     )
     parser.add_argument("--surfaces", type=int, default=40_000)
     parser.add_argument("--calibration", type=int, default=2_400)
+    parser.add_argument("--intervals-only", action="store_true", help="keep the library of the file that there is")
     arguments = parser.parse_args()
-    prior = compress(library(arguments.surfaces, seed=1), np.sqrt(TAU), U, COMPONENTS, core())
-    arrays = quantise(prior, FINE)
+    if arguments.intervals_only:
+        arrays = {name: values for name, values in load_file(arguments.out).items() if "/" not in name}
+    else:
+        prior = compress(library(arguments.surfaces, seed=1), np.sqrt(TAU), U, COMPONENTS, core())
+        arrays = quantise(prior, FINE)
     for name, found in calibrations(restore(arrays), arguments.calibration, seed=1_000).items():
         arrays[f"intervals/{name}/log_sd"] = found.log_sd
         arrays[f"intervals/{name}/width"] = found.width

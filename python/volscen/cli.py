@@ -16,6 +16,7 @@ import typer
 from volscen._cli_arguments import check_out, number_or, parse_option, parse_pairs
 from volscen._cli_history import history_app
 from volscen._cli_models import models_app
+from volscen._cli_repair import repair_app
 from volscen.errors import InputError, VolscenError
 
 __all__ = ["app", "main"]
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(history_app, name="history")
 app.add_typer(models_app)
+app.add_typer(repair_app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -23,6 +23,9 @@ MEMBERS, LEAST_WORTH, CLOSENESS = 500, 0.25, 0.06
 #: Surfaces compared with the library at once (always so many, so that their number changes no bit), and members.
 _SURFACES, _BLOCK = 32, 4096
 
+#: Points up to which all that may be quoted take part in comparisons.
+_MANY = 1000
+
 
 @dataclass(frozen=True)
 class Analogues:
@@ -58,7 +61,9 @@ class Analogues:
         variance plus that of the closeness wanted. Points beyond the library's nodes do not count.
         """
         n, scores = len(observed.log_vol), self.prior.scores
-        used = np.flatnonzero(observed.mask.any(axis=0) & place.inside)
+        # All points where a quote may lie: were it those where one does, the surfaces beside one would change its bits.
+        may = np.arange(observed.tau.size) >= (observed.tau.size - observed.off_grid if observed.off_grid else 0)
+        used = np.flatnonzero((may if may.sum() <= _MANY else observed.mask.any(axis=0)) & place.inside)
         w = np.zeros((_SURFACES, used.size))
         w[:n] = np.where(observed.mask[:, used], 1 / (observed.noise[:, used] ** 2 + CLOSENESS**2), 0)
         y = np.zeros(w.shape)
