@@ -89,11 +89,8 @@ def masks(n: int, shape: tuple[int, int], sparse: bool, rng: np.random.Generator
     for mask in out:
         low, high = (0.15, 0.26) if sparse else (0.36, 0.52)
         mask[:] = rng.random(shape) < rng.uniform(low, high)
-        side = (
-            slice(0, rng.integers(1, columns // 2))
-            if rng.random() < 0.5
-            else slice(-rng.integers(1, columns // 2), None)
-        )
+        empty = rng.integers(columns // 4, columns // 2) if sparse else rng.integers(1, columns // 4 + 1)
+        side = slice(0, empty) if rng.random() < 0.5 else slice(-empty, None)
         if sparse:
             mask[:, side] = False
             if rng.random() < 0.6:

@@ -48,7 +48,7 @@ def history_build(
     days: Annotated[str | None, typer.Option(help="Maturities: calendar days or tenors (3M), with commas.")] = None,
     moneyness: Annotated[str | None, typer.Option(help="K/F, separated by commas.")] = None,
     columns: _Columns = None,
-    method: Annotated[str, typer.Option(help="Smoother: svi, essvi, ssvi, cubic or kernel.")] = "svi",
+    method: Annotated[str, typer.Option(help="Smoother: svi, essvi, ssvi, cubic, kernel or repair.")] = "svi",
     option: Annotated[
         list[str] | None, typer.Option(help="Further option of chain or smoother, name=value; may be repeated.")
     ] = None,

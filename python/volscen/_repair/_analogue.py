@@ -23,8 +23,9 @@ MEMBERS, LEAST_WORTH, CLOSENESS = 500, 0.25, 0.06
 #: Surfaces compared with the library at once (always so many, so that their number changes no bit), and members.
 _SURFACES, _BLOCK = 32, 4096
 
-#: Points up to which all that may be quoted take part in comparisons.
-_MANY = 1000
+#: Members whose cost is computed exactly, over those kept: what single precision rounds, which depends on the other
+#: surfaces compared at once, then decides nothing.
+_WIDER = 1.3
 
 
 @dataclass(frozen=True)
@@ -44,63 +45,81 @@ class Analogues:
         return Prediction(mean, sd, z, misfit)
 
     def _block(self, observed: Observations, place: Place) -> tuple[FloatArray, ...]:
-        cost, shift = self._compare(observed, place)
+        cost = self._compare(observed, place)
         mean, sd = np.empty(observed.log_vol.shape), np.empty(observed.log_vol.shape)
         z, misfit = np.full(mean.shape, np.nan), np.empty(len(mean))
         for i, (y, noise) in enumerate(zip(observed.log_vol, observed.noise, strict=True)):
             at = np.flatnonzero(~np.isnan(y))
-            centre, moments = self._law(cost[i], shift[i])
+            centre, moments = self._law(cost[i], y, noise, place)
             law = condition(place, place.mean + centre @ place.basis, moments, at, y[at], noise[at] ** 2)
             mean[i], sd[i], z[i, at], misfit[i] = law.mean, np.sqrt(law.variance), law.z, law.misfit
         return mean, sd, z, misfit
 
-    def _compare(self, observed: Observations, place: Place) -> tuple[SingleArray, SingleArray]:
-        """Cost of every member to every surface (n, M), and the shift of its level that makes it least.
+    def _compare(self, observed: Observations, place: Place) -> SingleArray:
+        """Cost of every member to every surface (n, M), but for what is the same for all members.
 
-        The cost is the sum of w (y - Y - d)^2 plus d^2 over the variance of shifts, w being the inverse of the quote's
-        variance plus that of the closeness wanted. Points beyond the library's nodes do not count.
+        The cost is the sum of w (y - Y - d)^2 plus d^2 over the variance of shifts d, which make it least, w being the
+        inverse of the quote's variance plus that of the closeness wanted. Points beyond the library's nodes do not
+        count.
         """
         n, scores = len(observed.log_vol), self.prior.scores
-        # All points where a quote may lie: were it those where one does, the surfaces beside one would change its bits.
-        may = np.arange(observed.tau.size) >= (observed.tau.size - observed.off_grid if observed.off_grid else 0)
-        used = np.flatnonzero((may if may.sum() <= _MANY else observed.mask.any(axis=0)) & place.inside)
+        used = np.flatnonzero(observed.mask.any(axis=0) & place.inside)
         w = np.zeros((_SURFACES, used.size))
-        w[:n] = np.where(observed.mask[:, used], 1 / (observed.noise[:, used] ** 2 + CLOSENESS**2), 0)
+        w[:n] = np.where(observed.mask[:, used], _weight(observed.noise[:, used]), 0)
         y = np.zeros(w.shape)
         y[:n] = np.where(observed.mask[:, used], observed.log_vol[:, used] - place.mean[used], 0)
         total = w.sum(axis=1)
         level = (w * y).sum(axis=1) / np.maximum(total, 1e-300)
         y -= level[:, None]  # single precision is enough for what is left
         left = np.column_stack([w.T, (w * y).T]).astype(np.float32)
-        square = (w * y * y).sum(axis=1).astype(np.float32)
-        wide, level32 = total.astype(np.float32), level.astype(np.float32)
-        ridge = np.float32(1 / LEVEL_SD**2)
+        # With r = y - Y it is sum w r^2 - (sum w r)^2 / (sum w + 1/v): here without the terms in y alone.
+        pull = 1 / (total + 1 / LEVEL_SD**2)
+        ridge, lean = pull.astype(np.float32), (2 * pull * level / LEVEL_SD**2).astype(np.float32)
         cost = np.empty((len(scores), _SURFACES), dtype=np.float32)
-        shift = np.empty_like(cost)
         basis = place.single[:, used]
         for start in range(0, len(scores), _BLOCK):
             part = slice(start, start + _BLOCK)
             member = scores[part] @ basis
             cross = member @ left
             plain, weighted = cross[:, :_SURFACES], cross[:, _SURFACES:]
-            fit = (member * member) @ left[:, :_SURFACES]
-            # Residuals r = y + level - Y: their weighted sum and sum of squares.
-            first = wide * level32 - plain
-            second = square - 2 * weighted + fit + level32 * (wide * level32 - 2 * plain)
-            shift[part] = first / (wide + ridge)
-            cost[part] = second - first * shift[part]
-        return cost[:, :n].T, shift[:, :n].T
+            cost[part] = (member * member) @ left[:, :_SURFACES] - 2 * weighted - plain * (ridge * plain + lean)
+        return cost[:, :n].T
 
-    def _law(self, cost: SingleArray, shift: SingleArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and covariance of the nearest members' components, the shift last."""
+    def _law(self, cost: SingleArray, y: FloatArray, noise: FloatArray, place: Place) -> tuple[FloatArray, FloatArray]:
+        """Mean and covariance of the nearest members' components, the shift last.
+
+        Parameters
+        ----------
+        cost : ndarray, shape (M,)
+            In single precision, which only says which members may be among the nearest.
+        y, noise : ndarray, shape (P,)
+        """
         kept = min(MEMBERS, cost.size)
-        nearest = np.sort(np.argpartition(cost, kept - 1)[:kept])
-        excess = cost[nearest].astype(np.float64)
+        wider = min(int(_WIDER * kept), cost.size)
+        likely = np.sort(np.argpartition(cost, wider - 1)[:wider])
+        exact, shift = self._exact(likely, y, noise, place)
+        nearest = np.sort(np.argsort(exact, kind="stable")[:kept])
+        excess = exact[nearest]
         weight = _weights(excess - excess.min(), LEAST_WORTH * kept)
-        members = np.column_stack([self.prior.scores[nearest], shift[nearest]]).astype(np.float64)
+        members = np.column_stack([self.prior.scores[likely[nearest]].astype(np.float64), shift[nearest]])
         centre = weight @ members
         spread = (members - centre) * np.sqrt(weight)[:, None]
         return centre, spread.T @ spread
+
+    def _exact(
+        self, members: npt.NDArray[np.intp], y: FloatArray, noise: FloatArray, place: Place
+    ) -> tuple[FloatArray, FloatArray]:
+        """Costs of some members, and the shifts of level that make them least."""
+        used = np.flatnonzero(~np.isnan(y) & place.inside)
+        w = _weight(noise[used])
+        residual = y[used] - place.mean[used] - self.prior.scores[members].astype(np.float64) @ place.basis[:-1, used]
+        first = residual @ w
+        shift = first / (w.sum() + 1 / LEVEL_SD**2)
+        return (residual * residual) @ w - first * shift, shift
+
+
+def _weight(noise: FloatArray) -> FloatArray:
+    return np.asarray(1 / (noise**2 + CLOSENESS**2))
 
 
 def _weights(excess: FloatArray, worth: float) -> FloatArray:

@@ -62,7 +62,7 @@ class Calibration:
 
 def scale_of(sd: FloatArray, misfit: FloatArray) -> FloatArray:
     """What errors are measured in: the predicted standard deviation, more where the quotes fit badly."""
-    return np.asarray(sd * np.maximum(misfit, _LEAST_MISFIT).reshape(-1, *[1] * (sd.ndim - 1)) ** 2)
+    return np.asarray(sd * np.maximum(misfit, _LEAST_MISFIT).reshape(-1, *[1] * (sd.ndim - 1)))
 
 
 def calibrate(

@@ -112,7 +112,7 @@ def _repair_scaled(
             np.concatenate([blank, log_vol], axis=1),
             np.concatenate([np.ones(blank.shape), batch.noise], axis=1),
         )
-        at = slice(cells, None)
+        at = slice(cells, cells + batch.tau.size)
     found, z = _predict(observed, at, options)
     quoted = ~np.isnan(batch.vol)
     assert found.misfit is not None
@@ -167,16 +167,20 @@ def _predict(observed: Observations, at: slice, options: Options) -> tuple[Predi
     typical = np.maximum(1.4826 * np.nanmedian(np.abs(z), axis=1), 1.0)[:, None]
     far = np.abs(z) / typical
     wrong = np.flatnonzero(np.nanmax(far, axis=1) > _MISTAKE)
-    if not wrong.size or merged is not observed:
+    if not wrong.size:
         return found, z
     noise = observed.noise.copy()
     noise[:, at] *= np.where(far > _MISTAKE, far, 1.0)
-    again = _whole(replace(observed, noise=noise).part(wrong), options.method)
-    for name in ("mean", "sd", "misfit"):
-        getattr(found, name)[wrong] = getattr(again, name)
-    assert again.z is not None
-    z[wrong] = np.where(far[wrong] > _MISTAKE, z[wrong], again.z[:, at])
-    return found, z
+    doubted = replace(observed, noise=noise).part(wrong)
+    merged = merge_quotes(doubted)
+    again = _whole(merged, options.method)
+    points = observed.tau.size
+    mean, sd, misfit = found.mean[:, :points], found.sd[:, :points], found.misfit
+    assert misfit is not None
+    assert again.misfit is not None
+    mean[wrong], sd[wrong], misfit[wrong] = again.mean[:, :points], again.sd[:, :points], again.misfit
+    z[wrong] = np.where(far[wrong] > _MISTAKE, z[wrong], _scores(doubted, merged, again, at))
+    return Prediction(mean, sd, found.z, misfit), z
 
 
 def _whole(observed: Observations, method: str) -> Prediction:

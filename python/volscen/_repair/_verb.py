@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["repair"]
 
 #: Surfaces repaired at once.
-_BLOCK = 64
+_BLOCK = 32
 
 _CONDITIONS = ("density", "prices", "none")
 
@@ -108,7 +108,7 @@ def repair(
     SVI, Merton, Heston; most of them perturbed), or of the 500 of them nearest to the quotes, and conditioned on the
     quotes (C. Rasmussen and C. Williams 2006, chapter 2). What the library does not show is a Gaussian process whose
     size the likelihood of the quotes decides. ``misfit`` is the root mean square of leave-one-out differences; where
-    it is large the whole library's law takes over from that of the analogues, intervals widen with its square, and
+    it is large the whole library's law takes over from that of the analogues, intervals widen in proportion, and
     ``surface_flag`` says so.
 
     Intervals are conformal: their widths are quantiles of errors, after projection, on simulated surfaces set apart.

@@ -120,7 +120,7 @@ def build_surface(
         k / sqrt(tau), strictly increasing.
     standardised_moneyness : array_like, shape (I,)
         k / (s sqrt(tau)), strictly increasing, s being the surface's volatility at K = F of that time.
-    method : {"svi", "essvi", "ssvi", "cubic", "kernel"}
+    method : {"svi", "essvi", "ssvi", "cubic", "kernel", "repair"}
         ``"svi"``: one raw-SVI slice per expiry without butterfly arbitrage; total variance linear in tau at
         fixed K/F and never decreasing, as slices that cross are refitted with further quotes where both can
         agree, and what crossing is left is lifted to the earlier slice; flat volatility in tau before the first
@@ -131,6 +131,8 @@ def build_surface(
         quotes total variance goes on straight, never falling outwards; in time as ``"svi"``, without refits.
         Nothing keeps a slice free of butterfly arbitrage: see ``durrleman_g_min``.
         ``"kernel"``: vega-weighted Nadaraya-Watson smoothing in moneyness and tau.
+        ``"repair"``: :func:`volscen.repair`, a library of surfaces conditioned on the quotes, free of static
+        arbitrage on the grid (needs the extra ``projection``); for few quotes, or noisy ones.
     max_extrapolation : float
         How far beyond the quoted strikes a grid point may lie, in standard deviations (at-the-money vol times
         the root of tau).
@@ -141,7 +143,8 @@ def build_surface(
         Of ``"svi"``: ``weights`` ("auto", "vega", "spread", "uniform"), ``robust`` (True), ``butterfly``
         (True). Of ``"essvi"`` and ``"ssvi"``: ``weights``, ``robust``. Of ``"cubic"``: ``weights``, ``robust``,
         ``smoothing`` ("auto", or a number). Of ``"kernel"``: ``bandwidth``, a pair of variances or "search" (default
-        (0.002, 0.046)), ``weights`` ("vega"), ``robust`` (False). "auto" weighs quotes by their spread where they
+        (0.002, 0.046)), ``weights`` ("vega"), ``robust`` (False). Of ``"repair"``: ``robust`` (True), ``free``
+        ("density", "prices"). "auto" weighs quotes by their spread where they
         have bid and ask, and by vega otherwise.
 
     Returns
