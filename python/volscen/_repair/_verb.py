@@ -128,7 +128,7 @@ def repair(
     >>> vol = [[np.nan, 0.24, 0.20, np.nan, np.nan], [np.nan] * 5, [0.25, np.nan, 0.21, np.nan, 0.19]]
     >>> whole = volscen.repair(vol, tau=tau, moneyness=moneyness)
     >>> whole.implied_vol.round(2).values.tolist()
-    [[0.28, 0.24, 0.2, 0.18, 0.18], [0.27, 0.23, 0.2, 0.19, 0.18], [0.25, 0.23, 0.21, 0.2, 0.19]]
+    [[0.28, 0.24, 0.2, 0.18, 0.18], [0.26, 0.23, 0.2, 0.19, 0.18], [0.25, 0.23, 0.21, 0.2, 0.19]]
     >>> bool(((whole.lower < whole.implied_vol) & (whole.implied_vol < whole.upper)).all())
     True
     """
