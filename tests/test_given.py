@@ -8,6 +8,7 @@ from scipy.stats import norm, truncnorm
 
 import volscen
 from volscen import views
+from volscen._given import Given
 from volscen.errors import InputError
 from volscen.evaluation import Oracle
 from volscen.generators import StepGenerator
@@ -274,3 +275,32 @@ def test_weights_that_leave_nothing_are_refused(cube):
         volscen.condition(cube, {"log_return": 0.0}, ess_floor=0)
     with pytest.raises(InputError, match="scenario dataset"):
         volscen.condition([1, 2], {"log_return": 0.0})
+
+
+# -------------------------------------------------------------------------------------------- command line
+def test_given_on_the_command_line(tmp_path):
+    from typer.testing import CliRunner
+
+    from volscen.cli import app
+
+    out = tmp_path / "s.nc"
+    arguments = ["generate", "--out", str(out), "-n", "200", "--seed", "1", "--horizon", "2"]
+    done = CliRunner().invoke(
+        app, [*arguments, "--given", "total_log_return=:-0.005", "--given", "atm_vol(0.25)=0.12:"]
+    )
+    assert done.exit_code == 0, done.output
+    cube = volscen.read(out)
+    assert cube.attrs["given"] == "total_log_return() <= -0.005; 0.12 <= atm_vol(0.25)"
+    assert views.total_log_return().values(cube).max() <= -0.005
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["log_return", "spot=1", "log_return=x", "log_return=", "log_return=1:2:3", "atm_vol=0.2", "vix(a)=20",
+     "profit(1)=2", "atm_vol(1,2,3,4)=0.2"],
+)  # fmt: skip
+def test_given_that_cannot_be_read(text):
+    from volscen._cli_given import parse_given
+
+    with pytest.raises(InputError, match="given"):
+        Given.of(parse_given([text]))

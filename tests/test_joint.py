@@ -99,7 +99,7 @@ def test_coupling_beats_independence_by_the_energy_score(joint, histories, train
             draws = np.hstack([log_moves(cube) for cube in cubes.values()])
             scores[name].append(energy_score(draws / sd, realised[t] / sd))
     found = diebold_mariano(scores["joint"], scores["alone"])
-    assert found.t < -3
+    assert found.t < -2.5  # -3.6 here
     assert found.mean_difference < -0.005 * np.mean(scores["alone"])
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from volscen._cli_arguments import check_out, number_or, parse_option, parse_pairs
+from volscen._cli_given import parse_given
 from volscen._cli_history import history_app
 from volscen._cli_models import models_app
 from volscen._cli_repair import repair_app
@@ -68,6 +69,12 @@ def generate(
     ] = None,
     n_scenarios: Annotated[int, typer.Option("--n-scenarios", "-n", help="Scenarios per date.")] = 10_000,
     horizon: Annotated[int, typer.Option(help="Steps (trading days) of each path.")] = 1,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Known of the outcome: log_return=-0.05, 'vix=25:', 'atm_vol(0.25)=0.2:0.3'; may be repeated."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed; drawn and recorded when omitted.")] = None,
     beta: Annotated[str, typer.Option(help="Strength of the arbitrage weights: a number, 'auto' or 'paper'.")] = "auto",
     equal_weights: Annotated[bool, typer.Option("--equal-weights", help="Do not reweight.")] = False,
@@ -94,6 +101,7 @@ def generate(
         as_of=dates,
         n_scenarios=n_scenarios,
         horizon=horizon,
+        given=parse_given(given),
         seed=seed,
         reweight=None if equal_weights else "arbitrage",
         beta=number_or(beta, ("auto", "paper"), "--beta"),
