@@ -161,6 +161,22 @@ def test_bits_do_not_depend_on_chunks_threads_or_number(gaussian, history):
         assert lazy.attrs["given"] == whole.attrs["given"]
 
 
+def test_the_regression_is_local(history):
+    """Vols answer falls five times as much as rises: one line through all draws would be wrong on both sides."""
+
+    class Kinked(Gaussian):
+        def _step(self, log_return, log_iv, rng):
+            r, after = super()._step(log_return, log_iv, rng)
+            noise = 0.1 * (after - log_iv[:, -1])
+            return r, log_iv[:, -1] + np.where(r < 0, -5 * r, -r)[:, None] + noise
+
+    kinked = Kinked().fit(history)
+    own = 0.1 * conditional(1.0)[0]
+    for target, answer in ((-0.015, -5), (0.015, -1)):
+        drawn = moves(generate(kinked, history, {"log_return": target}, n=8192))
+        np.testing.assert_allclose(drawn[:, 1:].mean(axis=0), (answer + own) * target, atol=2e-3)
+
+
 def test_what_the_law_never_reaches_is_refused(gaussian, history):
     with pytest.raises(InputError, match=r"drew log_return <= -0.08 in 0 of 65536 .* volscen.stress"):
         generate(gaussian, history, {"log_return": (None, -0.08)}, n=10)
