@@ -110,11 +110,19 @@ def test_arbitrage_share_counts_surfaces(history):
 @pytest.mark.parametrize(
     ("part", "wrong"),
     [("record", {}), ("record", []), ("record", "x"), ("curve", {}), ("curve", {"losses": {"a": "b"}, "scores": {}}),
-     ("curve", [])],
+     ("curve", []), ("record", "range"), ("record", "dates"), ("curve", "epoch")],
 )  # fmt: skip
 def test_broken_metadata_is_refused(model, tmp_path, part, wrong):
     path = model.save(tmp_path / "m.safetensors")
-    metadata = header(path) | {part: wrong}
+    metadata = header(path)
+    if wrong == "range":
+        metadata["record"]["atm_vol"] = [0.1]
+    elif wrong == "dates":
+        metadata["record"]["n_dates"] = "many"
+    elif wrong == "epoch":
+        metadata["curve"]["kept_epoch"] = 99
+    else:
+        metadata[part] = wrong
     save_file(load_file(path), path, metadata={"volscen": json.dumps(metadata)})
     with pytest.raises(FileFormatError, match="incomplete or inconsistent"):
         volscen.load(path)

@@ -25,7 +25,9 @@ _Model = Annotated[Path, typer.Argument(help="Fitted model (.safetensors).")]
 def fit(
     history: Annotated[Path, typer.Argument(help="History (NetCDF).")],
     out: Annotated[Path, typer.Option(help="Model file to write (.safetensors).")],
-    generator: Annotated[str, typer.Option(help="bootstrap, fhs, har, pca or volgan.")] = "pca",
+    generator: Annotated[
+        str, typer.Option(help="Name of a generator: bootstrap, fhs, har, pca, volgan; an unknown name lists all.")
+    ] = "pca",
     until: Annotated[str | None, typer.Option(help="Fit on the dates up to this one. Default: all.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the generator, name=value; may be repeated.")

@@ -19,6 +19,7 @@ from volscen._version import __version__
 from volscen.errors import InputError
 from volscen.evaluation._figures import _kolmogorov
 from volscen.evaluation._martingale import BETS, calibration_evidence
+from volscen.evaluation._scores import _fair
 from volscen.evaluation._tests_of_risk import kupiec
 from volscen.evaluation._walk import _count, _period
 from volscen.evaluation._yardstick import Yardstick
@@ -231,6 +232,7 @@ def _one_day(yard: Yardstick, row: int, cube: xr.Dataset, seed: int) -> dict[str
     implied_vol = cube["implied_vol"].values.astype(np.float64)
     weight = cube["weight"].values
     n = weight.size
+    _fair(weight)  # refuses a law that is one scenario: there is nothing to rank among
     moves = yard.moves(row, implied_vol, cube["log_return"].values)
     # Outcome and scenarios in one array: what is done to one is done to the other.
     both = np.vstack([moves, yard.move[row]]) / yard.scale

@@ -117,7 +117,8 @@ class TrainingCurve:
         losses = {name: arrays.pop(f"{_PREFIX}loss.{name}") for name in metadata["losses"]}
         scores = {name: arrays.pop(f"{_PREFIX}score.{name}") for name in metadata["scores"]}
         epoch = arrays.pop(f"{_PREFIX}score_epoch")
-        return cls(losses, scores, epoch, int(metadata["kept_epoch"]), {**metadata["losses"], **metadata["scores"]})
+        text = {name: str(words) for part in ("losses", "scores") for name, words in metadata[part].items()}
+        return cls(losses, scores, epoch, int(metadata["kept_epoch"]), text)
 
 
 @dataclass(frozen=True)
@@ -173,12 +174,18 @@ class FitRecord:
         """Read what :meth:`metadata` gave; TypeError or ValueError where it is something else."""
         if metadata is None:
             return None
-        values = dict(metadata)
-        for name in ("log_return", "implied_vol", "atm_vol"):
-            low, high = values[name]
-            values[name] = (float(low), float(high))
-        values["versions"] = {str(name): str(number) for name, number in values["versions"].items()}
-        return cls(**values)
+        ranges = {name: tuple(map(float, metadata[name])) for name in ("log_return", "implied_vol", "atm_vol")}
+        for name, pair in ranges.items():
+            if len(pair) != 2 or not np.isfinite(pair).all():
+                raise ValueError(f"record: {name} must be two finite numbers, not {pair}")
+        return cls(
+            n_dates=int(metadata["n_dates"]),
+            title=str(metadata["title"]),
+            source=str(metadata["source"]),
+            arbitrage_share=float(metadata["arbitrage_share"]),
+            versions={str(name): str(number) for name, number in metadata["versions"].items()},
+            **ranges,  # type: ignore[arg-type]
+        )
 
 
 def _range(values: npt.NDArray[Any]) -> Range:
