@@ -15,7 +15,7 @@ from evaluation_makers import GaussianMarket
 from volscen.errors import InputError
 from volscen.evaluation import Oracle, calibration_evidence, kupiec, monitor_drift
 from volscen.evaluation._martingale import BETS
-from volscen.evaluation._monitor import CHANNELS, _distances, _ranks
+from volscen.evaluation._monitor import CHANNELS, _distances, _mean_distances, _ranks
 from volscen.sources.simulate import simulate_market
 
 KNOWN = 60
@@ -109,6 +109,21 @@ def test_distances():
     rng = np.random.default_rng(2)
     x, w = rng.standard_normal((300, 4)), rng.dirichlet(np.ones(300))
     np.testing.assert_allclose(_distances(x, w), cdist(x, x) @ w, rtol=1e-10)
+
+
+def test_rank_of_the_distance_is_exact_for_few_scenarios():
+    """Nothing sets the outcome apart: with three scenarios, where leaving it out would show, ranks are uniform."""
+    rng = np.random.default_rng(3)
+    equal = np.full(3, 1 / 3)
+    bag = rng.standard_normal((4, 1))
+    means = _mean_distances(_distances(bag[:3], equal), np.abs(bag[:3, 0] - bag[3, 0]), equal)
+    np.testing.assert_allclose(means, cdist(bag, bag).sum(axis=1) / 3, rtol=1e-12)
+    u = []
+    for _ in range(3000):
+        x, y = rng.standard_normal((3, 2)), rng.standard_normal(2)
+        means = _mean_distances(_distances(x, equal), np.linalg.norm(x - y, axis=1), equal)
+        u.append(_ranks(means[:, None], equal, rng)[0])
+    assert kstest(u, "uniform").pvalue > 0.01
 
 
 # ------------------------------------------------------------------------------------------- the monitor
@@ -226,6 +241,12 @@ def test_later_days_change_nothing_before(history, calm):
     short = watch(oracle(history), history.isel(date=slice(0, KNOWN + 50)))
     for name in short.data_vars:
         xr.testing.assert_identical(short[name], calm[name].isel(date=slice(0, 50)))
+    model = volscen.fit(history.isel(date=slice(0, 100)), "bootstrap")
+    whole, short = (
+        monitor_drift(model, part, n_scenarios=100, update_every=20)
+        for part in (history.isel(date=slice(0, 150)), history.isel(date=slice(0, 121)))
+    )
+    xr.testing.assert_identical(short.pit, whole.pit.isel(date=slice(0, 21)))
 
 
 def test_update_every_and_many_dates_at_once(history):

@@ -240,8 +240,7 @@ def _one_day(yard: Yardstick, row: int, cube: xr.Dataset, seed: int) -> dict[str
     channels = [both[:, 0], both[:, atm], both[:, -1], both[:, 1:-1].mean(axis=1), both[:, 0] * both[:, atm]]
     x, y = both[:-1, :-1], both[-1, :-1]
     to_others, to_outcome = _distances(x, weight), np.linalg.norm(x - y, axis=1)
-    # Mean distance of each from all others, the outcome being one of them: symmetric, hence its rank is uniform.
-    distance = np.r_[(to_others + to_outcome / n) / (1 - weight + 1 / n), weight @ to_outcome]
+    distance = _mean_distances(to_others, to_outcome, weight)
     day = int((yard.date[row] - np.datetime64("1900-01-01", "D")).astype(int))
     ties = np.random.SeedSequence(seed, spawn_key=(day, _TIES_KEY))
     pit = _ranks(np.column_stack([*channels, distance]), weight, np.random.Generator(np.random.PCG64(ties)))
@@ -269,6 +268,15 @@ def _distances(x: FloatArray, weight: FloatArray) -> FloatArray:
         distance[own, first + own] = 0
         out[rows] = distance @ weight
     return out
+
+
+def _mean_distances(to_others: FloatArray, to_outcome: FloatArray, weight: FloatArray) -> FloatArray:
+    """Mean distance (n + 1,) of each scenario, and at last of the outcome, from all others.
+
+    The outcome, weighing 1/n, is one of the others: nothing sets it apart, and so its rank is uniform.
+    """
+    n = weight.size
+    return np.r_[(to_others + to_outcome / n) / (1 - weight + 1 / n), weight @ to_outcome]
 
 
 def _ranks(both: FloatArray, weight: FloatArray, rng: np.random.Generator) -> FloatArray:
