@@ -231,7 +231,6 @@ def _cubes(model: Generator, history: xr.Dataset, plan: _Plan, beta: Beta) -> It
 def _one_day(yard: Yardstick, row: int, cube: xr.Dataset, seed: int) -> dict[str, npt.NDArray[Any]]:
     implied_vol = cube["implied_vol"].values.astype(np.float64)
     weight = cube["weight"].values
-    n = weight.size
     _fair(weight)  # refuses a law that is one scenario: there is nothing to rank among
     moves = yard.moves(row, implied_vol, cube["log_return"].values)
     # Outcome and scenarios in one array: what is done to one is done to the other.
@@ -276,7 +275,7 @@ def _mean_distances(to_others: FloatArray, to_outcome: FloatArray, weight: Float
     The outcome, weighing 1/n, is one of the others: nothing sets it apart, and so its rank is uniform.
     """
     n = weight.size
-    return np.r_[(to_others + to_outcome / n) / (1 - weight + 1 / n), weight @ to_outcome]
+    return np.append((to_others + to_outcome / n) / (1 - weight + 1 / n), weight @ to_outcome)
 
 
 def _ranks(both: FloatArray, weight: FloatArray, rng: np.random.Generator) -> FloatArray:
