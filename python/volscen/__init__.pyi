@@ -7,6 +7,7 @@ from . import datasets as datasets
 from . import errors as errors
 from . import evaluation as evaluation
 from . import hedging as hedging
+from . import plot as plot
 from . import portfolio as portfolio
 from . import priors as priors
 from . import revaluation as revaluation
@@ -17,6 +18,7 @@ from . import stress as stress
 from . import surface as surface
 from . import svi as svi
 from . import views as views
+from . import world as world
 from ._align import align_histories as align_histories
 from ._align import select_dates as select_dates
 from ._build_history import build_history as build_history

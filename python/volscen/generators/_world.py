@@ -6,9 +6,10 @@ torch; sampling evaluates the networks in NumPy.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -101,6 +102,10 @@ class WorldModel(Generator):
         Mean squared error of the standardised target, in training and validation.
     epochs_kept_ : tuple of int
         Epochs of the two networks kept: the best on the validation days, or the last without any.
+    worst_day_ : str
+        Day fitted on with the highest mean log vol, where stresses begin.
+    rescale_ : float
+        What vols and returns are divided by on the way in; see :meth:`rescaled`.
 
     Notes
     -----
@@ -119,11 +124,14 @@ class WorldModel(Generator):
     """
 
     name: ClassVar[str] = "world"
+    _PACKAGES: ClassVar[tuple[str, ...]] = ("numpy", "torch")
     _MAY_HOLD_NAN: ClassVar[tuple[str, ...]] = ("vision_curve", "dynamics_curve")
 
     vision_curve_: FloatArray
     dynamics_curve_: FloatArray
     epochs_kept_: tuple[int, int]
+    worst_day_: str
+    rescale_: float = 1.0
     _screen: Screen
     _vision: VisionNet
     _law: LatentLaw
@@ -139,7 +147,7 @@ class WorldModel(Generator):
         raster_size: int = 64,
         channels: Sequence[int] = (32, 64, 128),
         decoder: Literal["conv", "pca+conv"] = "conv",
-        epochs: int = 30,
+        epochs: int = 25,
         dynamics_epochs: int = 30,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
@@ -201,6 +209,7 @@ class WorldModel(Generator):
         """
         options = self.options
         self._check_history(history, self.n_surfaces + _MIN_DAYS)
+        self.rescale_ = 1.0
         # Here, so that loading and sampling never import torch.
         from volscen.generators._world_training import RunSettings, find_device, train_dynamics, train_vision
 
@@ -274,8 +283,6 @@ class WorldModel(Generator):
 
     def _finish(self, law: LatentLaw, series: Series, windows: FloatArray, target: FloatArray) -> LatentLaw:
         """Shrink the network's word by what the validation days bear out, then fit scales and residuals."""
-        from dataclasses import replace
-
         if len(windows) and not self._direct:
             said = self._recurrence(windows)
             parts = (slice(0, 1), slice(1, None))
@@ -299,6 +306,83 @@ class WorldModel(Generator):
     def _direct(self) -> bool:
         return self.options.dynamics == "direct"
 
+    @property
+    def screen(self) -> Screen:
+        """How surfaces become standardised pictures."""
+        return self._screen
+
+    @property
+    def law(self) -> LatentLaw:
+        """The law of one step in latent space."""
+        return self._law
+
+    @property
+    def worst_latent(self) -> FloatArray:
+        """Latents of the day :attr:`worst_day_`."""
+        return self._worst
+
+    def encode(self, implied_vol: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Posterior means and log variances, (n, latents), of surfaces (n, tau, moneyness)."""
+        return self._vision.encode(self._screen.standardised(implied_vol / self.rescale_))
+
+    def decode_rasters(self, latent: FloatArray) -> FloatArray:
+        """Vol rasters (n, size, size) of latents (n, latents)."""
+        return self.rescale_ * self._screen.vol(self._vision.decode(latent))
+
+    def decode_grid(self, latent: FloatArray) -> FloatArray:
+        """Log vols (n, cells) on the grid of latents (n, latents), in the units of the asset fitted on."""
+        return self._decode(latent)
+
+    def series_of(self, history: xr.Dataset) -> Series:
+        """What the law sees of a history."""
+        return self._series(*_arrays(history), self.periods_per_year_)
+
+    def known_moves(self, series: Series) -> tuple[FloatArray, FloatArray]:
+        """Standardised moves and their foreseen means, on the dates after the first 63."""
+        return self._law.known_moves(series, self._recurrence, self.options.window, self._direct)
+
+    def foresee(
+        self, series: Series, latent: FloatArray, n: int, steps: int, rng: np.random.Generator | None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Evolve n paths from the end of a series, with other latents there; ``rng=None`` follows the mean.
+
+        Returns
+        -------
+        log_return : ndarray, shape (n, steps)
+        log_vol : ndarray, shape (n, 1 + steps, cells)
+            The start first.
+        latent : ndarray, shape (n, 1 + steps, latents)
+        """
+        law = self._law
+        path = law.start(series, n, self.options.window)
+        path.latent = np.repeat(latent[None], n, axis=0)
+        window = path.window.copy()
+        now = (path.latent - law.latent_mean) / law.latent_sd
+        window[:, -1, 1:] = np.clip(now, law.input_low[1:], law.input_high[1:])
+        log_return = np.empty((n, steps))
+        log_vol = np.empty((n, 1 + steps, law.rest_mean.size))
+        latents = np.empty((n, 1 + steps, latent.size))
+        log_vol[:, 0], latents[:, 0] = self._decode(path.latent) + path.rest, path.latent
+        for step in range(steps):
+            path.level = log_vol[:, step].mean(axis=1)
+            annual, day = law.step(path, window, self._recurrence, rng, self._direct)
+            window = law.arrive(path, window, annual, day)
+            log_return[:, step] = annual / math.sqrt(self.periods_per_year_)
+            log_vol[:, step + 1], latents[:, step + 1] = self._decode(path.latent) + path.rest, path.latent
+        return self.rescale_ * log_return, math.log(self.rescale_) + log_vol, latents
+
+    def rescaled(self, factor: float) -> Self:
+        """Copy of the model for an asset whose vols and returns are about ``factor`` times those it was fitted on.
+
+        What goes in is divided by the factor, what comes out multiplied; nothing is refitted. ``update`` with the
+        asset's own history gives it its own residuals. Factors multiply up.
+        """
+        if isinstance(factor, bool) or not isinstance(factor, int | float | np.number) or not 0 < factor < math.inf:
+            raise InputError(f"factor must be a positive number, not {factor!r}")
+        out = copy.copy(self)
+        out.rescale_ = self.rescale_ * float(factor)
+        return out
+
     def _series(
         self,
         implied_vol: FloatArray,
@@ -308,7 +392,8 @@ class WorldModel(Generator):
         *,
         last_rest_only: bool = False,
     ) -> Series:
-        """What the law sees of surfaces (T, tau, moneyness) and returns (T,)."""
+        """What the law sees of surfaces (T, tau, moneyness) and returns (T,), in units of the asset fitted on."""
+        implied_vol, log_return = implied_vol / self.rescale_, log_return / self.rescale_
         latent, log_variance = self._vision.encode(
             self._screen.standardised(implied_vol) if pictures is None else pictures
         )
@@ -337,9 +422,10 @@ class WorldModel(Generator):
         for step in range(horizon):
             annual, day = law.step(path, window, self._recurrence, rng, self._direct)
             window = law.arrive(path, window, annual, day)
-            log_return[:, step] = annual / math.sqrt(self.periods_per_year_)
+            log_return[:, step] = self.rescale_ * annual / math.sqrt(self.periods_per_year_)
             log_iv[:, step] = self._decode(path.latent) + path.rest
             path.level = log_iv[:, step].mean(axis=1)
+        log_iv += math.log(self.rescale_)
         np.exp(log_iv, out=log_iv)
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
 
@@ -357,6 +443,7 @@ class WorldModel(Generator):
             "pixel_mean": self._screen.mean,
             "pixel_sd": self._screen.sd,
             "worst": self._worst,
+            "rescale": np.array([self.rescale_]),
             "worst_day": np.array([np.datetime64(self.worst_day_, "D").astype(np.int64)]),
             "epochs_kept": np.array(self.epochs_kept_),
             "vision_curve": self.vision_curve_,
@@ -376,6 +463,7 @@ class WorldModel(Generator):
         self._recurrence = Recurrence.from_arrays(self._dynamics_arrays, 1 + options.latent_dim, options.hidden)
         self._law = LatentLaw.restore(group("law."), options.latent_dim, self.tau_.size * self.moneyness_.size)
         self._worst = arrays["worst"]
+        self.rescale_ = float(arrays["rescale"][0])
         if self._worst.shape != (options.latent_dim,):
             raise ValueError("worst does not fit latent_dim")
         self.worst_day_ = str(np.datetime64(int(arrays["worst_day"][0]), "D"))
