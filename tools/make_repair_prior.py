@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,9 @@ GRIDS = (
 )
 
 
-def library(n: int, seed: int) -> FloatArray:
+def library(n: int, seed: int, shares: Mapping[str, float] = SHARES) -> FloatArray:
     """ln(volatility) at the nodes of n surfaces in a fixed order of families, shape (n, J, I)."""
-    parts = [_family(name, round(n * share), seed + i) for i, (name, share) in enumerate(SHARES.items())]
+    parts = [_family(name, round(n * share), seed + i) for i, (name, share) in enumerate(shares.items())]
     return np.concatenate(parts)
 
 

@@ -1,0 +1,3 @@
+"""Parts of ``benchmarks/repair.py``: surfaces to repair, peers, scores."""
+
+from __future__ import annotations
