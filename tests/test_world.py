@@ -332,3 +332,17 @@ def test_training_on_a_gpu_gives_nearly_the_same(model, history):
     options = {"epochs": 5, "dynamics_epochs": 3, "learning_rate": 3e-3, **SMALL}
     there = WorldModel(device="cuda", **options).fit(history)
     np.testing.assert_allclose(there.vision_curve_[0], model.vision_curve_[0], rtol=0.05)
+
+
+def test_training_curve_and_a_fit_that_fails(model, history):
+    curve = volscen.training_curve(model)
+    np.testing.assert_array_equal(curve.squared_error, model.vision_curve_[:, 1])
+    np.testing.assert_array_equal(curve.validation_error, model.vision_curve_[:, 3])
+    assert curve.attrs["kept_epoch"] == model.epochs_kept_[0]
+    assert "validation_error" not in volscen.training_curve(
+        WorldModel(epochs=1, dynamics_epochs=1, validation_days=0, **SMALL).fit(history)
+    )
+    before = model.sample(state(model, history), 4, 1, np.random.default_rng(0))
+    with pytest.raises(InputError):
+        model.fit(history.isel(date=slice(0, 30)))
+    np.testing.assert_array_equal(before[1], model.sample(state(model, history), 4, 1, np.random.default_rng(0))[1])

@@ -18,12 +18,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen.errors import FitError, InputError
-from volscen.generators._base import FloatArray, Generator
+from volscen.errors import InputError
+from volscen.generators._base import FloatArray
+from volscen.generators._record import TrainingCurve
 from volscen.generators._world_law import FILTER, LatentLaw, Series
-from volscen.generators._world_numpy import Recurrence, VisionNet
+from volscen.generators._world_numpy import Recurrence
 from volscen.generators._world_options import make_world_options
 from volscen.generators._world_raster import Screen
+from volscen.generators._world_seeing import Seer, arrays_of, loadings_of
 from volscen.history import State
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ __all__ = ["WorldModel"]
 _MIN_DAYS = 60
 
 
-class WorldModel(Generator):
+class WorldModel(Seer):
     """Latent world model: a convolutional VAE of rasters, an LSTM of its latents, fitted residuals.
 
     Surfaces become standardised ``raster_size`` x ``raster_size`` pictures of log vol. A convolutional variational
@@ -131,10 +133,6 @@ class WorldModel(Generator):
     dynamics_curve_: FloatArray
     epochs_kept_: tuple[int, int]
     worst_day_: str
-    rescale_: float = 1.0
-    _screen: Screen
-    _vision: VisionNet
-    _law: LatentLaw
     _recurrence: Recurrence
     _worst: FloatArray
 
@@ -205,11 +203,17 @@ class WorldModel(Generator):
         FitError
             If training diverges or something never moves.
         KeyboardInterrupt
-            On Ctrl-C, after the checkpoint has been written.
+            On Ctrl-C, after the checkpoint has been written. A model fitted before stays as it was.
         """
+        fresh = copy.copy(self)
+        fresh.rescale_ = 1.0
+        fresh._train(history)
+        self.__dict__.update(fresh.__dict__)
+        return self
+
+    def _train(self, history: xr.Dataset) -> None:
         options = self.options
         self._check_history(history, self.n_surfaces + _MIN_DAYS)
-        self.rescale_ = 1.0
         # Here, so that loading and sampling never import torch.
         from volscen.generators._world_training import RunSettings, find_device, train_dynamics, train_vision
 
@@ -222,10 +226,10 @@ class WorldModel(Generator):
                 f"validation_days leaves {n_train} of {n} dates to train on; generator {self.name!r} needs at least "
                 f"{self.n_surfaces + _MIN_DAYS}: hold fewer back or give a longer history"
             )
-        vol, log_return = _arrays(history)
+        vol, log_return = arrays_of(history)
         screen = Screen.fit(vol, *_grid(history), options.raster_size, n_train)
         pictures = screen.standardised(vol)
-        loadings = _loadings(pictures[:n_train], options.latent_dim) if options.decoder == "pca+conv" else None
+        loadings = loadings_of(pictures[:n_train], options.latent_dim) if options.decoder == "pca+conv" else None
 
         done: dict[str, Snapshot] = {}
         save = None
@@ -265,14 +269,6 @@ class WorldModel(Generator):
         self._worst = series.latent[worst]
         self.worst_day_ = str(history["date"].values[worst].astype("datetime64[D]"))
         self._remember(history)
-        return self
-
-    def _see(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        options = self.options
-        self._vision_arrays = {k: a for k, a in arrays.items() if not k.endswith("num_batches_tracked")}
-        self._vision = VisionNet.from_arrays(self._vision_arrays, options.raster_size, options.latent_dim)
-        matrix, self._offset = self._screen.read_off()
-        self._reader = self._vision.reader(matrix)
 
     def _remember_networks(self, vision: Snapshot, dynamics: Snapshot) -> None:
         self._dynamics_arrays = dynamics.kept
@@ -280,6 +276,16 @@ class WorldModel(Generator):
         self.vision_curve_ = np.column_stack([vision.curve, vision.validation_curve])
         self.dynamics_curve_ = np.column_stack([dynamics.curve[:, 1], dynamics.validation_curve])
         self.epochs_kept_ = (vision.best_epoch or vision.epoch, dynamics.best_epoch or dynamics.epoch)
+        losses = {"squared_error": vision.curve[:, 1], "divergence": vision.curve[:, 2]}
+        held = {"validation_error": vision.validation_curve} if vision.best_epoch else {}
+        text = {
+            "squared_error": "mean squared error of standardised pixels, with the posterior's noise",
+            "divergence": "Kullback-Leibler divergence of the posteriors, nats a picture",
+            "validation_error": "mean squared error of standardised pixels on the validation days",
+        }
+        names = {name: text[name] for name in (*losses, *held)}
+        scored = np.arange(1, vision.epoch + 1 if held else 1)
+        self.curve_ = TrainingCurve(losses, held, scored, self.epochs_kept_[0], names)
 
     def _finish(self, law: LatentLaw, series: Series, windows: FloatArray, target: FloatArray) -> LatentLaw:
         """Shrink the network's word by what the validation days bear out, then fit scales and residuals."""
@@ -296,7 +302,7 @@ class WorldModel(Generator):
         """Renew the pool of residuals with the last ``residual_days`` days of ``history``; no network is retrained."""
         self._check_update(history, self.n_surfaces + _MIN_DAYS)
         recent = history.isel(date=slice(-(self.options.residual_days + self.n_surfaces), None))
-        series = self._series(*_arrays(recent), self.periods_per_year_)
+        series = self._series(*arrays_of(recent), self.periods_per_year_)
         moves, mean = self._law.known_moves(series, self._recurrence, self.options.window, self._direct)
         self._law = self._law.pooled(moves, mean, series, self.options.residual_days)
         return self
@@ -307,35 +313,9 @@ class WorldModel(Generator):
         return self.options.dynamics == "direct"
 
     @property
-    def screen(self) -> Screen:
-        """How surfaces become standardised pictures."""
-        return self._screen
-
-    @property
-    def law(self) -> LatentLaw:
-        """The law of one step in latent space."""
-        return self._law
-
-    @property
     def worst_latent(self) -> FloatArray:
         """Latents of the day :attr:`worst_day_`."""
         return self._worst
-
-    def encode(self, implied_vol: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Posterior means and log variances, (n, latents), of surfaces (n, tau, moneyness)."""
-        return self._vision.encode(self._screen.standardised(implied_vol / self.rescale_))
-
-    def decode_rasters(self, latent: FloatArray) -> FloatArray:
-        """Vol rasters (n, size, size) of latents (n, latents)."""
-        return self.rescale_ * self._screen.vol(self._vision.decode(latent))
-
-    def decode_grid(self, latent: FloatArray) -> FloatArray:
-        """Log vols (n, cells) on the grid of latents (n, latents), in the units of the asset fitted on."""
-        return self._decode(latent)
-
-    def series_of(self, history: xr.Dataset) -> Series:
-        """What the law sees of a history."""
-        return self._series(*_arrays(history), self.periods_per_year_)
 
     def known_moves(self, series: Series) -> tuple[FloatArray, FloatArray]:
         """Standardised moves and their foreseen means, on the dates after the first 63."""
@@ -370,42 +350,6 @@ class WorldModel(Generator):
             log_return[:, step] = annual / math.sqrt(self.periods_per_year_)
             log_vol[:, step + 1], latents[:, step + 1] = self._decode(path.latent) + path.rest, path.latent
         return self.rescale_ * log_return, math.log(self.rescale_) + log_vol, latents
-
-    def rescaled(self, factor: float) -> Self:
-        """Copy of the model for an asset whose vols and returns are about ``factor`` times those it was fitted on.
-
-        What goes in is divided by the factor, what comes out multiplied; nothing is refitted. ``update`` with the
-        asset's own history gives it its own residuals. Factors multiply up.
-        """
-        if isinstance(factor, bool) or not isinstance(factor, int | float | np.number) or not 0 < factor < math.inf:
-            raise InputError(f"factor must be a positive number, not {factor!r}")
-        out = copy.copy(self)
-        out.rescale_ = self.rescale_ * float(factor)
-        return out
-
-    def _series(
-        self,
-        implied_vol: FloatArray,
-        log_return: FloatArray,
-        periods_per_year: float,
-        pictures: npt.NDArray[np.float32] | None = None,
-        *,
-        last_rest_only: bool = False,
-    ) -> Series:
-        """What the law sees of surfaces (T, tau, moneyness) and returns (T,), in units of the asset fitted on."""
-        implied_vol, log_return = implied_vol / self.rescale_, log_return / self.rescale_
-        latent, log_variance = self._vision.encode(
-            self._screen.standardised(implied_vol) if pictures is None else pictures
-        )
-        log_vol = np.log(implied_vol).reshape(len(implied_vol), -1)
-        first = len(latent) - 1 if last_rest_only else 0
-        rest = log_vol[first:] - self._decode(latent[first:])
-        annual = math.sqrt(periods_per_year) * log_return
-        return Series(latent, np.exp(0.5 * log_variance), annual, log_vol.mean(axis=1), rest)
-
-    def _decode(self, latent: FloatArray) -> FloatArray:
-        """Log vols (n, cells) on the grid."""
-        return self._vision.decode(latent, self._reader) + self._offset
 
     def _state_series(self, state: State) -> Series:
         vol = np.exp(state.log_iv[-self.n_surfaces :])
@@ -471,26 +415,8 @@ class WorldModel(Generator):
         self.vision_curve_, self.dynamics_curve_ = arrays["vision_curve"], arrays["dynamics_curve"]
 
 
-def _arrays(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
-    """Surfaces (T, tau, moneyness) and returns (T,), the first of which counts as none."""
-    log_return = history["log_return"].values.astype(np.float64)
-    return history["implied_vol"].values.astype(np.float64), np.r_[0.0, log_return[1:]]
-
-
 def _grid(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
     return history["tau"].values.astype(np.float64), history["moneyness"].values.astype(np.float64)
-
-
-def _loadings(pictures: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
-    """Pixel patterns (n, pixels) of unit-variance principal components."""
-    flat = pictures.reshape(len(pictures), -1).astype(np.float64)
-    variance, vectors = np.linalg.eigh(flat @ flat.T / len(flat))  # days are fewer than pixels or nearly so
-    variance, vectors = variance[::-1][:n], vectors[:, ::-1][:, :n]
-    if len(variance) < n or variance[-1] <= 1e-9 * variance[0]:
-        raise FitError(f"the pictures span fewer than {n} components; choose a smaller latent_dim or decoder='conv'")
-    patterns = (flat.T @ vectors / math.sqrt(len(flat))).T
-    signs = np.where(patterns.sum(axis=1) < 0, -1.0, 1.0)
-    return np.asarray((patterns * signs[:, None]).astype(np.float32))
 
 
 def _borne_out(said: FloatArray, came: FloatArray) -> float:
