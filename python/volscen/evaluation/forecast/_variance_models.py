@@ -13,6 +13,7 @@ from scipy.linalg import solve_discrete_are
 from scipy.optimize import minimize
 from scipy.signal import lfilter
 
+from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError, MissingExtraError
 from volscen.evaluation.forecast._long_memory import long_memory
 
@@ -211,7 +212,8 @@ class _RangeFactors(VarianceForecaster):
             return -_filter(self._unpack(p), observed, noise)[0]
 
         # Where the data have one factor, the likelihood of two is flat: an answer is enough.
-        found = minimize(objective, start, method="L-BFGS-B", options={"maxiter": 60})
+        with single_threaded_blas():  # tiny matrices: threads only get in each other's way
+            found = minimize(objective, start, method="L-BFGS-B", options={"maxiter": 60})
         if not np.isfinite(found.fun):
             raise FitError(f"forecaster {self.name!r} found no parameters")
         self.parameters_ = self._unpack(found.x)
