@@ -1,0 +1,141 @@
+"""Forecasts of surfaces and of variance from a rolling origin, with the tests that say what they are worth.
+
+    VOLSCEN_DATA=/path/to/data python benchmarks/forecasts.py [--period validation|test] [--generators pca,har]
+    python benchmarks/forecasts.py --quick                     # the embedded, simulated history
+
+Surfaces: mean absolute error in vol points by horizon, with the t statistic of Diebold and Mariano against no change in
+brackets (negative is better). Variance: QLIKE against Parkinson's proxy where daily highs and lows are known, squared
+returns elsewhere, likewise. Models are fitted on the days before, again every 250 dates; the mean paths of generators
+from every fifth date. Then memory, breaks and links of the volatilities.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+import volscen
+from generators import REAL, load_real
+from volscen.evaluation import forecast
+
+SIMPLE = ["no_change", "mean_reversion", "har", "var", "garch"]
+
+
+def surfaces(name: str, history: xr.Dataset, period: tuple[str, str], generators: list[str]) -> None:
+    """Print errors of forecasts of surfaces."""
+    first, last = period
+    start = time.perf_counter()
+    table = forecast.judge_surfaces(forecast.forecast_surfaces(SIMPLE, history, first=first, last=last))
+    print(f"\n{name}, surfaces, {first} to {last} ({time.perf_counter() - start:.0f} s)")
+    # The table must agree with errors taken apart from it.
+    made = forecast.forecast_surfaces(["no_change"], history, first=first, last=last, horizons=(1,))
+    vol = history["implied_vol"].sel(date=slice(first, None)).values
+    n = made.sizes["date"] - int(np.isnan(made["actual"].values[:, 0, 0, 0]).sum())
+    plain = 100 * np.abs(vol[1 : n + 1] - vol[:n]).mean()
+    np.testing.assert_allclose(table["mae"].sel(model="no_change", horizon=1, region="all"), plain, rtol=1e-5)
+    print(forecast.format_judgement(table))
+    for region in ("puts", "long"):
+        if region in table["region"].values:
+            print(forecast.format_judgement(table, region=region))
+    atm = table[["direction", "direction_rule", "direction_p"]].sel(horizon=10).to_dataframe().drop(columns="horizon")
+    print("direction of the at-the-money volatility, 10 days ahead\n" + atm.round(3).to_string())
+    if generators:
+        models = ["no_change", *(f"generator:{one}" for one in generators)]
+        made = forecast.forecast_surfaces(models, history, first=first, last=last, every=5)
+        print(forecast.format_judgement(forecast.judge_surfaces(made)) + "  (every fifth date)")
+
+
+def variance(
+    name: str, log_return: xr.DataArray, log_range: xr.DataArray | None, period: tuple[str, str], quick: bool
+) -> None:
+    """Print losses of forecasts of variance."""
+    first, last = period
+    models = ["no_change", "ewma", "har", "garch"] if quick else None
+    start = time.perf_counter()
+    made = forecast.forecast_variance(log_return, log_range=log_range, first=first, last=last, models=models)
+    table = forecast.judge_variance(made)
+    print(f"\n{name}, variance, {first} to {last}, proxy: {made.attrs['proxy']} ({time.perf_counter() - start:.0f} s)")
+    cells = {
+        f"{h} d": [
+            f"{float(table.qlike.sel(model=m, horizon=h)):.3f} [{float(table.dm_t.sel(model=m, horizon=h)):+.1f}]"
+            for m in table["model"].values
+        ]
+        for h in table["horizon"].values
+    }
+    print(pd.DataFrame(cells, index=pd.Index(table["model"].values, name="QLIKE")).to_string())
+
+
+def diagnostics(histories: dict[str, xr.Dataset]) -> None:
+    """Print memory, breaks and links, of all days given."""
+    print("\nmemory of the log at-the-money volatility near 30 days, and breaks in the variance of returns")
+    atm = {}
+    for name, history in histories.items():
+        vol = history["implied_vol"].sel(tau=30 / 365, moneyness=1.0, method="nearest")
+        atm[name] = np.log(vol).drop_vars(["tau", "moneyness"])
+        d = forecast.long_memory(atm[name].values)
+        breaks = forecast.breaks_in_variance(history["log_return"].values[1:])
+        whole = forecast.breaks_in_variance(history["log_return"].values[1:], method="inclan_tiao")
+        parts = np.split(atm[name].values[1:], breaks.position)
+        inside = [forecast.long_memory(part).d for part in parts if part.size >= 250]
+        print(
+            f"{name}: d {d.d:.2f} +- {d.standard_error:.2f}; {breaks.position.size} breaks (kappa2; "
+            f"{whole.position.size} if returns were normal); d between breaks {', '.join(f'{one:.2f}' for one in inside)}"
+        )
+        realised = np.log(volscen.realised_vol(history)).dropna("date")
+        both = forecast.fractional_cointegration(atm[name].sel(date=realised.date).values, realised.values)
+        print(
+            f"  implied and realised: slope {both.slope:.2f}, memory {both.memory[0].d:.2f} and "
+            f"{both.memory[1].d:.2f}, of the gap {both.residual.d:.2f}; fractionally cointegrated: {both.is_cointegrated}"
+        )
+    if len(atm) > 1:
+        panel = xr.concat(list(atm.values()), dim=pd.Index(list(atm), name="market"), join="inner").diff("date")
+        links = forecast.granger(panel.transpose("date", "market"))
+        for cause in links["cause"].values:
+            for effect in links["effect"].values:
+                if cause != effect:
+                    p = float(links["p_holm"].sel(cause=cause, effect=effect))
+                    print(f"changes of {cause} lead those of {effect}: p {p:.3f} ({panel.sizes['date']} common days)")
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--period", choices=("validation", "test"), default="validation")
+    parser.add_argument("--generators", default="pca,har", help="whose mean paths are forecasts; empty for none")
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    generators = [one for one in arguments.generators.split(",") if one]
+    if arguments.quick:
+        history = volscen.datasets.sample_history()
+        period = ("2023-01-02", "2023-06-30")
+        surfaces("simulated", history, period, [])
+        variance("simulated", history["log_return"], None, period, quick=True)
+        diagnostics({"simulated": history})
+        return 0
+    if "VOLSCEN_DATA" not in os.environ:
+        parser.error("set VOLSCEN_DATA to the folder of market data, or give --quick")
+    data = Path(os.environ["VOLSCEN_DATA"])
+    histories = {name: load_real(name, data) for name in REAL}
+    for name, history in histories.items():
+        period = REAL[name][arguments.period]
+        surfaces(name, history, period, generators)
+        returns, ranges = history["log_return"], None
+        if name == "spx_factors":
+            prices = pd.read_csv(data / name / "spx_factors_1996_2018.csv", parse_dates=["date"]).set_index("date")
+            ranges = np.log(prices["high"] / prices["low"]).to_xarray()
+        variance(name, returns, ranges, period, quick=False)
+        last = period[0]
+        histories[name] = history.sel(date=slice(None, last))
+    diagnostics(histories)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
