@@ -86,13 +86,15 @@ def diagnostics(histories: dict[str, xr.Dataset]) -> None:
         inside = [forecast.long_memory(part).d for part in parts if part.size >= 250]
         print(
             f"{name}: d {d.d:.2f} +- {d.standard_error:.2f}; {breaks.position.size} breaks (kappa2; "
-            f"{whole.position.size} if returns were normal); d between breaks {', '.join(f'{one:.2f}' for one in inside)}"
+            f"{whole.position.size} if returns were normal); "
+            f"d between breaks {', '.join(f'{one:.2f}' for one in inside)}"
         )
         realised = np.log(volscen.realised_vol(history)).dropna("date")
         both = forecast.fractional_cointegration(atm[name].sel(date=realised.date).values, realised.values)
         print(
             f"  implied and realised: slope {both.slope:.2f}, memory {both.memory[0].d:.2f} and "
-            f"{both.memory[1].d:.2f}, of the gap {both.residual.d:.2f}; fractionally cointegrated: {both.is_cointegrated}"
+            f"{both.memory[1].d:.2f}, of the gap {both.residual.d:.2f}; "
+            f"fractionally cointegrated: {both.is_cointegrated}"
         )
     if len(atm) > 1:
         panel = xr.concat(list(atm.values()), dim=pd.Index(list(atm), name="market"), join="inner").diff("date")
@@ -131,8 +133,7 @@ def main() -> int:
             prices = pd.read_csv(data / name / "spx_factors_1996_2018.csv", parse_dates=["date"]).set_index("date")
             ranges = np.log(prices["high"] / prices["low"]).to_xarray()
         variance(name, returns, ranges, period, quick=False)
-        last = period[0]
-        histories[name] = history.sel(date=slice(None, last))
+        histories[name] = history.sel(date=slice(None, REAL[name]["validation"][1]))
     diagnostics(histories)
     return 0
 

@@ -111,7 +111,7 @@ def test_forecasts_beat_no_change_where_volatility_reverts() -> None:
     for model in ("mean_reversion", "har"):
         found = float(table.theil_u.sel(model=model, horizon=10, region="all"))
         assert found == pytest.approx(ratio, rel=0.05)
-        assert float(table.dm_t.sel(model=model, horizon=10)) < -3
+        assert float(table.dm_t.sel(model=model, horizon=10, region="all")) < -3
     assert float(table.theil_u.sel(model="no_change", horizon=1, region="all")) == pytest.approx(1, abs=1e-6)
 
 
@@ -129,7 +129,7 @@ def test_judgement_by_hand(history: xr.Dataset) -> None:
     assert table.r_squared.sel(model="b").item() == pytest.approx(
         1 - float((cells.sel(model="b") ** 2).sum()) / spread, rel=1e-6
     )
-    loss = abs(error).mean(("tau", "moneyness"))
+    loss = abs(cells).mean(("tau", "moneyness"))
     test = diebold_mariano(loss.sel(model="b").values, loss.sel(model="a").values, lags=5)
     assert table.dm_t.sel(model="b").item() == pytest.approx(test.t, rel=1e-5)
     assert "wing" in forecast.format_judgement(table, region="wing")

@@ -12,7 +12,7 @@ from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError, MissingExtraError
 from volscen.evaluation.forecast._protocol import SurfaceForecaster, log_surfaces
 from volscen.generators import Generator, generator_class
-from volscen.scenarios import generate
+from volscen.history import state_at
 
 __all__ = ["MODELS", "Garch", "GeneratorMean", "Har", "MeanReversion", "NoChange", "Var", "make_forecaster"]
 
@@ -207,13 +207,12 @@ class GeneratorMean(_InLogs):
     def _ahead(self, logs: FloatArray, history: xr.Dataset, rows: npt.NDArray[np.intp]) -> FloatArray:
         out = np.empty((rows.size, len(self.horizons_), logs.shape[1]))
         take = [h - 1 for h in self.horizons_]
-        for i, row in enumerate(rows):
-            cube = generate(
-                self.generator, history.isel(date=slice(None, int(row) + 1)), as_of=history["date"].values[row],
-                n_scenarios=self.n_scenarios, horizon=max(self.horizons_), seed=self.seed, reweight=None,
-            )  # fmt: skip
-            vol = cube["implied_vol"].values[:, take].astype(np.float64)
-            out[i] = np.log(vol).mean(axis=0).reshape(len(take), -1)
+        model = self.generator
+        for i, day in enumerate(history["date"].values[rows]):
+            state = state_at(history, day, n_returns=model.n_returns, n_surfaces=model.n_surfaces)
+            rng = np.random.default_rng([self.seed, int(state.as_of.astype(np.int64))])
+            vol = model.sample(state, self.n_scenarios, max(self.horizons_), rng)[1][:, take]
+            out[i] = np.log(vol.astype(np.float64)).mean(axis=0).reshape(len(take), -1)
         return out
 
 

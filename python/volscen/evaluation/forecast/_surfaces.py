@@ -161,11 +161,11 @@ def judge_surfaces(
     -------
     xarray.Dataset
         Over ``model``, ``horizon`` and ``region``: ``mae``, ``rmse`` (vol points), ``mape`` (percent), ``r_squared``
-        (of levels) and ``theil_u`` (root mean square error over that of no change). Over ``model`` and ``horizon``:
-        ``dm_t`` and ``dm_p`` of the mean absolute error of a surface against the baseline's (negative is better, lags
-        of at least the horizon's overlap), ``dm_p_holm`` corrected over the models at each horizon, and of the
-        at-the-money volatility ``direction`` (share forecast right), ``direction_rule`` (share that "back to the
-        median" gets right) and ``direction_p``.
+        (of levels), ``theil_u`` (root mean square error over that of no change), ``dm_t`` and ``dm_p`` of the mean
+        absolute error against the baseline's (negative is better, lags of at least the horizon's overlap), and
+        ``dm_p_holm`` corrected over the models. Over ``model`` and ``horizon``, of the at-the-money volatility:
+        ``direction`` (share forecast right), ``direction_rule`` (share that "back to the median" gets right) and
+        ``direction_p``.
 
     Raises
     ------
@@ -179,13 +179,10 @@ def judge_surfaces(
     every = int(made.attrs.get("every", 1))
     horizons = [int(h) for h in made["horizon"].values]
     shape = (len(models), len(horizons))
-    by_region = {
-        name: np.full((*shape, len(chosen)), np.nan) for name in ("mae", "rmse", "mape", "r_squared", "theil_u")
-    }
-    tests = {
-        name: np.full(shape, np.nan)
-        for name in ("dm_t", "dm_p", "dm_p_holm", "direction", "direction_rule", "direction_p")
-    }
+    names = ("mae", "rmse", "mape", "r_squared", "theil_u", "dm_t", "dm_p", "dm_p_holm")
+    by_region = {name: np.full((*shape, len(chosen)), np.nan) for name in names}
+    ways = {name: np.full(shape, np.nan) for name in ("direction", "direction_rule", "direction_p")}
+    rivals = [i for i, model in enumerate(models) if model != baseline]
     middle = _cells(made, {"middle": (0.0, np.inf, 0.0, np.inf)})["middle"]
     nearest = np.abs(np.log(made["moneyness"].values)).argmin()
     atm = np.zeros_like(middle)
@@ -199,35 +196,35 @@ def judge_surfaces(
             )
         actual, before = actual[known], made["previous"].values[known]
         forecasts = made["forecast"].values[:, known, j].astype(np.float64)
+        # Forecasts of h days that start more often than every h overlap; their errors are correlated that long.
+        n = int(known.sum())
+        lags = min(max(int(4 * (n / 100) ** (2 / 9)) + 1, -(-horizons[j] // every)), n - 1)
         for r, mask in enumerate(chosen.values()):
             truth, last = actual[:, mask], before[:, mask]
             spread = np.square(truth - truth.mean(axis=0)).sum()
             unchanged = np.sqrt(np.mean(np.square(last - truth)))
+            loss = np.abs(forecasts[:, :, mask] - truth).mean(axis=2)
             for i in range(len(models)):
                 error = forecasts[i][:, mask] - truth
                 rmse = np.sqrt(np.mean(np.square(error)))
-                by_region["mae"][i, j, r] = 100 * np.mean(np.abs(error))
+                by_region["mae"][i, j, r] = 100 * loss[i].mean()
                 by_region["rmse"][i, j, r] = 100 * rmse
                 by_region["mape"][i, j, r] = 100 * np.mean(np.abs(error) / truth)
                 by_region["r_squared"][i, j, r] = 1 - np.square(error).sum() / spread
                 by_region["theil_u"][i, j, r] = rmse / unchanged
-        loss = np.abs(forecasts - actual).mean(axis=(2, 3))
-        # Forecasts of h days that start more often than every h overlap; their errors are correlated that long.
-        lags = min(max(int(4 * (known.sum() / 100) ** (2 / 9)) + 1, -(-horizons[j] // every)), int(known.sum()) - 1)
+                test = diebold_mariano(loss[i], loss[models.index(baseline)], lags=lags)
+                by_region["dm_t"][i, j, r], by_region["dm_p"][i, j, r] = test.t, test.p_value
+            by_region["dm_p_holm"][:, j, r] = 1.0
+            if rivals:
+                by_region["dm_p_holm"][rivals, j, r] = holm(by_region["dm_p"][rivals, j, r])
         for i, model in enumerate(models):
-            test = diebold_mariano(loss[i], loss[models.index(baseline)], lags=lags)
-            tests["dm_t"][i, j], tests["dm_p"][i, j] = test.t, test.p_value
             if model != "no_change":
                 way = direction(*(values[:, atm].mean(axis=1) for values in (forecasts[i], actual, before)))
-                tests["direction"][i, j], tests["direction_rule"][i, j] = way.accuracy, way.mean_reversion
-                tests["direction_p"][i, j] = way.p_value
-        rivals = [i for i, model in enumerate(models) if model != baseline]
-        tests["dm_p_holm"][:, j] = 1.0
-        if rivals:
-            tests["dm_p_holm"][rivals, j] = holm(tests["dm_p"][rivals, j])
+                ways["direction"][i, j], ways["direction_rule"][i, j] = way.accuracy, way.mean_reversion
+                ways["direction_p"][i, j] = way.p_value
     return xr.Dataset(
         {name: (("model", "horizon", "region"), values) for name, values in by_region.items()}
-        | {name: (("model", "horizon"), values) for name, values in tests.items()},
+        | {name: (("model", "horizon"), values) for name, values in ways.items()},
         coords={"model": models, "horizon": horizons, "region": list(chosen)},
         attrs={"baseline": baseline},
     )
