@@ -260,7 +260,8 @@ def test_band_weights_are_the_prior_inside(cube):
     np.testing.assert_allclose(found.weight, expected / expected.sum(), rtol=1e-12)
     share = norm.cdf(-1) - norm.cdf(-2)
     assert abs(found.attrs["ess_fraction"] - share) < 0.02
-    assert found.attrs["given"] == "-0.02 <= log_return <= -0.01"
+    assert found.attrs["condition"] == "-0.02 <= log_return <= -0.01"
+    assert "condition" not in volscen.reweight(found).attrs  # which takes the weights back
 
 
 def test_conditions_compose_and_dates_are_apart(gaussian, history):
@@ -271,9 +272,18 @@ def test_conditions_compose_and_dates_are_apart(gaussian, history):
         one = cube.isel(as_of=row)
         own = (one.log_return.values[:, 0] <= 0) & (views.atm_vol(0.25).values(one) >= 0.2)
         np.testing.assert_allclose(again.weight[row], own / own.sum(), rtol=1e-9)
-    assert again.attrs["given"] == "log_return <= 0; then 0.2 <= atm_vol(0.25)"
+    assert again.attrs["condition"] == "log_return <= 0; then 0.2 <= atm_vol(0.25)"
     with pytest.raises(InputError, match="as_of 2020-01-09: "):
         volscen.condition(cube, {"log_return": -0.5})
+
+
+def test_a_lazy_cube_is_weighed_too(gaussian, history, tmp_path):
+    pytest.importorskip("dask")
+    lazy = generate(gaussian, history, None, n=2048, chunks=1024, reweight="arbitrage")
+    found = volscen.condition(lazy, {"log_return": (None, 0.0)})
+    plain = volscen.condition(lazy.compute(), {"log_return": (None, 0.0)})
+    np.testing.assert_array_equal(found.weight, plain.weight)
+    assert volscen.read(volscen.write(found, tmp_path / "s.nc")).attrs["beta"] >= 0
 
 
 def test_weights_that_leave_nothing_are_refused(cube):

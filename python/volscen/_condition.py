@@ -12,7 +12,14 @@ import xarray as xr
 from volscen import schema, views
 from volscen._entropy_pool import entropy_pool
 from volscen._given import Given
-from volscen._reweight import OTHER_WEIGHTS, effective_sample_size, prior_weights, set_weights
+from volscen._reweight import (
+    OTHER_WEIGHTS,
+    effective_sample_size,
+    prior_weights,
+    set_weights,
+    weighing_penalty,
+    weight_attributes,
+)
 from volscen.errors import InputError
 
 __all__ = ["condition"]
@@ -53,7 +60,8 @@ def condition(
     Returns
     -------
     xarray.Dataset
-        A copy with new ``weight`` (those of ``ds`` times the kernel), ``ess_fraction``, and ``given`` as text.
+        A copy with new ``weight`` (those of ``ds`` times the kernel), ``ess_fraction``, and the
+        attribute ``condition``.
 
     Raises
     ------
@@ -101,7 +109,10 @@ def condition(
                 raise InputError(f"as_of {day}: {error}") from None
             raise
     out = ds.copy()
-    out.attrs["given"] = f"{out.attrs['given']}; then {known}" if "given" in out.attrs else str(known)
+    if "beta_requested" in out.attrs:  # of a lazy cube: the prior's weights are known by now
+        penalty = ds[weighing_penalty(ds)].transpose(..., "scenario", "step").values
+        out.attrs["beta"] = weight_attributes(penalty, ds["weight"].values, out.attrs["beta_requested"])[0]
+    out.attrs["condition"] = f"{out.attrs['condition']}; then {known}" if "condition" in out.attrs else str(known)
     set_weights(out, rows)
     return out
 

@@ -249,7 +249,7 @@ def set_weights(ds: xr.Dataset, rows: FloatArray) -> None:
 
 
 #: Attributes of weights that came from elsewhere than the penalty.
-OTHER_WEIGHTS = ("views", "kl_divergence", "view_confidence", "weight_prior")
+OTHER_WEIGHTS = ("views", "kl_divergence", "view_confidence", "weight_prior", "condition")
 
 
 def reweight(
