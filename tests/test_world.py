@@ -9,7 +9,7 @@ import torch
 import volscen
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.generators import _world_training as training
-from volscen.generators._world import WorldModel
+from volscen.generators._world import WorldModel, _borne_out
 from volscen.generators._world_law import FILTER
 from volscen.generators._world_numpy import Recurrence, VisionNet
 from volscen.generators._world_raster import Screen
@@ -346,3 +346,50 @@ def test_training_curve_and_a_fit_that_fails(model, history):
     with pytest.raises(InputError):
         model.fit(history.isel(date=slice(0, 30)))
     np.testing.assert_array_equal(before[1], model.sample(state(model, history), 4, 1, np.random.default_rng(0))[1])
+
+
+def test_the_network_is_believed_less_the_error_of_its_slope():
+    said = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    came = np.array([[0.5, 3.0], [1.0, 1.5], [0.5, 1.0]])
+    slope = 5 / 7  # sizes 1, 4, 2; agreements 1/2, 3, 3/2
+    error2 = ((0.5 - slope) ** 2 + (3 - 4 * slope) ** 2 + (1.5 - 2 * slope) ** 2) / 49
+    assert _borne_out(said, came) == pytest.approx(slope * (1 - error2 / slope**2))
+    assert _borne_out(said, 10 * said) == 1.0
+    assert _borne_out(said, -said) == 0.0
+    assert _borne_out(0 * said, came) == 0.0
+    noise = np.random.default_rng(0).normal(size=(2, 50, 3))
+    assert _borne_out(noise[0], noise[1]) < 0.3
+
+
+def test_drawn_moves_carry_the_variances_on(model, history):
+    law, series = model._law, model._state_series(state(model, history))
+    path = law.start(series, 50, 10)
+    moves = law._moves(series)[-FILTER:]
+    weight = 0.5 ** (np.arange(FILTER)[::-1] / 5.0)
+    np.testing.assert_allclose(path.variance[0, 0], weight @ moves**2 / weight.sum())
+    before, latent = path.variance.copy(), path.latent.copy()
+    annual, _ = law.step(path, path.window, model._recurrence, np.random.default_rng(0), False)
+    move = np.column_stack([annual, path.latent - latent]) / law.move_sd
+    for i, half_life in enumerate((5, 20)):
+        keep = 0.5 ** (1 / half_life)
+        np.testing.assert_allclose(path.variance[:, i], keep * before[:, i] + (1 - keep) * move**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", ["ewma", "none"])
+def test_plain_scales(history, scale):
+    model = WorldModel(epochs=1, dynamics_epochs=1, scale=scale, **SMALL).fit(history)
+    law = model._law
+    series = model._series(history.implied_vol.values, np.nan_to_num(history.log_return.values), 252.0)
+    own, shared = law._scale_features(series)
+    expected = np.exp(own[:, 1]) if scale == "ewma" else np.ones_like(own[:, 1])
+    np.testing.assert_allclose(law.scale(own, shared), expected, rtol=1e-8)
+
+
+def test_direct_dynamics_foresee_the_next_latents(history):
+    model = WorldModel(epochs=1, dynamics_epochs=1, dynamics="direct", **SMALL).fit(history)
+    law, series = model._law, model._state_series(state(model, history))
+    path = law.start(series, 1, 10)
+    said = model._recurrence(path.window)
+    annual, _ = law.step(path, path.window, model._recurrence, None, True)
+    np.testing.assert_allclose(path.latent, law.latent_mean + law.latent_sd * said[:, 1:])
+    assert annual[0] == pytest.approx(law.move_sd[0] * said[0, 0])
