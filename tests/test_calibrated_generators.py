@@ -85,7 +85,7 @@ def test_remainder_reverts_as_fitted():
     for t in range(1, 4000):
         x[t] = np.array([0.5, 0.9, 1.02 - 0.03]) * x[t - 1] + 0.01 * rng.standard_normal(3)
     model = SABR()
-    from volscen.generators._factor_law import Series
+    from volscen.generators._factor_paths import Series
 
     series = Series(np.zeros(3999), np.zeros((4000, 3)), x + 0.05)
     model._fit_remainder(series)
@@ -119,6 +119,16 @@ def test_heston_market_gives_its_variance_back(models, histories):
     np.testing.assert_allclose(found.rho, -0.7, atol=0.1)
     assert set(found.coords) >= {"date"}
     assert found.kappa.dims == ("date",)
+
+
+def test_kappa_is_the_histories_own_and_held(models, histories):
+    """The market's kappa is 3; a model that holds another finds days whose kappa stays near that."""
+    model, history = models["heston"], histories["heston"]
+    assert float(model.arrays()["kappa"][0]) == pytest.approx(3, rel=0.3)
+    found = model.calibrate(history.implied_vol)
+    np.testing.assert_allclose(np.log(found.kappa / model.kappa_[0]), 0, atol=0.2)
+    free = model._grid.fit(np.log(history.implied_vol.values[-40:]).reshape(40, -1))
+    assert np.diff(free[:, 2]).std() > 3 * float(np.log(found.kappa).diff("date").std())
 
 
 @pytest.mark.parametrize("name", OPTIONS)

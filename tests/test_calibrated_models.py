@@ -126,6 +126,15 @@ def test_heston_quadrature_has_converged():
     assert np.abs(found - finer).max() < 1e-8
 
 
+def test_prices_too_small_count_as_the_least():
+    """A month's put at 60% of the forward in a calm market is worth nothing that could be computed."""
+    grid = HestonGrid(TAU, MONEYNESS)
+    vols = np.exp(grid.log_vols(heston(0.01, 0.01, 5.0, 0.1, -0.5)[None])).reshape(4, 7)
+    put = black.price(1.0, 0.6, TAU[0], vols[0, 0], False)
+    assert put == pytest.approx(1e-8, rel=1e-6)
+    assert black.price(1.0, 0.9, TAU[3], vols[3, 2], False) > 1e-4
+
+
 def test_heston_slopes_are_those_of_the_prices():
     grid = HestonGrid(TAU, MONEYNESS)
     parameters = np.stack([heston(0.04, 0.05, 3.0, 0.6, -0.7), heston(0.02, 0.09, 1.0, 1.1, 0.2)])

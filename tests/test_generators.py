@@ -13,7 +13,7 @@ import volscen
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.generators import REGISTRY, generator_class
 from volscen.generators._factor_fit import ridge
-from volscen.generators._factor_law import windows
+from volscen.generators._factor_paths import windows
 from volscen.generators._pca import ScaledPCA
 from volscen.history import state_at
 from volscen.sources.simulate import MARKETS, simulate_market

@@ -11,7 +11,7 @@ import pytest
 import volscen
 from test_fhs import garch_market
 from volscen.errors import FileFormatError, InputError, MissingExtraError
-from volscen.generators._factor_law import windows
+from volscen.generators._factor_paths import windows
 from volscen.generators._pca import ScaledPCA
 from volscen.history import state_at
 from volscen.sources.simulate import simulate_market
@@ -142,6 +142,27 @@ def test_filter_by_hand(history, filter):
     onwards = model._onwards(path, drawn)
     omega, alpha, beta = model.filter_coef_.T
     np.testing.assert_allclose(onwards.variance, omega + alpha * drawn.shock**2 + beta * today, rtol=1e-9)
+
+
+def test_filtered_variance_at_its_bounds_is_flagged(history, monkeypatch):
+    model = volscen.fit(history, "pca", filter="ewma")
+    state = at(history, model, 400)
+    for bound in ("feature_low_", "feature_high_"):
+        wide = -np.inf if bound == "feature_low_" else np.inf
+        monkeypatch.setattr(model, bound, np.full_like(getattr(model, bound), wide))
+    # without bounds on the features nothing but the variance can be outside
+    assert not model.is_outside(state)
+    monkeypatch.setattr(model, "shock_variance_", 1e-9 * model.shock_variance_)
+    model._forget()
+    assert model.is_outside(state)
+
+
+def test_update_takes_short_histories(history):
+    model = volscen.fit(history, "pca")
+    model.update(history.isel(date=slice(-72, None)))
+    assert model.residual_.shape == (50, 6)
+    with pytest.raises(InputError, match="needs at least 71"):
+        model.update(history.isel(date=slice(-70, None)))
 
 
 def test_filter_follows_the_true_volatility():

@@ -12,7 +12,8 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray
-from volscen.generators._factor_law import FactorLaw, Series
+from volscen.generators._factor_law import FactorLaw
+from volscen.generators._factor_paths import Series
 from volscen.history import State
 
 __all__ = ["CalibratedModel"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -20,8 +19,11 @@ import xarray as xr
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
 from volscen.generators._factor_fit import fit_mean_and_scale
+from volscen.generators._factor_paths import N_RETURNS, Moves, Path, Series, windows
 from volscen.generators._variance_filter import (
+    CAP,
     FILTER_WINDOW,
+    FLOOR,
     ewma_coefficients,
     filter_variance,
     fit_garch,
@@ -29,10 +31,8 @@ from volscen.generators._variance_filter import (
 )
 from volscen.history import State
 
-__all__ = ["N_RETURNS", "FactorLaw", "Series", "windows"]
+__all__ = ["FactorLaw"]
 
-#: Returns that realised volatility looks back on.
-N_RETURNS = 21
 _VARIANCE_FLOOR = 1e-12
 _STUDENT_NU = 5.0
 #: Starting states whose first step is kept, for the blocks of scenarios that share it.
@@ -42,49 +42,6 @@ _LOCK = threading.Lock()
 Scale = Literal["log-linear", "constant"]
 Filter = Literal["ewma", "garch"]
 Residuals = Literal["bootstrap", "gaussian", "t"]
-
-
-@dataclass(frozen=True)
-class Series:
-    """What moved on the days of a history.
-
-    Attributes
-    ----------
-    log_return : ndarray, shape (T - 1,)
-        Return t leads into row t + 1 of the others.
-    coordinate : ndarray, shape (T, C)
-    remainder : ndarray, shape (T, cells) or (T, 0)
-        Log vols less those that the coordinates stand for; no columns where they stand for all.
-    """
-
-    log_return: FloatArray
-    coordinate: FloatArray
-    remainder: FloatArray
-
-
-@dataclass(frozen=True)
-class _Path:
-    """State of n paths: last returns (n, 21), last two coordinates (n, 2, C), remainder, variances (n, factors)."""
-
-    log_return: FloatArray
-    coordinate: FloatArray
-    remainder: FloatArray
-    variance: FloatArray
-
-
-@dataclass(frozen=True)
-class _Moves:
-    """One step of n paths: returns (n,), coordinates (n, C), remainders, surfaces (n, cells), shocks (n, factors)."""
-
-    log_return: FloatArray
-    coordinate: FloatArray
-    remainder: FloatArray
-    implied_vol: FloatArray
-    shock: FloatArray
-
-    def take(self, row: npt.NDArray[np.int64]) -> _Moves:
-        """Rows of every array."""
-        return _Moves(*(getattr(self, name)[row] for name in self.__dataclass_fields__))
 
 
 class FactorLaw(Generator):
@@ -108,7 +65,7 @@ class FactorLaw(Generator):
     residual_: FloatArray
     rest_: npt.NDArray[np.float32]
 
-    _kept: list[tuple[State, _Path, _Moves | None]]
+    _kept: list[tuple[State, Path, Moves | None]]
     _law: tuple[FloatArray, FloatArray] | None
 
     def __init__(
@@ -211,7 +168,7 @@ class FactorLaw(Generator):
 
     def update(self, history: xr.Dataset) -> Self:
         """Take the residual pool from the last ``residual_days`` days of ``history``; nothing is refitted."""
-        self._check_update(history, self._least_dates())
+        self._check_update(history, N_RETURNS + 50 + self._past)
         return self._renew(history)
 
     def _renew(self, history: xr.Dataset) -> Self:
@@ -309,7 +266,7 @@ class FactorLaw(Generator):
                 path, outcomes = self._onwards(path, moves), None
         return log_return, implied_vol.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
 
-    def _start(self, state: State) -> tuple[_Path, _Moves | None]:
+    def _start(self, state: State) -> tuple[Path, Moves | None]:
         """Path of one row that a state begins, and where every day of the pool leads from it."""
         with _LOCK:  # blocks of scenarios of one state come at the same time
             for known, path, outcomes in self._kept:
@@ -320,7 +277,7 @@ class FactorLaw(Generator):
             variance = np.ones((1, self.n_components + 1))
             if self.filter:
                 variance = self._filtered(self._shocks(series))[-1:]
-            path = _Path(
+            path = Path(
                 state.log_return[None, -N_RETURNS:], series.coordinate[None, -2:], series.remainder[-1:], variance
             )
             outcomes = self._move(path, self.residual_, self.rest_) if self.residuals == "bootstrap" else None
@@ -335,7 +292,7 @@ class FactorLaw(Generator):
         """Copies and processes start without what can be computed again."""
         return self.__dict__ | {"_kept": [], "_law": None}
 
-    def _move(self, path: _Path, residual: FloatArray, rest: npt.NDArray[Any]) -> _Moves:
+    def _move(self, path: Path, residual: FloatArray, rest: npt.NDArray[Any]) -> Moves:
         mean, scale = self._moments(path.log_return, path.coordinate)
         shock = np.sqrt(path.variance) * residual
         factors = (mean + scale * shock) * self.factor_sd_
@@ -348,16 +305,16 @@ class FactorLaw(Generator):
         remainder = self._next_remainder(path.remainder, rest[:, n_coordinates:])
         log_iv = self._log_surface(coordinate)
         implied_vol = np.exp(log_iv + remainder) if remainder.shape[1] else np.exp(log_iv)
-        return _Moves(factors[:, 0] / self.annualise_, coordinate, remainder, implied_vol, shock)
+        return Moves(factors[:, 0] / self.annualise_, coordinate, remainder, implied_vol, shock)
 
-    def _onwards(self, path: _Path, moves: _Moves) -> _Path:
+    def _onwards(self, path: Path, moves: Moves) -> Path:
         n = moves.log_return.size
         returns = np.broadcast_to(path.log_return[:, 1:], (n, N_RETURNS - 1))
         previous = np.broadcast_to(path.coordinate[:, -1], moves.coordinate.shape)
         variance = path.variance
         if self.filter:
             variance = next_variance(moves.shock, variance, self.shock_variance_, self.filter_coef_)
-        return _Path(
+        return Path(
             np.column_stack([returns, moves.log_return]),
             np.stack([previous, moves.coordinate], axis=1),
             moves.remainder,
@@ -379,10 +336,14 @@ class FactorLaw(Generator):
         return drawn[:, : self.n_components + 1], drawn[:, self.n_components + 1 :]
 
     def is_outside(self, state: State) -> bool:
-        """Whether a level score or realised volatility lies outside the range fitted on, and is clipped."""
+        """Whether a feature lies outside the range fitted on, or a filtered variance at its bounds, and is clipped."""
         path, _ = self._start(state)
         raw = self._raw_features(path.log_return, path.coordinate)
-        return bool(np.any((raw < self.feature_low_) | (raw > self.feature_high_)))
+        outside = bool(np.any((raw < self.feature_low_) | (raw > self.feature_high_)))
+        if self.filter:
+            v = path.variance / self.shock_variance_
+            outside = outside or bool(np.any((v <= FLOOR) | (v >= CAP)))
+        return outside
 
     # ------------------------------------------------------------------------------------------ keeping
     def parameters(self) -> dict[str, Any]:
@@ -429,14 +390,3 @@ class FactorLaw(Generator):
                 raise ValueError(f"array {name} of shape {arrays[name].shape} does not fit the grid and parameters")
             setattr(self, f"{name}_", arrays[name])
         self._forget()
-
-
-def windows(log_return: FloatArray, coordinate: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """What is known the day before each target: (n, 21) returns and (n, 2, C) coordinates.
-
-    The last return leads into the last row of the coordinates; targets are as many as both reach back for.
-    """
-    n = min(len(log_return) - N_RETURNS, len(coordinate) - 2)
-    returns = np.lib.stride_tricks.sliding_window_view(log_return, N_RETURNS)[-n - 1 : -1]
-    surfaces = np.stack([coordinate[-n - 2 : -2], coordinate[-n - 1 : -1]], axis=1)
-    return returns, surfaces

@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from volscen.generators._base import FloatArray
-from volscen.generators._factor_law import FactorLaw, Filter, Residuals, Scale, Series
+from volscen.generators._factor_law import FactorLaw, Filter, Residuals, Scale
+from volscen.generators._factor_paths import Series
 
 __all__ = ["ScaledPCA"]
 
