@@ -282,6 +282,6 @@ def test_what_a_monitor_refuses(history):
         with pytest.raises(InputError, match=words):
             monitor_drift(model, history, **options)
     with pytest.raises(InputError, match="fitted generator"):
-        monitor_drift("pca", history)
+        monitor_drift(volscen.generators.generator_class("pca")(), history)
     with pytest.raises(InputError, match="no date of the history"):
         monitor_drift(model, history.isel(date=slice(0, 100)))

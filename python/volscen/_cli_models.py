@@ -156,7 +156,6 @@ def monitor(
     out: Annotated[Path | None, typer.Option(help="NetCDF file to write, every figure by date.")] = None,
 ) -> None:
     """Compare the days since a fit with the model's scenarios; say whether to fit again."""
-    import volscen
     from volscen._cli_arguments import number_or
     from volscen._files import atomic_path, check_writable
     from volscen._io import read_dataset
@@ -168,7 +167,7 @@ def monitor(
             raise InputError(f"cannot write to {out}: the name must end in .nc")
         check_writable(out)
     found = monitor_drift(
-        volscen.load(model),
+        model,
         read_dataset(history, kind=HISTORY),
         first=first,
         last=last,

@@ -190,7 +190,9 @@ def constant_correlation(
     Notes
     -----
     The interval around the mean is what Vuletic and Cont (2024) draw, after Bonett and Wright (2000); the statistic is
-    the test of homogeneity of Hedges and Olkin (1985). Days must be drawn independently.
+    the test of homogeneity of Hedges and Olkin (1985). Days must be drawn independently. Over many days errors that
+    are a few percent too small are seen too: look at a generator whose correlation is constant by construction, such
+    as historical simulation, beside it.
 
     Examples
     --------

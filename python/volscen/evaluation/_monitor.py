@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from volscen.evaluation._scores import _fair
 from volscen.evaluation._tests_of_risk import kupiec
 from volscen.evaluation._walk import _count, _period
 from volscen.evaluation._yardstick import Yardstick
-from volscen.generators import Generator
+from volscen.generators import Generator, load
 from volscen.scenarios import generate
 
 __all__ = ["CHANNELS", "monitor_drift"]
@@ -55,7 +56,7 @@ _SAYS_OF_DISTANCE = {
 
 
 def monitor_drift(
-    model: Generator,
+    model: Generator | str | Path,
     history: xr.Dataset,
     *,
     first: Any = None,
@@ -71,8 +72,8 @@ def monitor_drift(
 
     Parameters
     ----------
-    model : Generator
-        Fitted before ``first``; it stays as it is.
+    model : Generator or path
+        Fitted before ``first``, or the file of one; it stays as it is.
     history : xarray.Dataset
         Holds the days to watch and those before them.
     first, last : date, optional
@@ -137,6 +138,8 @@ def monitor_drift(
     >>> found.sizes["date"], found.attrs["refit_due"]
     (100, 0)
     """
+    if isinstance(model, (str, Path)):
+        model = load(model)
     plan = _checked(model, history, first, last, window, alpha, update_every, n_scenarios, seed)
     yard = Yardstick.of(history, yard_end := history["date"].values[plan.rows[0] + 1])
     days = []
@@ -194,7 +197,7 @@ def _checked(
     seed: Any,
 ) -> _Plan:
     if not isinstance(model, Generator) or not model.is_fitted:
-        raise InputError(f"model must be a fitted generator, not {model!r}")
+        raise InputError(f"model must be a fitted generator or the path of one, not {model!r}")
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha <= 0.5:
         raise InputError(f"alpha must lie in (0, 0.5], not {alpha!r}")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:

@@ -149,13 +149,13 @@ class FitRecord:
 
     @classmethod
     def of(cls, history: xr.Dataset, packages: Sequence[str]) -> Self:
-        """Outline a history of one underlying."""
+        """Outline a history, of all its underlyings together."""
         tau, moneyness = history["tau"].values.astype(np.float64), history["moneyness"].values.astype(np.float64)
-        surface = history["implied_vol"].values.astype(np.float64)
-        atm = surface[:, np.argmin(np.abs(tau - 30 / 365)), np.argmin(np.abs(moneyness - 1))]
+        surface = history["implied_vol"].transpose(..., "tau", "moneyness").values.astype(np.float64)
+        atm = surface[..., np.argmin(np.abs(tau - 30 / 365)), np.argmin(np.abs(moneyness - 1))]
         penalty = arbitrage.penalty(surface, tau, moneyness, num_threads=1)
         return cls(
-            n_dates=len(surface),
+            n_dates=history.sizes["date"],
             title=str(history.attrs["title"]),
             source=str(history.attrs["source"]),
             log_return=_range(history["log_return"].values),
