@@ -20,7 +20,9 @@ from volscen.sources.simulate import MARKETS, simulate_market
 
 # Small enough to train in a second; its quality is not judged here.
 OPTIONS = {
+    "ddpm": {"epochs": 2, "hidden": (8,), "diffusion_steps": 10, "validate_every": 2},
     "heston": {"n_components": 3},
+    "residual_net": {"base": "pca", "epochs": 2, "refits": 2, "batch_size": 64, "members": 1, "draws": 4},
     "volgan": {"epochs": 3, "seed": 1},
     "world": {"raster_size": 16, "channels": (4, 4, 8), "latent_dim": 4, "epochs": 2, "dynamics_epochs": 2},
 }

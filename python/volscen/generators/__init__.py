@@ -26,10 +26,12 @@ JOINT = "joint"
 #: Name of each generator -> module and class, imported on first use.
 REGISTRY: dict[str, tuple[str, str]] = {
     "bootstrap": ("volscen.generators._bootstrap", "Bootstrap"),
+    "ddpm": ("volscen.generators._ddpm", "Diffusion"),
     "fhs": ("volscen.generators._fhs", "FilteredHistorical"),
     "har": ("volscen.generators._har", "RobustHAR"),
     "heston": ("volscen.generators._heston", "Heston"),
     "pca": ("volscen.generators._pca", "ScaledPCA"),
+    "residual_net": ("volscen.generators._residual_net", "ResidualNet"),
     "sabr": ("volscen.generators._sabr", "SABR"),
     "volgan": ("volscen.generators._volgan", "VolGAN"),
     "world": ("volscen.generators._world", "WorldModel"),
@@ -60,10 +62,11 @@ def fit(history: xr.Dataset, generator: str = "pca", **options: Any) -> Generato
     history : xarray.Dataset
         Following ``volscen/history/1``.
     generator : str
-        ``"bootstrap"`` (historical simulation), ``"fhs"`` (filtered historical simulation), ``"har"`` (robust
-        HAR on the exchange calendar), ``"heston"`` and ``"sabr"`` (calibrated parameters that move), ``"pca"`` (scaled
-        PCA-VAR with bootstrapped residuals), ``"volgan"`` (conditional GAN of Vuletic and Cont) or ``"world"`` (latent
-        world model of surfaces as pictures).
+        ``"bootstrap"`` (historical simulation), ``"ddpm"`` (denoising diffusion), ``"fhs"`` (filtered historical
+        simulation), ``"har"`` (robust HAR on the exchange calendar), ``"heston"`` and ``"sabr"`` (calibrated parameters
+        that move), ``"pca"`` (scaled PCA-VAR with bootstrapped residuals), ``"residual_net"`` (a network on the
+        residuals of ``"har"`` or ``"pca"``), ``"volgan"`` (conditional GAN of Vuletic and Cont) or ``"world"`` (latent world model of
+        surfaces as pictures).
     **options
         Constructor arguments of the generator's class.
 
