@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from volscen import arbitrage
 from volscen._projection import ProjectionStatus
+from volscen.errors import FitError
 from volscen.surface._sqp import LEAST_G, project_with_density, smallest_g
 
 __all__ = ["Projected", "project_surfaces"]
@@ -52,6 +53,12 @@ def project_surfaces(
             found[i], status[i] = project_with_density(
                 implied_vol[i], tau, moneyness, single=False, vega_floor=1e-3, weight=_firmness(sd[i])
             )
+    lost = np.flatnonzero(status >= ProjectionStatus.FAILED)
+    if lost.size:
+        raise FitError(
+            f"{lost.size} surfaces could not be projected: none without arbitrage was found near them; give "
+            "free='density', or free='none' and look at them with volscen.surface.diagnose"
+        )
     return Projected(found, status, smallest_g(found, tau, moneyness))
 
 

@@ -13,7 +13,7 @@ from volscen._repair._free import project_surfaces
 from volscen._repair._gaussian import leave_one_out
 from volscen._repair._inputs import Batch, relative_noise
 from volscen._repair._intervals import Calibration
-from volscen._repair._merge import merge_quotes
+from volscen._repair._merge import MOST_QUOTES, merge_quotes
 from volscen._repair._prior import packaged_calibrations, packaged_prior
 
 __all__ = ["Options", "Repaired", "repair_batch"]
@@ -159,6 +159,15 @@ def _half_width(calibration: Calibration | None, sd: FloatArray, misfit: FloatAr
 
 def _predict(observed: Observations, at: slice, options: Options) -> tuple[Prediction, FloatArray]:
     """Prediction at all points, and the leave-one-out score of the quotes."""
+    if len(observed.log_vol) > 1 and int(observed.mask.sum(axis=1).max()) > MOST_QUOTES:
+        pieces = [_predict(observed.part(slice(i, i + 1)), at, options) for i in range(len(observed.log_vol))]
+        points = observed.tau.size
+        whole = Prediction(
+            np.concatenate([found.mean[:, :points] for found, _ in pieces]),
+            np.concatenate([found.sd[:, :points] for found, _ in pieces]),
+            misfit=np.concatenate([np.atleast_1d(found.misfit) for found, _ in pieces]),
+        )
+        return whole, np.concatenate([z for _, z in pieces])
     merged = merge_quotes(observed)
     found = _whole(merged, options.method)
     z = _scores(observed, merged, found, at)

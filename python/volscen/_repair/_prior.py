@@ -42,6 +42,9 @@ REFERENCE = ROUGHNESS.index((0.006, 0.0))
 #: Standard deviation of ln(volatility) beyond the nodes, per unit of sqrt(tau) and of k, and its correlation lengths.
 _BEYOND_ROOT_TAU, _BEYOND_K, _BEYOND_LENGTH = 1.0, 0.5, 0.4
 
+#: No more than this: a factor of e either way is to know nothing.
+_BEYOND_MOST = 1.0
+
 #: Standard deviation of a common shift of ln(volatility).
 LEVEL_SD = 0.25
 
@@ -190,7 +193,7 @@ class Prior:
             k=k,
             mean=points[-1],
             basis=np.concatenate([points[:-1], np.ones((1, x.size))]),
-            beyond=_BEYOND_ROOT_TAU * away_x + _BEYOND_K * away_k,
+            beyond=np.minimum(_BEYOND_ROOT_TAU * away_x + _BEYOND_K * away_k, _BEYOND_MOST),
             moments=moments,
         )
 

@@ -68,7 +68,8 @@ def repair(
     noise : array_like or DataArray, optional
         Standard deviation of the error of each quoted volatility, in decimals, in the shape of the quotes or one
         that broadcasts to it. When omitted, half-spreads over the root of 3 with five basis points in quadrature
-        where there are any, else 18 basis points at the money at two years, more in wings and for short times.
+        where there are any, else 18 basis points at the money at two years, more in wings and for short times; at
+        least a ten-thousandth of the volatility.
     levels : sequence of float
         Probabilities of the intervals, 0.5 to 0.99.
     free : {"density", "prices", "none"}
@@ -99,6 +100,8 @@ def repair(
     ------
     InputError
         If an argument is wrong, a volatility is not within 0.001 to 5, or a surface has no quote.
+    FitError
+        If ``free="prices"`` finds no surface without arbitrage near one.
     MissingExtraError
         If ``free="density"`` and clarabel is not installed.
 
