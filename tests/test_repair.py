@@ -411,3 +411,15 @@ def test_the_packaged_prior_is_what_the_tool_makes():
         error = (packed_surfaces - first)[:, tool.core().ravel() == 1]
         assert np.sqrt(np.mean(error**2)) < 0.006, name
         start += round(about["surfaces"] * share)
+
+
+def test_surfaces_with_very_many_quotes_are_repaired_one_by_one():
+    tau, k = np.linspace(0.1, 2.0, 20), np.linspace(-0.4, 0.4, 40)
+    truth = 0.2 - 0.1 * k + 0.1 * k**2 + 0 * tau[:, None]
+    vol = truth + 0.002 * np.random.default_rng(1).standard_normal((2, 20, 40))
+    found = repair(vol, tau=tau, moneyness=np.exp(k), noise=0.002, free="none")
+    assert np.abs(found.implied_vol.values - truth).max() < 0.002
+    assert found.stale_score.shape == vol.shape
+    assert np.sqrt(np.mean(found.stale_score.values**2)) == pytest.approx(1, abs=0.1)
+    alone = repair(vol[1], tau=tau, moneyness=np.exp(k), noise=0.002, free="none")
+    np.testing.assert_array_equal(alone.implied_vol, found.implied_vol[1])

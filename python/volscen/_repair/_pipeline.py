@@ -115,8 +115,7 @@ def _repair_scaled(
         at = slice(cells, cells + batch.tau.size)
     found, z = _predict(observed, at, options)
     quoted = ~np.isnan(batch.vol)
-    assert found.misfit is not None
-    misfit = widened_misfit(found.misfit, observed.mask.sum(axis=1))
+    misfit = widened_misfit(_misfit(found), observed.mask.sum(axis=1))
     vol = scale * np.exp(found.mean[:, :cells]).reshape(shape)
     sd = found.sd[:, :cells].reshape(shape)
     free = project_surfaces(vol, vol * sd, tau, moneyness, options.conditions)
@@ -165,7 +164,7 @@ def _predict(observed: Observations, at: slice, options: Options) -> tuple[Predi
         whole = Prediction(
             np.concatenate([found.mean[:, :points] for found, _ in pieces]),
             np.concatenate([found.sd[:, :points] for found, _ in pieces]),
-            misfit=np.concatenate([np.atleast_1d(found.misfit) for found, _ in pieces]),
+            misfit=np.concatenate([_misfit(found) for found, _ in pieces]),
         )
         return whole, np.concatenate([z for _, z in pieces])
     merged = merge_quotes(observed)
@@ -184,12 +183,15 @@ def _predict(observed: Observations, at: slice, options: Options) -> tuple[Predi
     merged = merge_quotes(doubted)
     again = _whole(merged, options.method)
     points = observed.tau.size
-    mean, sd, misfit = found.mean[:, :points], found.sd[:, :points], found.misfit
-    assert misfit is not None
-    assert again.misfit is not None
-    mean[wrong], sd[wrong], misfit[wrong] = again.mean[:, :points], again.sd[:, :points], again.misfit
+    mean, sd, misfit = found.mean[:, :points], found.sd[:, :points], _misfit(found)
+    mean[wrong], sd[wrong], misfit[wrong] = again.mean[:, :points], again.sd[:, :points], _misfit(again)
     z[wrong] = np.where(far[wrong] > _MISTAKE, z[wrong], _scores(doubted, merged, again, at))
     return Prediction(mean, sd, found.z, misfit), z
+
+
+def _misfit(found: Prediction) -> FloatArray:
+    assert found.misfit is not None
+    return found.misfit
 
 
 def _whole(observed: Observations, method: str) -> Prediction:
