@@ -46,3 +46,21 @@ def test_the_nightly_run_reads_quotes(nightly, tmp_path):
     history = nightly["load_history"](str(path))
     assert history.sizes["date"] == 3
     np.testing.assert_allclose(history.spot, [100, 101, 102], rtol=1e-6)
+
+
+def test_the_volatility_overlay_walks_forward(tmp_path, capsys):
+    overlay = runpy.run_path(str(EXAMPLES / "volatility_overlay.py"))
+    history = volscen.datasets.sample_history().sel(date=slice("2019-06-03", "2022-06-30"))
+    changed = history.copy(deep=True)
+    changed["implied_vol"][-30:] *= 1.5
+    results = []
+    for name, one in (("as_it_was.nc", history), ("changed.nc", changed)):
+        volscen.write(one, tmp_path / name)
+        figures = overlay["main"](tmp_path / name)
+        assert figures.sizes["policy"] == 4
+        results.append(overlay["walk"](one))
+    assert "always short" in capsys.readouterr().out
+    # What comes later changes nothing before; a rise of volatility costs whoever is short of it.
+    np.testing.assert_array_equal(results[0].growth[..., :-31], results[1].growth[..., :-31])
+    short = [float(one.growth.sel(policy="always short").isel(path=0, time=-30)) for one in results]
+    assert short[1] < short[0] - 0.01
