@@ -10,9 +10,10 @@ import volscen
 from joint_markets import log_moves, realised_moves, two_markets
 from volscen.errors import FileFormatError, InputError
 from volscen.evaluation import diebold_mariano, energy_score
-from volscen.generators._coupling import common_rows, draws_of, normal_scores
+from volscen.generators._coupling import Dependence, common_rows, draws_of, normal_scores
 from volscen.generators._joint import JointGenerator
 from volscen.history import state_at
+from volscen.sources.simulate import simulate_market
 
 N_TRAIN, N_TEST, SHARE = 1500, 50, 0.8
 
@@ -136,12 +137,15 @@ def test_margins_are_those_of_each_generator(ranks, joint, train):
         np.testing.assert_array_equal(cube.implied_vol, alone.implied_vol)
 
 
-def test_weights_are_common_and_of_the_summed_penalty(joint, train):
-    cubes = volscen.generate_joint(joint, train, n_scenarios=1000, horizon=2, seed=1, beta=30.0)
+def test_weights_are_common_and_of_the_summed_penalty():
+    pair = {name: simulate_market("B", 200, seed=seed) for name, seed in (("A", 1), ("B", 2))}
+    model = volscen.fit_joint(pair, "bootstrap")
+    cubes = volscen.generate_joint(model, pair, n_scenarios=1000, horizon=2, seed=1, beta=30.0)
     first, second = cubes.values()
     np.testing.assert_array_equal(first.weight, second.weight)
-    phi = (first.arbitrage_penalty.sum("step") + second.arbitrage_penalty.sum("step")).values
-    tilted = np.exp(-30.0 * (phi - phi.min()))
+    parts = [cube.arbitrage_penalty.sum("step").values for cube in cubes.values()]
+    assert all(part.std() > 0 for part in parts)
+    tilted = np.exp(-30.0 * (sum(parts) - sum(parts).min()))
     np.testing.assert_allclose(first.weight, tilted / tilted.sum(), rtol=1e-9)
     assert first.attrs["beta"] == second.attrs["beta"] == 30.0
     for cube in cubes.values():
@@ -232,6 +236,8 @@ def test_missing_dates_do_not_break_the_dependence(train):
     }
     model = volscen.fit_joint(gaps, "fhs")
     assert 1100 < model.days_ < 1350
+    scores = Dependence.of(gaps, model.lag, 50).scores
+    assert np.corrcoef(scores["first"][:, 0], scores["second"][:, 0])[0, 1] > 0.5
     found = []
     for fitted, given in ((model, gaps), (volscen.fit_joint(train, "fhs"), train)):
         cubes = volscen.generate_joint(fitted, given, n_scenarios=8192, seed=1)
@@ -264,10 +270,11 @@ def test_a_lag_couples_the_next_day(train):
 
 def test_starting_dates(joint, train):
     dates = train["first"].date.values
-    cubes = volscen.generate_joint(
-        joint, train, as_of={"first": dates[1200], "second": dates[1201]}, n_scenarios=5, seed=1
-    )
+    each = {"first": dates[1200], "second": dates[1201]}
+    cubes = volscen.generate_joint(joint, train, as_of=each, n_scenarios=5, seed=1)
     assert [str(c.as_of.values)[:10] for c in cubes.values()] == [str(d)[:10] for d in dates[1200:1202]]
+    cubes = volscen.generate_joint(joint, train, as_of=each, n_scenarios=1024, seed=1)
+    assert cross(cubes)[0, 0] > 0.5  # the same days are drawn, though the dates differ
     closed = {"first": train["first"], "second": volscen.select_dates(train["second"], np.arange(N_TRAIN) != 1300)}
     cubes = volscen.generate_joint(joint, closed, as_of=dates[1300], n_scenarios=5, seed=1)
     assert cubes["second"].as_of.values == dates[1299].astype("datetime64[ns]")
