@@ -64,7 +64,7 @@ def test_a_curve_is_one_call_from_a_plot(model):
 
 
 def test_generators_without_epochs_say_so(history):
-    with pytest.raises(InputError, match="'bootstrap' is not trained by epochs"):
+    with pytest.raises(InputError, match="'bootstrap' holds no training curve"):
         volscen.training_curve(volscen.fit(history, "bootstrap"))
     with pytest.raises(InputError, match="fitted generator or the path"):
         volscen.training_curve(3)

@@ -30,7 +30,7 @@ def training_curve(model: Generator | str | Path) -> xr.Dataset:
     Raises
     ------
     InputError
-        If the model is not fitted, or its fit does not go by epochs.
+        If the model is not fitted, or keeps no losses by epoch.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def training_curve(model: Generator | str | Path) -> xr.Dataset:
         raise InputError(f"model must be a fitted generator or the path of one, not {model!r}")
     curve = model.curve_
     if curve is None:
-        raise InputError(f"generator {model.name!r} is not trained by epochs; it has no training curve")
+        raise InputError(f"generator {model.name!r} holds no training curve; those that keep losses by epoch do")
     out: dict[str, tuple[str, np.typing.NDArray[np.float64], dict[str, str]]] = {}
     for dim, series in (("epoch", curve.losses), ("validation_epoch", curve.scores)):
         for name, values in series.items():
