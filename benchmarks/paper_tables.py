@@ -112,7 +112,7 @@ def show(title: str, frame: pd.DataFrame, digits: int = 4) -> None:
     print(f"\n{title}\n{frame.to_string(float_format=lambda x: f'{x:.{digits}f}', na_rep='')}", flush=True)
 
 
-def table_penalties(found: dict[str, Found], data: FloatArray) -> None:
+def table_penalties(found: dict[str, Found], data: FloatArray, n: int) -> None:
     columns = ["mean", "std", "median", "q75", "q95", "max", "share > 1e-6"]
     columns += ["paper mean", "paper std", "paper median"]
 
@@ -127,8 +127,8 @@ def table_penalties(found: dict[str, Found], data: FloatArray) -> None:
             rows[f"{label} {arm}"] = row(one.penalty[:, i], float(one.share[:, i].mean()), paper)
     show("Table 1. Arbitrage penalty: the data's, and the day's mean over scenarios",
          pd.DataFrame.from_dict(rows, orient="index", columns=columns), 5)  # fmt: skip
-    ess = {label: [one.ess.mean() / one.ess.max(), one.ess.min() / one.ess.max()] for label, one in found.items()}
-    show("Effective sample size over the largest day's, mean and least",
+    ess = {label: [one.ess.mean() / n, one.ess.min() / n] for label, one in found.items()}
+    show("Effective sample size over the number of scenarios, mean and least day",
          pd.DataFrame.from_dict(ess, orient="index", columns=["mean", "least"]), 3)  # fmt: skip
 
 
@@ -297,7 +297,9 @@ def main() -> None:
         variables[name] = 1 + int(tau) * yard.moneyness.size + int(moneyness)
     variables["VIX"] = yard.move.shape[1] - 1
     realised, atm = yard.move[rows], yard.named["atm30"]
-    table_penalties(found, arbitrage.penalty(yard.implied_vol[np.array(rows) + 1], yard.tau, yard.moneyness))
+    table_penalties(
+        found, arbitrage.penalty(yard.implied_vol[np.array(rows) + 1], yard.tau, yard.moneyness), arguments.n_scenarios
+    )
     table_exceedances(found, variables)
     table_intervals(found, variables)
     table_structure(found, realised, atm, yard.move[: rows[0]])
