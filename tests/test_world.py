@@ -294,7 +294,7 @@ def test_an_unseen_state_is_flagged(model, history):
         {"beta": float("nan")}, {"latent_dim": 0}, {"latent_dim": True}, {"decoder": "pca"}, {"dynamics": "none"},
         {"scale": "garch"}, {"warmup": 1.5}, {"posterior_noise": 1}, {"residual_days": 10}, {"validation_days": 1.5},
         {"validation_days": -1}, {"learning_rate": 0.0}, {"num_threads": 0}, {"checkpoint_every": 0},
-        {"progress": "yes"}, {"device": 3}, {"seed": -1},
+        {"dynamics_learning_rate": 2.0}, {"progress": "yes"}, {"device": 3}, {"seed": -1},
     ],
 )  # fmt: skip
 def test_options_are_named(options):

@@ -13,7 +13,7 @@ from volscen.generators._world import WorldModel
 from volscen.history import state_at
 from volscen.sources.simulate import simulate_market
 from volscen.world import structural_similarity
-from volscen.world._stress import half_life
+from volscen.world._stress import _functional, _likeliest, half_life
 
 SMALL = {"raster_size": 16, "channels": (4, 6, 8), "latent_dim": 4, "hidden": 8, "progress": False}
 
@@ -125,6 +125,13 @@ def test_dynamics_of_a_known_forecast(model, history):
     assert found.loc[("latent", "ar1"), "mse"] == pytest.approx(np.mean((came - back) ** 2))
     assert found.loc[("latent", "ar1"), "ratio"] == pytest.approx(np.mean((came - back) ** 2) / np.mean(came**2))
     assert found.loc[("surface", "bootstrap"), "ratio"] == pytest.approx(1, abs=0.05)
+    series = model.series_of(history)
+    mean = model.known_moves(series)[1]
+    ahead = latent[269:-1] + mean[-50:, 1:] * law.move_sd[1:]
+    rest = law.rest_mean + law.rest_memory * (series.rest[269:-1] - law.rest_mean)
+    surface = model.decode_grid(ahead) + rest
+    truth = np.log(history.implied_vol.values[270:]).reshape(50, -1)
+    assert found.loc[("surface", "world"), "mse"] == pytest.approx(np.mean((truth - surface) ** 2))
     assert list(found.columns) == ["mse", "ratio", "t", "p_value"]
 
 
@@ -175,23 +182,18 @@ def test_directions_raise_what_they_are_named_after(model, history, direction):
         }[direction].values
 
     assert figure(up)[1] > figure(up)[0] > figure(down)[1]
-    # the likeliest such direction: no other latent move of one standard deviation raises it more, to first order
-    moves = np.diff(model.encode(history.implied_vol.values)[0], axis=0)
-    covariance = np.cov(moves.T)
+    # of all moves of one standard deviation by the covariance of days, it is the one that raises it most
     today = model.encode(history.implied_vol.values[-1:])[0][0]
-    rise = figure(up)[1] - figure(up)[0]
-    rng = np.random.default_rng(0)
-    weights = {"level": 0, "skew": 1, "term": 2}[direction]
-    for _ in range(20):
-        d = np.linalg.cholesky(covariance) @ (u := rng.normal(size=4)) / np.linalg.norm(u)
-        grid = (model.decode_grid(np.array([today, today + d]))).reshape(2, 8, 10)
-        atm = int(np.argmin(abs(history.moneyness.values - 1)))
-        other = [
-            grid.mean(axis=(1, 2)),
-            (grid[:, :, 0] - grid[:, :, -1]).mean(axis=1),
-            grid[:, 0, atm] - grid[:, -1, atm],
-        ][weights]
-        assert other[1] - other[0] < 1.5 * rise
+    moves = model.law.residual[:, 1:] * model.law.move_sd[1:]
+    covariance = moves.T @ moves / len(moves)
+    chosen = _likeliest(model, today, direction)
+    assert chosen @ np.linalg.solve(covariance, chosen) == pytest.approx(1, rel=1e-6)
+    root, weight = np.linalg.cholesky(covariance), _functional(model, direction)
+    unit = np.random.default_rng(0).normal(size=(200, 4))
+    others = (root @ (unit / np.linalg.norm(unit, axis=1, keepdims=True)).T).T
+    small = 0.01
+    rise = (model.decode_grid(today + small * np.vstack([chosen, others])) - model.decode_grid(today[None])) @ weight
+    assert rise[0] > 0.999 * rise[1:].max()
 
 
 def test_drawn_stresses(model, history):

@@ -60,8 +60,8 @@ class WorldModel(Seer):
     epochs, dynamics_epochs : int
         Passes over the training days for the autoencoder and for the LSTM.
     batch_size : int
-    learning_rate : float
-        Of Adam; it falls to zero along a cosine.
+    learning_rate, dynamics_learning_rate : float
+        Of Adam for the two networks; they fall to zero along a cosine.
     beta : float
         Weight of the Kullback-Leibler divergence against the sum of squared pixel errors.
     warmup : float
@@ -71,7 +71,7 @@ class WorldModel(Seer):
     dynamics : {"residual", "direct"}
         The LSTM foresees the move besides mean reversion (each latent by itself), or the next latents themselves.
     weight_decay : float
-        Of the LSTM.
+        Of the LSTM, per unit of its learning rate.
     scale : {"fitted", "ewma", "none"}
         Scale of the residuals: log-linear in exponentially weighted moves (half-lives 5 and 20 days) of the series
         itself, the return and all latents and in the mean log vol, by penalised Student-t likelihood; the 20-day
@@ -149,11 +149,12 @@ class WorldModel(Seer):
         dynamics_epochs: int = 30,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
+        dynamics_learning_rate: float = 3e-4,
         beta: float = 0.01,
         warmup: float = 0.5,
         free_bits: float = 0.02,
         dynamics: Literal["residual", "direct"] = "residual",
-        weight_decay: float = 0.1,
+        weight_decay: float = 1.0,
         scale: Literal["fitted", "ewma", "none"] = "fitted",
         posterior_noise: bool = True,
         residual_days: int = 1000,
@@ -168,9 +169,9 @@ class WorldModel(Seer):
         self.options = make_world_options(
             latent_dim=latent_dim, window=window, hidden=hidden, raster_size=raster_size, channels=channels,
             decoder=decoder, epochs=epochs, dynamics_epochs=dynamics_epochs, batch_size=batch_size,
-            learning_rate=learning_rate, beta=beta, warmup=warmup, free_bits=free_bits, dynamics=dynamics,
-            weight_decay=weight_decay, scale=scale, posterior_noise=posterior_noise, residual_days=residual_days,
-            validation_days=validation_days, seed=seed,
+            learning_rate=learning_rate, dynamics_learning_rate=dynamics_learning_rate, beta=beta,
+            warmup=warmup, free_bits=free_bits, dynamics=dynamics, weight_decay=weight_decay, scale=scale,
+            posterior_noise=posterior_noise, residual_days=residual_days, validation_days=validation_days, seed=seed,
         )  # fmt: skip
         if not isinstance(device, str):
             raise InputError(f"device must be 'cpu' or 'cuda', not {device!r}")

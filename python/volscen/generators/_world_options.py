@@ -32,6 +32,7 @@ class WorldOptions:
     dynamics_epochs: int
     batch_size: int
     learning_rate: float
+    dynamics_learning_rate: float
     beta: float
     warmup: float
     free_bits: float
@@ -66,11 +67,11 @@ def make_world_options(**given: Any) -> WorldOptions:
         raise InputError(f"channels must be three widths such as (32, 64, 128), not {channels!r}")
     values["channels"] = tuple(_whole(f"channels[{i}]", c, 1) for i, c in enumerate(channels))
     for name, lowest, highest in (
-        ("learning_rate", 0.0, 1.0), ("beta", 0.0, math.inf), ("warmup", 0.0, 1.0), ("free_bits", 0.0, math.inf),
-        ("weight_decay", 0.0, math.inf),
+        ("learning_rate", 0.0, 1.0), ("dynamics_learning_rate", 0.0, 1.0), ("beta", 0.0, math.inf),
+        ("warmup", 0.0, 1.0), ("free_bits", 0.0, math.inf), ("weight_decay", 0.0, math.inf),
     ):  # fmt: skip
         values[name] = _number(name, values[name])
-        if not lowest <= values[name] <= highest or (name == "learning_rate" and values[name] == 0):
+        if not lowest <= values[name] <= highest or ("rate" in name and values[name] == 0):
             raise InputError(f"{name} must lie in [{lowest:g}, {highest:g}], not {values[name]!r}")
     for name, known in (("dynamics", _DYNAMICS), ("decoder", _DECODERS), ("scale", _SCALES)):
         if values[name] not in known:

@@ -152,7 +152,7 @@ def train_vision(
         job = _Job(
             "vision", network, n_train, options.epochs, loss, score if n_train < len(pictures) else None, first
         )  # fmt: skip
-        return _train(job, options, run, rng, resume, decay=0.0)
+        return _train(job, options, run, rng, resume, rate=options.learning_rate, decay=0.0)
 
 
 def train_dynamics(
@@ -192,7 +192,8 @@ def train_dynamics(
             return float((network(x[n_train:]) - y[n_train:]).square().mean())
 
         job = _Job("dynamics", network, n_train, options.dynamics_epochs, loss, score if n_train < len(x) else None)
-        return _train(job, options, run, rng, resume, decay=options.weight_decay)
+        rate = options.dynamics_learning_rate
+        return _train(job, options, run, rng, resume, rate=rate, decay=options.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -212,10 +213,17 @@ def _rng(seed: int, stage: int) -> torch.Generator:
 
 
 def _train(
-    job: _Job, options: WorldOptions, run: RunSettings, rng: torch.Generator, resume: Snapshot | None, *, decay: float
+    job: _Job,
+    options: WorldOptions,
+    run: RunSettings,
+    rng: torch.Generator,
+    resume: Snapshot | None,
+    *,
+    rate: float,
+    decay: float,
 ) -> Snapshot:
     network = job.network
-    optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=decay)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
     nothing = np.empty((0, 3)), np.empty(0)
     snapshot = Snapshot(job.stage, 0, 0, math.inf, _state(network), {}, {}, rng.get_state().numpy(), *nothing)
     if resume is not None:
@@ -235,7 +243,7 @@ def _train(
     try:
         with bar:
             for epoch in range(snapshot.epoch + 1, job.epochs + 1):
-                figures = _epoch(job, options, optimiser, rng, epoch)
+                figures = _epoch(job, options, optimiser, rng, epoch, rate)
                 snapshot = _judge(job, snapshot, epoch, figures, optimiser, rng)
                 if run.save is not None and epoch % run.checkpoint_every == 0 and epoch < job.epochs:
                     run.save(snapshot)
@@ -252,7 +260,7 @@ def _train(
 
 
 def _epoch(
-    job: _Job, options: WorldOptions, optimiser: torch.optim.Optimizer, rng: torch.Generator, epoch: int
+    job: _Job, options: WorldOptions, optimiser: torch.optim.Optimizer, rng: torch.Generator, epoch: int, rate: float
 ) -> FloatArray:
     """One pass over the training rows; mean loss and figures. The rate falls to nothing along a cosine."""
     job.network.train()
@@ -264,7 +272,7 @@ def _epoch(
     for i, rows in enumerate(batches):
         done = (epoch - 1 + i / len(batches)) / job.epochs
         for group in optimiser.param_groups:
-            group["lr"] = options.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * done))
         optimiser.zero_grad()
         objective, *figures = job.loss(rows, rng, epoch)
         objective.backward()  # type: ignore[no-untyped-call]
@@ -274,8 +282,8 @@ def _epoch(
     means: FloatArray = (total / job.n).numpy()
     if not np.all(np.isfinite(means)):
         raise FitError(
-            f"training of the {job.stage} network diverged in epoch {epoch} of {job.epochs}; lower learning_rate "
-            f"(now {options.learning_rate:g})"
+            f"training of the {job.stage} network diverged in epoch {epoch} of {job.epochs}; lower its learning "
+            f"rate (now {rate:g})"
         )
     return means
 
