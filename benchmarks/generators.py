@@ -49,6 +49,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "pca-t": ("pca", {"residuals": "t"}),
     "pca-ewma": ("pca", {"filter": "ewma"}),
     "pca-garch": ("pca", {"filter": "garch"}),
+    "residual_net-pca": ("residual_net", {"base": "pca"}),
     "pca-garch-constant": ("pca", {"scale": "constant", "filter": "garch"}),
     "sabr-ewma": ("sabr", {"filter": "ewma"}),
     "heston-ewma": ("heston", {"filter": "ewma"}),

@@ -11,7 +11,7 @@ from scoringrules import es_ensemble
 import volscen
 from volscen.errors import FileFormatError, InputError
 from volscen.generators._neural_training import unflatten
-from volscen.generators._residual_net import ResidualNet, _layers
+from volscen.generators._residual_net import ResidualNet, _layers, choose
 from volscen.generators._residual_net_base import BASES
 from volscen.generators._residual_net_data import Inputs, Table, tables
 from volscen.generators._residual_net_training import ResidualTask, energy_score, reshape
@@ -120,12 +120,17 @@ def test_no_day_enters_what_is_said_of_it(history, name):
     np.testing.assert_array_equal(whole.mean[: n - 99], other.mean[: n - 99])
     assert not np.array_equal(whole.error[n - 100 :], other.error[n - 100 :])
     _, train, held = tables(base, history, 60, 3, 100)
+    first = base.past(days, max(100, round(0.3 * (n - 60))), n)
+    np.testing.assert_allclose(train.pool[:50], first.inflation * first.error[:50])
+    np.testing.assert_allclose(train.target[0], first.inflation * first.error[50])
+    np.testing.assert_allclose(train.weight[0], first.scale[50] * np.r_[1, base.model.factor_sd_[1:]])
     assert len(held.x) == 60
     assert train.length.max() == held.length.max() == 100
     row = len(held.x) - 1
     drawn = held.pool[held.first[row] : held.first[row] + held.length[row]]
     np.testing.assert_array_equal(drawn[-1], held.target[row - 1])  # of the day before at the latest
-    np.testing.assert_array_equal(held.pool[held.first[row] + held.length[row]], held.target[row])
+    for table in (train, held):  # what follows the last row that may be drawn is the day itself
+        np.testing.assert_array_equal(table.pool[table.first + table.length], table.target)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -206,10 +211,21 @@ def test_sampled_residuals_are_those_of_the_training_map(model, history):
     np.testing.assert_allclose(drawn[0.5][~half], drawn[0.0][~half], rtol=1e-9)
 
 
+def test_the_share_is_zero_unless_it_gains_a_standard_error():
+    base = np.array([2.0, 2.0, 2.0, 2.0])
+    gains = np.array([0.4, -0.2, 0.3, 0.1])  # mean .15, standard error .1323
+    daily = np.stack([base, base - 0.2 * gains, base - gains])
+    assert choose(daily) == 2
+    daily[2] -= np.array([0.0, -0.02, 0.02, -0.12])  # the mean falls to .12, the standard error rises to .1454
+    assert choose(daily) == 0
+    daily[1:] = 2.1
+    assert choose(daily) == 0
+
+
 def test_what_training_says_of_itself(model):
     assert model.share_ in (0.0, 0.25, 0.5, 0.75, 1.0)
     assert 0 <= model.gain_ < 0.5
-    assert (model.share_ == 0) <= (model.gain_ == 0)
+    assert (model.share_ == 0) == (model.gain_ == 0)
     assert model.curve_.epochs == 2
     assert model.curve_.scores["energy_score"].shape == (2,)
 

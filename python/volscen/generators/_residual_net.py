@@ -21,7 +21,7 @@ from volscen.generators._residual_net_data import Inputs, raw_inputs, tables
 from volscen.generators._volgan_options import whole
 from volscen.history import State
 
-__all__ = ["ResidualNet"]
+__all__ = ["ResidualNet", "choose"]
 
 #: Shares of the scenarios that may be the network's.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -87,7 +87,8 @@ class ResidualNet(Generator):
     ----------
     share_ : float
         Share of the scenarios that the network reshapes, of 0, 1/4, 1/2, 3/4 and 1: the one with the least energy score
-        on the days held out. At 0 the model equals its base, draw for draw.
+        on the days held out, but 0 where it is not better by a standard error. At 0 the model equals its base, draw
+        for draw.
     gain_ : float
         What that share takes off the energy score of the days held out, as a share of it; they chose it, so that it
         flatters.
@@ -229,9 +230,10 @@ class ResidualNet(Generator):
             checkpoint_every=self.checkpoint_every, progress=self.progress,
         )  # fmt: skip
         with single_threaded_torch():
-            score = task.daily(torch.from_numpy(done.best), SHARES).mean(axis=1)
-        best = int(np.argmin(score))  # the first, so that the base wins a draw
-        self.share_, self.gain_, self.epoch_ = SHARES[best], float(1 - score[best] / score[0]), done.best_epoch
+            daily = task.daily(torch.from_numpy(done.best), SHARES)
+        best = choose(daily)
+        self.share_, self.epoch_ = SHARES[best], done.best_epoch
+        self.gain_ = float(1 - daily[best].mean() / daily[0].mean())
         self.base_, self._inputs, self._flat = fitted, inputs, done.best
         self._layers = _layers(self._flat, task.widths)
         self.curve_ = TrainingCurve(
@@ -330,6 +332,22 @@ class ResidualNet(Generator):
         for name in ("period_", "calendar_", "periods_per_year_", "fingerprint_"):
             setattr(model.base_, name, getattr(model, name))
         return model
+
+
+def choose(daily: npt.NDArray[np.float64]) -> int:
+    """Index of the share to take.
+
+    The least mean score, if it is better than the base's by more than a standard error, else 0, the base: the best of
+    five shares and several epochs looks good by chance.
+
+    Parameters
+    ----------
+    daily : ndarray, shape (shares, days)
+        Scores, those of the base first.
+    """
+    best = int(np.argmin(daily.mean(axis=1)))
+    gain = daily[0] - daily[best]
+    return best if gain.mean() > gain.std(ddof=1) / np.sqrt(gain.size) else 0
 
 
 def _layers(
