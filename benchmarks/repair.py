@@ -154,7 +154,7 @@ def show_quotes(data: str | None, quick: bool) -> None:
     if not data:
         print("Real quotes: left out, VOLSCEN_DATA names no folder")
         return
-    found = real.days(Path(data), every=200 if quick else 4)
+    found = real.days(Path(data), every=200 if quick else 8)
     methods = own_predictors()
     print(f"SSE 50 ETF, {len(found)} dates\n\n{real.table(found, methods)}\n")
 
