@@ -17,6 +17,7 @@ import volscen
 from chain_makers import make_chain
 from repair_makers import TAU, K, simulated
 from volscen import Chain, repair
+from volscen._repair._free import project_surfaces
 from volscen._repair._result import FLAGS
 from volscen.errors import FileFormatError, InputError
 
@@ -171,6 +172,9 @@ def test_a_history_keeps_its_dates(quotes):
     assert found.implied_vol.dims == ("date", "tau", "moneyness")
     np.testing.assert_array_equal(found.date, dates)
     volscen.validate(found)
+    # An error anywhere within the spread, and five basis points that no spread excludes.
+    stated = repair(ds.implied_vol, noise=np.hypot(0.002 / np.sqrt(3), 5e-4))
+    np.testing.assert_allclose(stated.implied_vol, found.implied_vol, rtol=1e-12)
     wide = repair(ds.assign(half_spread_vol=0.02))
     assert float(wide.implied_vol_sd.mean()) > 1.5 * float(found.implied_vol_sd.mean())
     bid_ask = ds.drop_vars("half_spread_vol").assign(bid_vol=ds.implied_vol - 0.002, ask_vol=ds.implied_vol + 0.002)
@@ -423,3 +427,27 @@ def test_surfaces_with_very_many_quotes_are_repaired_one_by_one():
     assert np.sqrt(np.mean(found.stale_score.values**2)) == pytest.approx(1, abs=0.1)
     alone = repair(vol[1], tau=tau, moneyness=np.exp(k), noise=0.002, free="none")
     np.testing.assert_array_equal(alone.implied_vol, found.implied_vol[1])
+
+
+def test_tables_are_scaled_as_grids_are():
+    _, quoted, _ = simulated(1, 0.3, seed=22)
+    row, column = np.nonzero(~np.isnan(quoted[0]))
+    low = M ** (1 / 8)
+    table = pd.DataFrame({"tau": TAU[row], "moneyness": low[column], "implied_vol": quoted[0, row, column] / 8})
+    one = repair(quoted[0] / 8, tau=TAU, moneyness=low, noise=0.0003)
+    other = repair(table, tau=TAU, moneyness=low, noise=0.0003)
+    assert int(one.surface_flag) & int(other.surface_flag) & FLAGS["rescaled"]
+    np.testing.assert_allclose(other.implied_vol, one.implied_vol, rtol=1e-6)
+    assert np.abs(other.repaired_at_quote - other.quoted_vol).max() < 0.003
+
+
+def test_densities_are_positive_where_prices_are_free_already():
+    _, quoted, _ = simulated(12, 0.3, seed=30, wing=4)
+    prices = repair(quoted, tau=TAU, moneyness=M, method="linear", free="prices")
+    lacking = prices.durrleman_g_min.values < 2e-4
+    assert lacking.any()
+    vol = prices.implied_vol.values[lacking][:2]
+    found = project_surfaces(vol, np.full(vol.shape, 0.01), TAU, M, "density")
+    assert found.least_g.min() >= 2e-4
+    assert np.all(found.status > 0)
+    assert violations(found.implied_vol, TAU, M)[:2] == (0, 0)
