@@ -323,6 +323,10 @@ def test_what_cannot_be_coupled_is_refused(train):
     one = train["first"]
     with pytest.raises(InputError, match="take coupling='ranks'"):
         volscen.fit_joint(train, "pca", options={"second": {"residuals": "gaussian"}})
+    with pytest.raises(InputError, match="all in the same way; second"):
+        volscen.fit_joint(train, "bootstrap", options={"first": {"half_life": 100}, "second": {"half_life": 50}})
+    same = {name: {"half_life": 100} for name in train}
+    assert volscen.fit_joint(train, "bootstrap", options=same).days_ == N_TRAIN - 1
     with pytest.raises(InputError, match="two assets"):
         volscen.fit_joint({"first": one})
     with pytest.raises(InputError, match="align_histories"):

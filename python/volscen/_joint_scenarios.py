@@ -13,7 +13,7 @@ import xarray as xr
 from volscen import schema
 from volscen._blocks import Plan, block_rng, finish_block, pieces
 from volscen._dates import to_day
-from volscen._reweight import Beta, arbitrage_weights, set_weights, weighing_penalty
+from volscen._reweight import PAPER_NOTE, Beta, arbitrage_weights, set_weights, weighing_penalty
 from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.errors import FileFormatError, InputError
 from volscen.generators import BLOCK_SIZE
@@ -108,7 +108,7 @@ def generate_joint(
         own = number if i == 0 or joint.coupling == "dates" else _other_seed(number, i)
         plans[name] = Plan(model, own, n_scenarios, horizon, kind, bool(project))
         cells += model.tau_.size * model.moneyness_.size
-    check_size(n_scenarios * horizon * cells * kind.itemsize)
+    check_size(n_scenarios * horizon * cells * kind.itemsize, "ask for less")
     drawn = _draw(joint, number, plans, states, threads)
     cubes = {}
     for name in names:
@@ -125,6 +125,8 @@ def generate_joint(
     for name, ds in cubes.items():
         set_weights(ds, weight[None])
         ds.attrs["beta"] = used
+        if reweight and beta == "paper":
+            ds.attrs["beta_note"] = PAPER_NOTE
         cubes[name] = schema.arrange(ds)
     return cubes
 

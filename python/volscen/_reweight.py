@@ -232,7 +232,7 @@ def weight_dataset(
     betas = np.array([b for _, b in pairs])
     ds.attrs["beta"] = betas if "as_of" in ds.dims else float(betas[0])
     if beta == "paper":
-        ds.attrs["beta_note"] = "one reading of equation (20) of Vuletic and Cont (2024), unverified"
+        ds.attrs["beta_note"] = PAPER_NOTE
     else:
         ds.attrs.pop("beta_note", None)
     return ds
@@ -247,6 +247,9 @@ def set_weights(ds: xr.Dataset, rows: FloatArray) -> None:
     ds.attrs["ess_fraction"] = ess if many else float(ess)
     ds.attrs.pop("beta_requested", None)  # of a lazy cube, whose weights are now known
 
+
+#: What is said of beta="paper".
+PAPER_NOTE = "one reading of equation (20) of Vuletic and Cont (2024), unverified"
 
 #: Attributes of weights that came from elsewhere than the penalty.
 OTHER_WEIGHTS = ("views", "kl_divergence", "view_confidence", "weight_prior", "condition")

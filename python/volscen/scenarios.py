@@ -208,13 +208,12 @@ def _rows(history: xr.Dataset, as_of: Any) -> tuple[list[int], bool]:
     return rows, many
 
 
-def check_size(n_bytes: int) -> None:
+def check_size(n_bytes: int, remedy: str = "ask for less, or pass chunks= for a lazy cube") -> None:
     """Refuse a cube that no memory could hold before anything is drawn."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**43
     if n_bytes > pages:
         raise InputError(
-            f"n_scenarios, horizon and as_of ask for {n_bytes / 1e9:,.0f} GB, more than this machine's memory; ask for "
-            "less, or pass chunks= for a lazy cube"
+            f"n_scenarios, horizon and as_of ask for {n_bytes / 1e9:,.0f} GB, more than this machine's memory; {remedy}"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
@@ -95,6 +96,8 @@ class JointGenerator:
                 history, history["date"].values[-1], n_returns=model.n_returns, n_surfaces=model.n_surfaces
             )
             draws = draws_of(model, state)
+            if draws and isinstance(np.ravel(draws[0])[0], np.floating):
+                draws.append(model.parameters())  # uniform numbers pick days by the law of the pool, which must be one
             if draws is None or not draws or (first and draws != first):
                 raise InputError(
                     f"coupling='dates' needs generators that draw past days, all in the same way; {name}'s "
