@@ -27,7 +27,7 @@ def model(history):
 @pytest.fixture(scope="module")
 def found(history):
     dates = history.date.values
-    return volscen.evaluate(["pca", "fhs"], history, first=dates[360], last=dates[399], n_scenarios=100)
+    return volscen.evaluate(["pca", "fhs"], history, first=dates[360], last=dates[384], n_scenarios=100)
 
 
 def tables(card):

@@ -17,10 +17,10 @@ from volscen.cli import main
 from volscen.sources.simulate import SSVIMarket, simulate_market
 
 MARKET = SSVIMarket((0.1, 0.3, 0.5), (0.9, 1.0, 1.15), 0.01)
-EPOCHS = 800
+EPOCHS = 500
 TINY = (
     "--generator", "volgan", "--option", f"epochs={EPOCHS}", "--option", "matching_epochs=1", "--option",
-    "validation_scenarios=5", "--option", "checkpoint_every=5", "--option", "seed=3",
+    "validation_scenarios=5", "--option", "checkpoint_every=10", "--option", "seed=3",
 )  # fmt: skip
 
 

@@ -76,12 +76,12 @@ def test_power(mean, sd, change, days):
     """Nine in ten runs are found within the days that docs/models.md states: one of six quantities is off, from the
     start or after a calm year."""
     rng = np.random.default_rng(8)
-    z = rng.standard_normal((change + days, 250, 6))
+    z = rng.standard_normal((change + days, 150, 6))
     z[change:, :, 0] = mean + sd * z[change:, :, 0]
     capital = calibration_evidence(np.clip(ndtr(z), 1e-12, 1 - 1e-12)).log_capital
     total = logsumexp(capital, axis=2) - np.log(6)
     found = (total.max(axis=0) >= np.log(100)).mean()
-    assert 0.84 < found < 0.97
+    assert 0.8 < found < 0.98
 
 
 def test_pits_that_are_none():
