@@ -319,6 +319,10 @@ def test_holes_are_to_be_repaired_first(model, history):
     values[1, 2, 3] = np.nan
     with pytest.raises(InputError, match=r"surface 1.*repair"):
         model._screen.paint(values)
+    holed = history.copy(deep=True)
+    holed.implied_vol[4, 2, 3] = np.nan
+    with pytest.raises(FileFormatError, match=r"NaN.*volscen\.repair"):
+        volscen.fit(holed, "world", **SMALL)
 
 
 def test_unknown_device(history):

@@ -445,7 +445,8 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
     if schema == HISTORY and name == "log_return":
         values = values[..., 1:]  # the first return is NaN by definition
     if not np.all(np.isfinite(values)):
-        return [f"{name} holds NaN or infinite values"]
+        remedy = " (volscen.repair fills holes)" if name == "implied_vol" and schema == HISTORY else ""
+        return [f"{name} holds NaN or infinite values{remedy}"]
     if name.startswith(("implied_vol", "spot", "forward", "discount_factor")) and np.any(values <= 0):
         return [f"{name} holds values that are not positive"]
     if name.startswith("arbitrage_penalty") and np.any(values < 0):

@@ -65,7 +65,7 @@ class Screen:
         """
         if not np.all(np.isfinite(implied_vol)):
             day = int(np.argwhere(~np.isfinite(implied_vol))[0, 0])
-            raise InputError(f"implied_vol has holes (first in surface {day}); repair or interpolate them first")
+            raise InputError(f"implied_vol has holes (first in surface {day}); fill them first, with volscen.repair")
         tau, moneyness = self.axes
         t, m = (a.ravel() for a in np.meshgrid(tau, moneyness, indexing="ij"))
         found = interpolate_vol(implied_vol, self.tau, self.moneyness, t, m)
