@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, norm
 
 from volscen.errors import InputError
-from volscen.evaluation import bootstrap_interval, christoffersen, diebold_mariano, fissler_ziegel, holm, kupiec
+from volscen.evaluation import (
+    bootstrap_interval,
+    christoffersen,
+    diebold_mariano,
+    fissler_ziegel,
+    holm,
+    kupiec,
+    pooled_diebold_mariano,
+)
 from volscen.evaluation._day import TAILS, _tail, _z2_moments
 from volscen.evaluation._scores import sort_scenarios
 from volscen.evaluation._tests_of_risk import z2_p_value, z2_statistic
@@ -51,6 +59,35 @@ def test_it_rejects_at_its_rate_with_dependent_days():
 def test_equal_losses_are_no_difference():
     found = diebold_mariano(np.arange(20.0), np.arange(20.0))
     assert (found.t, found.p_value) == (0.0, 1.0)
+
+
+def test_pooled_over_markets_by_hand():
+    """Two markets without lags: sums of relative differences over the root of their summed variances."""
+    rng = np.random.default_rng(2)
+    base = [rng.uniform(1, 3, 40), rng.uniform(10, 30, 25)]
+    loss = [b * rng.uniform(0.8, 1.15, b.size) for b in base]
+    d = [(x - y) / y.mean() for x, y in zip(loss, base, strict=True)]
+    found = pooled_diebold_mariano(loss, base, lags=0)
+    assert found.mean_difference == pytest.approx(np.concatenate(d).mean(), rel=1e-12)
+    expected = sum(x.sum() for x in d) / np.sqrt(sum(x.size * x.var() for x in d))
+    assert found.t == pytest.approx(expected, rel=1e-12)
+    assert (found.days, found.lags) == (65, 0)
+    # units do not matter, and one market alone is the plain test
+    again = pooled_diebold_mariano([loss[0], 1e3 * loss[1]], [base[0], 1e3 * base[1]], lags=0)
+    assert again.t == pytest.approx(found.t, rel=1e-12)
+    alone, plain = pooled_diebold_mariano(loss[:1], base[:1]), diebold_mariano(loss[0], base[0])
+    assert (alone.t, alone.p_value, alone.lags) == pytest.approx((plain.t, plain.p_value, plain.lags), rel=1e-12)
+
+
+def test_pooled_refusals():
+    x = np.arange(20.0)
+    with pytest.raises(InputError, match="same markets"):
+        pooled_diebold_mariano([x], [x, x])
+    with pytest.raises(InputError, match="positive mean"):
+        pooled_diebold_mariano([x], [-x])
+    with pytest.raises(InputError, match="same days"):
+        pooled_diebold_mariano([x], [x[:-1]])
+    assert pooled_diebold_mariano([x], [x]).t == 0
 
 
 @pytest.mark.parametrize(

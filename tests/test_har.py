@@ -50,7 +50,7 @@ def test_a_state_gives_what_the_history_gives(model, history):
     for row in (400, 650, 699):
         known, outside, short = model._start(at(history, row))
         whole = model._known(history.log_return.values[1 : row + 1], log_iv[: row + 1])
-        for name in ("level", "slow", "factor", "square", "mean_log_iv"):
+        for name in ("level", "slow", "factor", "square", "trend", "mean_log_iv"):
             last = getattr(whole.rows(slice(-1, None)), name)
             np.testing.assert_allclose(getattr(known, name), last, rtol=1e-8, atol=1e-10, err_msg=name)
         beyond = model._outside(log_iv[: row + 1])

@@ -104,7 +104,7 @@ def test_a_day_later_along_a_path_is_the_average_with_one_day_more():
     known = Known.of_days(level[:-1], factor[:-1], mean[:-1]).rows(slice(-1, None))
     after = known.after(level[-1:], factor[-1:], mean[-1:])
     expected = Known.of_days(level, factor, mean).rows(slice(-1, None))
-    for name in ("level", "slow", "factor", "square", "mean_log_iv"):
+    for name in ("level", "slow", "factor", "square", "trend", "mean_log_iv"):
         np.testing.assert_allclose(getattr(after, name), getattr(expected, name), rtol=1e-10, err_msg=name)
     assert after.count == 30
 
@@ -115,7 +115,7 @@ def test_features_against_written_out_ones():
     mean, calendar = rng.standard_normal(50), rng.standard_normal((50, 13))
     known = Known.of_days(level, factor, mean)
     got = mean_features(known, calendar, np.log(0.3))
-    assert got.shape == (50, 5 + 3 * 4 + 5 + 3 + 13)
+    assert got.shape == (50, 5 + 3 * 4 + 5 + 3 + 3 + 13)
 
     def late(x, half_life):
         weight = 0.5 ** (np.arange(50)[::-1] / half_life)
@@ -126,6 +126,7 @@ def test_features_against_written_out_ones():
         *(level[-1, i] - late(level[:, i], h) for h in (5, 22, 130) for i in range(4)),
         *factor[-1, :5],
         *(0.5 * np.log(late((0.3 * factor[:, 0]) ** 2, h)) - mean[-1] for h in (3, 10, 40)),
+        *(late(factor[:, 0], h) for h in (3, 10, 40)),
         *calendar[-1],
     ]
     np.testing.assert_allclose(got[-1], expected, rtol=1e-9)
@@ -192,6 +193,28 @@ def test_law_finds_the_scale_it_was_made_with_and_bounds_it():
     far = join(np.array([[1e6, 1e6]]), np.full((1, 3, 1), 1e6))
     _, largest = law.moments(mean_raw, join(shared, own))
     assert law.moments(np.zeros((1, 1)), far)[1][0, 0] <= largest.max() * (1 + 1e-12)
+
+
+def test_what_clipping_takes_away():
+    rng = np.random.default_rng(8)
+    shared, mean_raw = rng.uniform(-1, 1, (1000, 1)), rng.uniform(-1, 1, (1000, 1))
+    own, y = rng.uniform(-1, 1, (1000, 3, 1)), rng.standard_normal((1000, 1))
+    law = Law.fit(mean_raw, shared, own, y, (np.inf,))
+    mean, log_scale = law.lost(mean_raw, join(shared, own))
+    np.testing.assert_allclose(mean, 0, atol=1e-12)
+    np.testing.assert_allclose(log_scale, 0, atol=1e-12)
+    # one input at twice its largest, the others as they were: its coefficient times the excess
+    far = shared.copy()
+    far[0] = 2 * shared.max()
+    lost = law.lost(mean_raw, join(far, own))[1]
+    slope = law.scale_coef[1, 0] / shared.std()
+    inside = np.clip(law.moments(mean_raw, join(np.minimum(far, shared.max()), own))[1], *np.exp(law.log_scale_bounds))
+    free = np.log(inside[0, 0]) + slope * shared.max()
+    assert lost[0, 0] == pytest.approx(free - np.log(law.moments(mean_raw, join(far, own))[1][0, 0]), abs=1e-10)
+    mean = law.lost(np.where(np.arange(1000)[:, None] == 0, 3 * mean_raw.max(), mean_raw), join(shared, own))[0]
+    scale = law.moments(mean_raw, join(shared, own))[1]
+    assert mean[0, 0] == pytest.approx(law.mean_coef[1, 0] * 2 * mean_raw.max() / mean_raw.std() / scale[0, 0])
+    np.testing.assert_allclose(mean[1:], 0, atol=1e-12)
 
 
 def test_every_scale_has_its_own_inputs():

@@ -3,6 +3,7 @@ from ._compare import DieboldMariano as DieboldMariano
 from ._compare import bootstrap_interval as bootstrap_interval
 from ._compare import diebold_mariano as diebold_mariano
 from ._compare import holm as holm
+from ._compare import pooled_diebold_mariano as pooled_diebold_mariano
 from ._correlation import ConstantCorrelation as ConstantCorrelation
 from ._correlation import constant_correlation as constant_correlation
 from ._correlation import correlation_interval as correlation_interval

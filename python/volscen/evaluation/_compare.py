@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy.stats import t as student
 
 from volscen.errors import InputError
 
-__all__ = ["DieboldMariano", "bootstrap_interval", "diebold_mariano", "holm"]
+__all__ = ["DieboldMariano", "bootstrap_interval", "diebold_mariano", "holm", "pooled_diebold_mariano"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -29,7 +30,7 @@ class DieboldMariano:
     p_value : float
         Two-sided, Student-t with T - 1 degrees of freedom.
     lags : int
-        Of the Newey-West variance.
+        Of the Newey-West variance; of several series, the most.
     days : int
     """
 
@@ -88,13 +89,74 @@ def diebold_mariano(loss: npt.ArrayLike, baseline: npt.ArrayLike, *, lags: int |
     mean = float(np.mean(d))
     if np.abs(d).max() == 0:
         return DieboldMariano(0.0, 0.0, 1.0, int(lags), n)
-    u = d - mean
-    variance = float(u @ u) / n
-    for k in range(1, lags + 1):
-        variance += 2 * (1 - k / (lags + 1)) * float(u[k:] @ u[:-k]) / n
     # A difference that never varies is as sure as can be.
-    ratio = mean / np.sqrt(max(variance, 1e-300) / n)
+    ratio = mean / np.sqrt(max(_long_run_variance(d, int(lags)), 1e-300) / n)
     return DieboldMariano(mean, float(ratio), float(2 * student.sf(abs(ratio), n - 1)), int(lags), n)
+
+
+def pooled_diebold_mariano(
+    losses: Sequence[npt.ArrayLike], baselines: Sequence[npt.ArrayLike], *, lags: int | None = None
+) -> DieboldMariano:
+    """Test whether two forecasts have the same expected loss over several markets together.
+
+    Parameters
+    ----------
+    losses, baselines : sequence of array_like, shapes (T_m,)
+        Of every market, losses of the same days, at least 10.
+    lags : int, optional
+        As for :func:`diebold_mariano`, in every market.
+
+    Returns
+    -------
+    DieboldMariano
+        ``mean_difference`` is relative: the mean, over all days of all markets, of the differences divided by the
+        market's mean baseline loss, so that no market counts for its units.
+
+    Raises
+    ------
+    InputError
+        If markets or series do not fit, or a baseline's mean loss is not positive.
+
+    Notes
+    -----
+    Days of one market are correlated up to the lags, markets are taken as independent of one another: variances of
+    their sums add.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from volscen.evaluation import pooled_diebold_mariano
+    >>> rng = np.random.default_rng(0)
+    >>> worse = [rng.uniform(1, 3, 500), rng.uniform(10, 30, 250)]
+    >>> better = [0.97 * loss + 0.1 * rng.standard_normal(loss.size) for loss in worse]
+    >>> round(pooled_diebold_mariano(better, worse).mean_difference, 2)
+    -0.03
+    """
+    if len(losses) == 0 or len(losses) != len(baselines):
+        raise InputError(f"losses and baselines must be of the same markets, not {len(losses)} and {len(baselines)}")
+    total, variance, days, most = 0.0, 0.0, 0, 0
+    for loss, baseline in zip(losses, baselines, strict=True):
+        one = diebold_mariano(loss, baseline, lags=lags)
+        unit = float(np.mean(np.asarray(baseline, dtype=np.float64)))
+        if unit <= 0:
+            raise InputError(f"baselines must have positive mean losses to be set in relation to, not {unit:g}")
+        d = (np.asarray(loss, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)) / unit
+        total += float(d.sum())
+        variance += one.days * _long_run_variance(d, one.lags)
+        days, most = days + one.days, max(most, one.lags)
+    if variance == 0 and total == 0:
+        return DieboldMariano(0.0, 0.0, 1.0, most, days)
+    ratio = total / float(np.sqrt(max(variance, 1e-300)))
+    return DieboldMariano(total / days, ratio, float(2 * student.sf(abs(ratio), days - 1)), most, days)
+
+
+def _long_run_variance(d: FloatArray, lags: int) -> float:
+    """Newey and West's, of the daily values."""
+    u = d - d.mean()
+    variance = float(u @ u)
+    for k in range(1, lags + 1):
+        variance += 2 * (1 - k / (lags + 1)) * float(u[k:] @ u[:-k])
+    return max(variance, 0.0) / d.size
 
 
 def holm(p_value: npt.ArrayLike) -> FloatArray:

@@ -36,6 +36,8 @@ _SHORT, _LONG = 20.0, 1000.0
 _POWER, _LIMIT = 0.3, 0.6
 _REST_POWER, _REST_LIMIT = 0.7, 1.2
 _ERROR_CUT = 4.0
+# What clipping must take from a mean, in scales, or from a log scale, for a state to count as outside.
+_MATTERS = 0.1
 # Shares of the sample after which it is refitted to compare its errors in sample with those on the next sixth.
 _CUTS = (3 / 6, 4 / 6, 5 / 6)
 _INFLATION_BOUNDS = (1.0, 1.25)
@@ -99,7 +101,7 @@ class RobustHAR(Generator):
         self,
         n_components: int = 5,
         residual_days: int = 1000,
-        half_lives: tuple[float | None, ...] | list[float | None] = (1500,),
+        half_lives: tuple[float | None, ...] | list[float | None] = (500, 1500, None),
     ) -> None:
         if n_components < 1:
             raise InputError(f"n_components must be at least 1, not {n_components}")
@@ -273,18 +275,19 @@ class RobustHAR(Generator):
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
 
     def is_outside(self, state: State) -> bool:
-        """Whether an input, the calendar's aside, lies beyond what was fitted on, and is clipped.
+        """Whether inputs beyond what was fitted on are clipped, and it matters.
 
-        Inputs of the scale count where they are larger than ever: days calmer than any before are common, and
-        being clipped they only come out less calm.
+        It does where the scale of a factor would be larger by a tenth, or its mean be moved by a tenth of a scale, if
+        they were not. Days calmer than any before are common, and being clipped they only come out less calm.
         """
-        known, _, _ = self._start(state)
+        known = self._first_step(state).known
         mean_raw, shared, own = self._inputs(known, np.zeros((1, N_CALENDAR)))
-        scale_raw, stormy = join(shared, own), self.law_.scale_range[3].copy()
-        stormy[shared.shape[1] - N_CALENDAR : shared.shape[1]] = np.inf
-        low, high = self.law_.mean_range[2:, :-N_CALENDAR]
-        mean_raw = mean_raw[:, :-N_CALENDAR]
-        return bool(np.any(mean_raw < low) or np.any(mean_raw > high) or np.any(scale_raw > stormy))
+        # The calendar is never unseen: its inputs count as average.
+        mean_raw[:, -N_CALENDAR:] = self.law_.mean_range[0, -N_CALENDAR:]
+        end = shared.shape[1]
+        shared[:, -N_CALENDAR:] = self.law_.scale_range[0, end - N_CALENDAR : end]
+        mean, log_scale = self.law_.lost(mean_raw, join(shared, own))
+        return bool(np.any(np.abs(mean) > _MATTERS) or np.any(log_scale > _MATTERS))
 
     # ----------------------------------------------------------------------------------------- keeping
     def parameters(self) -> dict[str, Any]:

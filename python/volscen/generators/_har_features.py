@@ -91,6 +91,8 @@ class Known:
         The day's standardised factors, the return first.
     square : ndarray, shape (3, n, 1 + k)
         Averages of their squares over ``SQUARE_HALF_LIVES``.
+    trend : ndarray, shape (3, n)
+        Averages of the return over the same.
     mean_log_iv : ndarray, shape (n,)
         Mean over the cells.
     count : int
@@ -101,6 +103,7 @@ class Known:
     slow: FloatArray
     factor: FloatArray
     square: FloatArray
+    trend: FloatArray
     mean_log_iv: FloatArray
     count: int
 
@@ -109,7 +112,8 @@ class Known:
         """From consecutive days, oldest first."""
         slow = np.stack([average(level, h) for h in LEVEL_HALF_LIVES])
         square = np.stack([average(factor**2, h) for h in SQUARE_HALF_LIVES])
-        return cls(level, slow, factor, square, mean_log_iv, min(level.shape[0], WINDOW))
+        trend = np.stack([average(factor[:, 0], h) for h in SQUARE_HALF_LIVES])
+        return cls(level, slow, factor, square, trend, mean_log_iv, min(level.shape[0], WINDOW))
 
     def rows(self, which: slice) -> Known:
         """Some of the rows."""
@@ -118,6 +122,7 @@ class Known:
             self.slow[:, which],
             self.factor[which],
             self.square[:, which],
+            self.trend[:, which],
             self.mean_log_iv[which],
             self.count,
         )
@@ -126,14 +131,15 @@ class Known:
         """One day later on every path."""
         slow = [forward(m, level, h, self.count) for m, h in zip(self.slow, LEVEL_HALF_LIVES, strict=True)]
         square = [forward(m, factor**2, h, self.count) for m, h in zip(self.square, SQUARE_HALF_LIVES, strict=True)]
-        return Known(level, np.stack(slow), factor, np.stack(square), mean_log_iv, self.count + 1)
+        trend = [forward(m, factor[:, 0], h, self.count) for m, h in zip(self.trend, SQUARE_HALF_LIVES, strict=True)]
+        return Known(level, np.stack(slow), factor, np.stack(square), np.stack(trend), mean_log_iv, self.count + 1)
 
 
 def mean_features(known: Known, calendar: FloatArray, log_return_sd: float) -> FloatArray:
     """Inputs of the means, without the constant: (n, p), the calendar's last.
 
     Level scores; level less its averages; the day's return and first components; realised volatility less
-    implied. Only the first four components enter, besides all levels. ``log_return_sd`` is the logarithm of the
+    implied; averages of the return. Only the first four components enter, besides all levels. ``log_return_sd`` is the logarithm of the
     annualised standard deviation that the factor of the return is divided by.
     """
     m = min(4, known.level.shape[1])
@@ -144,6 +150,7 @@ def mean_features(known: Known, calendar: FloatArray, log_return_sd: float) -> F
             *(known.level[:, :m] - slow[:, :m] for slow in known.slow),
             known.factor[:, : m + 1],
             (realised - known.mean_log_iv).T,
+            known.trend.T,
             np.broadcast_to(calendar, (known.level.shape[0], calendar.shape[1])),
         ]
     )

@@ -149,6 +149,13 @@ class Law:
         log_scale = np.clip(standardise(scale_raw, self.scale_range) @ self.scale_coef, *self.log_scale_bounds)
         return standardise(mean_raw, self.mean_range) @ self.mean_coef, np.exp(log_scale)
 
+    def lost(self, mean_raw: FloatArray, scale_raw: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """What clipping takes away: of the mean, in scales, and of the log scale; (n, f) each."""
+        mean, scale = self.moments(mean_raw, scale_raw)
+        free_mean = _free(mean_raw, self.mean_range) @ self.mean_coef
+        free_log_scale = _free(scale_raw, self.scale_range) @ self.scale_coef
+        return (free_mean - mean) / scale, free_log_scale - np.log(scale)
+
 
 def join(shared: FloatArray, own: FloatArray) -> FloatArray:
     """Inputs of all scales side by side: (n, q + 3 f)."""
@@ -161,7 +168,13 @@ def _range(raw: FloatArray) -> FloatArray:
 
 def standardise(raw: FloatArray, of: FloatArray) -> FloatArray:
     """Inputs clipped to the range they had and to 4 standard deviations, standardised, after a constant."""
-    centre, width, low, high = of
+    _, _, low, high = of
+    return np.clip(_free(np.clip(raw, low, high), of), -_CLIP, _CLIP)
+
+
+def _free(raw: FloatArray, of: FloatArray) -> FloatArray:
+    """Inputs standardised without being clipped, after a constant."""
+    centre, width, _, _ = of
     # An input that never moved (no gap of two days in the sample) has no width and enters as zero.
-    x = (np.clip(raw, low, high) - centre) / np.where(width > 1e-12, width, 1.0)
-    return np.hstack([np.ones((raw.shape[0], 1)), np.clip(x, -_CLIP, _CLIP)])
+    x = (raw - centre) / np.where(width > 1e-12, width, np.inf)
+    return np.hstack([np.ones((raw.shape[0], 1)), x])
