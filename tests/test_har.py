@@ -58,7 +58,7 @@ def test_a_state_gives_what_the_history_gives(model, history):
         np.testing.assert_allclose(outside.slow[:, 0], beyond.slow[:, -1], rtol=1e-8, atol=1e-10)
         dates = history.date.values[1 : row + 1].astype("datetime64[D]")
         before = whole.rows(slice(0, -1))
-        mean, scale = model._moments(before, calendar_features(dates[:-1], dates[1:]))
+        mean, scale = model._moments(before, calendar_features(dates[:-1], sessions("weekdays")))
         move = np.diff(log_iv[1 : row + 1], axis=0) / model.cell_sd_ @ model.outside_
         rest = move - model.reversion_.expected(beyond.rows(slice(0, -1)))
         error = np.column_stack([(whole.factor[1:] - mean) / scale, np.linalg.norm(rest, axis=1) / model.rest_unit_])
@@ -111,7 +111,7 @@ def test_one_step_written_out(model, history):
     drawn = np.random.default_rng(0).integers(model.residual_.shape[0], size=50)
     known, outside, short = model._start(state)
     today = state.as_of.astype("datetime64[D]")[None]
-    mean, scale = model._moments(known, calendar_features(today, next_session(today, sessions("weekdays"))))
+    mean, scale = model._moments(known, calendar_features(today, sessions("weekdays")))
     ratio = np.log(short / model.long_error_)[0]
     g = np.exp(0.3 * np.clip(ratio[:-1], -0.6, 0.6))
     factor = (mean + scale * g * model.residual_[drawn]) * model.factor_sd_
@@ -165,7 +165,7 @@ def test_second_step_starts_from_the_first(model, history):
     level = (log_iv - model.cell_mean_) / model.cell_sd_
     known = known.after(level @ model.components_, factor, log_iv.mean(axis=1))
     outside = outside.after(level @ model.outside_)
-    mean, scale = model._moments(known, calendar_features(dates[1], dates[2]))
+    mean, scale = model._moments(known, calendar_features(dates[1], weekdays))
     g = _adapt(short, model.long_error_, *powers)
     z = mean + scale * g[:, :-1] * model.residual_[second]
     np.testing.assert_allclose(two[0][:, 1], z[:, 0] * model.factor_sd_[0] / np.sqrt(252), rtol=1e-6, atol=1e-10)

@@ -29,7 +29,7 @@ def test_calendar_features_of_known_dates():
         ("2015-06-12", "2015-06-15"),
     ]
     known, target = day(*(a for a, _ in dates)), day(*(b for _, b in dates))
-    f = calendar_features(known, target)
+    f = calendar_features(known, sessions("weekdays"), target)
     names = ["mon", "tue", "wed", "thu", "log_gap", "gap4", "gap2", "first_fri", "third_fri", "after", "december"]
     expected = {
         # 4 July 2015, a Saturday, was kept on Friday the 3rd: Thursday to Monday
@@ -45,10 +45,38 @@ def test_calendar_features_of_known_dates():
     }
     for row, nonzero in expected.items():
         np.testing.assert_allclose(f[row, :11], [nonzero.get(name, 0.0) for name in names], err_msg=str(target[row]))
-    new_year = calendar_features(day("2015-12-31"), day("2016-01-01"))[0]
-    np.testing.assert_allclose(new_year[11:], [0.0, 1.0], atol=1e-12)
+    new_year = calendar_features(day("2015-12-31"), sessions("weekdays"))[0]
+    np.testing.assert_allclose(new_year[11:13], [0.0, 1.0], atol=1e-12)
     # 2 April 2015 is day 91 of the year counted from 0: a quarter turn within a quarter of a day
-    np.testing.assert_allclose(calendar_features(day("2015-04-01"), day("2015-04-02"))[0, 11:], [1.0, 0.0], atol=6e-3)
+    april = calendar_features(day("2015-04-01"), sessions("weekdays"))[0]
+    np.testing.assert_allclose(april[11:13], [1.0, 0.0], atol=6e-3)
+
+
+def test_calendar_features_of_months():
+    known = day("2015-06-30", "2015-07-30", "2015-09-29", "2015-07-21", "2015-07-22", "2015-07-14", "2015-12-31")
+    f = calendar_features(known, sessions("weekdays"))[:, 13:]
+    # fourth Wednesday, the Thursday after; first and last session of the month, of the quarter
+    expected = [
+        [0, 0, 1, 0, 1, 0],  # 1 July
+        [0, 0, 0, 1, 0, 0],  # 31 July
+        [0, 0, 0, 1, 0, 1],  # 30 September
+        [1, 0, 0, 0, 0, 0],  # 22 July
+        [0, 1, 0, 0, 0, 0],  # 23 July
+        [0, 0, 0, 0, 0, 0],  # 15 July
+        [0, 0, 1, 0, 1, 0],  # 1 January
+    ]
+    np.testing.assert_array_equal(f[:, :6], expected)
+    # 15 July: half a month but a fifth of a day, so that the second wave is nearly once around
+    angle = 2 * np.pi * 15 / 30.4
+    np.testing.assert_allclose(f[5, 6:], [np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)])
+
+
+def test_last_session_of_a_month_by_the_exchange():
+    """Thursday 29 March 2018 was the last of its month and quarter: Good Friday followed."""
+    pytest.importorskip("exchange_calendars")
+    known = day("2018-03-28")
+    assert calendar_features(known, sessions("XNYS"))[0, [16, 18]].tolist() == [1, 1]
+    assert calendar_features(known, sessions("weekdays"))[0, [16, 18]].tolist() == [0, 0]
 
 
 def test_scheduled_sessions_of_new_york():
@@ -112,10 +140,10 @@ def test_a_day_later_along_a_path_is_the_average_with_one_day_more():
 def test_features_against_written_out_ones():
     rng = np.random.default_rng(2)
     level, factor = rng.standard_normal((50, 5)), rng.standard_normal((50, 6))
-    mean, calendar = rng.standard_normal(50), rng.standard_normal((50, 13))
+    mean, calendar = rng.standard_normal(50), rng.standard_normal((50, 23))
     known = Known.of_days(level, factor, mean)
     got = mean_features(known, calendar, np.log(0.3))
-    assert got.shape == (50, 5 + 3 * 4 + 5 + 3 + 3 + 13)
+    assert got.shape == (50, 5 + 3 * 4 + 5 + 3 + 3 + 23)
 
     def late(x, half_life):
         weight = 0.5 ** (np.arange(50)[::-1] / half_life)
@@ -141,7 +169,7 @@ def test_features_against_written_out_ones():
         min(factor[-1, 0], 0),
         factor[-1, 1],
         abs(factor[-1, 1]),
-        *calendar[-1],
+        *calendar[-1, :15],
     ]
     np.testing.assert_allclose(shared[-1], expected, rtol=1e-9)
     np.testing.assert_allclose(own[-1, 1], [0.5 * np.log(late(factor[:, j] ** 2, 10)) for j in range(6)], rtol=1e-9)

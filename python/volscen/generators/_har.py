@@ -18,7 +18,15 @@ import xarray as xr
 from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
-from volscen.generators._har_calendar import N_CALENDAR, Days, calendar_features, next_session, past_sessions, sessions
+from volscen.generators._har_calendar import (
+    N_CALENDAR,
+    N_SCALE_CALENDAR,
+    Days,
+    calendar_features,
+    next_session,
+    past_sessions,
+    sessions,
+)
 from volscen.generators._har_features import WINDOW, Known, average, mean_features, scale_features
 from volscen.generators._har_fit import Law, join
 from volscen.generators._har_rest import Outside, Reversion
@@ -143,7 +151,7 @@ class RobustHAR(Generator):
         self.factor_sd_ = np.column_stack([self.annualise_ * log_return, standard @ self.components_]).std(axis=0)
         known, y = self._pairs(log_return, log_iv)
         dates = _dates(history)[1:][_BURN_IN:-1]
-        inputs = self._inputs(known, calendar_features(dates, next_session(dates, calendar)))
+        inputs = self._inputs(known, calendar_features(dates, calendar))
         half_lives = tuple(np.inf if h is None else float(h) for h in self.half_lives)
         # Hundreds of products of thin matrices: threads only get in each other's way, fifty times slower.
         with single_threaded_blas():
@@ -164,7 +172,7 @@ class RobustHAR(Generator):
         log_return, log_iv = _series(history)
         known, y = self._pairs(log_return, log_iv)
         dates = _dates(history)[1:][_BURN_IN:]
-        features = calendar_features(dates[:-1], next_session(dates[:-1], sessions(self.calendar_)))
+        features = calendar_features(dates[:-1], sessions(self.calendar_))
         mean, scale = self._moments(known, features)
         outside, move = self._outside_pairs(log_iv)
         surprise = move - self.reversion_.expected(outside)
@@ -219,7 +227,9 @@ class RobustHAR(Generator):
         outside = self._outside(log_iv)
         before = slice(WINDOW - 1, -1)
         dates = past_sessions(state.as_of, _ERROR_DAYS + 1, sessions(self.calendar_))
-        mean, scale = self._moments(known.rows(before), calendar_features(dates[:-1], dates[1:]))
+        mean, scale = self._moments(
+            known.rows(before), calendar_features(dates[:-1], sessions(self.calendar_), dates[1:])
+        )
         move = np.diff(log_iv[WINDOW:], axis=0) / self.cell_sd_ @ self.outside_
         surprise = move - self.reversion_.expected(outside.rows(before))
         error = np.column_stack([(known.factor[WINDOW:] - mean) / scale, _size(surprise) / self.rest_unit_])
@@ -229,7 +239,7 @@ class RobustHAR(Generator):
     def _step(self, today: Days, known: Known, outside: Outside, short: FloatArray) -> _Step:
         """Law of the session after ``today``."""
         target = next_session(today, sessions(self.calendar_))
-        mean, scale = self._moments(known, calendar_features(today, target))
+        mean, scale = self._moments(known, calendar_features(today, sessions(self.calendar_), target))
         adaptation = _adapt(short, self.long_error_, *self._adaptation)
         expected_rest = self.reversion_.expected(outside) @ self.outside_.T
         return _Step(known, outside, short, target, mean, scale, adaptation, expected_rest)
@@ -285,7 +295,7 @@ class RobustHAR(Generator):
         # The calendar is never unseen: its inputs count as average.
         mean_raw[:, -N_CALENDAR:] = self.law_.mean_range[0, -N_CALENDAR:]
         end = shared.shape[1]
-        shared[:, -N_CALENDAR:] = self.law_.scale_range[0, end - N_CALENDAR : end]
+        shared[:, -N_SCALE_CALENDAR:] = self.law_.scale_range[0, end - N_SCALE_CALENDAR : end]
         mean, log_scale = self.law_.lost(mean_raw, join(shared, own))
         return bool(np.any(np.abs(mean) > _MATTERS) or np.any(log_scale > _MATTERS))
 

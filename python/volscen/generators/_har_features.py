@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import lfilter
 
+from volscen.generators._har_calendar import N_SCALE_CALENDAR
+
 __all__ = [
     "LEVEL_HALF_LIVES",
     "SQUARE_HALF_LIVES",
@@ -139,8 +141,8 @@ def mean_features(known: Known, calendar: FloatArray, log_return_sd: float) -> F
     """Inputs of the means, without the constant: (n, p), the calendar's last.
 
     Level scores; level less its averages; the day's return and first components; realised volatility less
-    implied; averages of the return. Only the first four components enter, besides all levels. ``log_return_sd`` is the logarithm of the
-    annualised standard deviation that the factor of the return is divided by.
+    implied; averages of the return. Only the first four components enter, besides all levels. ``log_return_sd`` is
+    the logarithm of the annualised standard deviation that the factor of the return is divided by.
     """
     m = min(4, known.level.shape[1])
     realised = 0.5 * np.log(np.maximum(known.square[:, :, 0], _SQUARE_FLOOR)) + log_return_sd
@@ -159,9 +161,9 @@ def mean_features(known: Known, calendar: FloatArray, log_return_sd: float) -> F
 def scale_features(known: Known, calendar: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Inputs of the log scales, without the constant: shared (n, p), and each factor's own (n, 3, 1 + k).
 
-    Own: log realised volatility of the factor itself. Shared: that of the return, of the first component and of
-    the mean over the first four; level scores; the return, its negative part, the first component and its
-    absolute value; the calendar, last.
+    ``calendar`` are the features of the date, of which the first serve scales. Own: log realised volatility of the
+    factor itself. Shared: that of the return, of the first component and of the mean over the first four; level
+    scores; the return, its negative part, the first component and its absolute value; the calendar, last.
     """
     m = min(4, known.level.shape[1])
     # Each average on its own floor: (3, n, factors).
@@ -178,7 +180,7 @@ def scale_features(known: Known, calendar: FloatArray) -> tuple[FloatArray, Floa
             np.minimum(ret, 0),
             first,
             np.abs(first),
-            np.broadcast_to(calendar, (known.level.shape[0], calendar.shape[1])),
+            np.broadcast_to(calendar[:, :N_SCALE_CALENDAR], (known.level.shape[0], N_SCALE_CALENDAR)),
         ]
     )
     return shared, own.transpose(1, 0, 2)
