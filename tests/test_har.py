@@ -9,8 +9,10 @@ import pytest
 
 import volscen
 from volscen.errors import FileFormatError, FitError, InputError, MissingExtraError
-from volscen.generators._har import RobustHAR, _adapt, _inflation, _rescale
+from volscen.generators._har import RobustHAR
+from volscen.generators._har_adapt import adapt, choose, held_out, rescale
 from volscen.generators._har_calendar import calendar_features, next_session, sessions
+from volscen.generators._har_fit import Law
 from volscen.history import make_history, state_at
 from volscen.sources.simulate import MARKETS, simulate_market
 
@@ -69,11 +71,11 @@ def test_a_state_gives_what_the_history_gives(model, history):
 # -------------------------------------------------------------------------------- adaptive scale, inflation
 def test_adaptive_scale_by_hand():
     one = np.ones((1, 1))
-    np.testing.assert_allclose(_adapt(1.5 * one, one), 1.5**0.3)
-    np.testing.assert_allclose(_adapt(9 * one, one), np.exp(0.18))
-    np.testing.assert_allclose(_adapt(one / 9, one), np.exp(-0.18))
+    np.testing.assert_allclose(adapt(1.5 * one, one), 1.5**0.3)
+    np.testing.assert_allclose(adapt(9 * one, one), np.exp(0.18))
+    np.testing.assert_allclose(adapt(one / 9, one), np.exp(-0.18))
     error = np.array([1.0, -1.0, -50.0, 1.0])[:, None]  # 50 counts as 4
-    g = _rescale(error)
+    g = rescale(error)
     np.testing.assert_allclose(g[:3], 1)  # the day of the shock knows nothing of it
     short, long = 0.5 ** (np.arange(3)[::-1] / 20), 0.5 ** (np.arange(3)[::-1] / 1000)
     size = np.array([1.0, 1.0, 4.0])
@@ -88,11 +90,44 @@ def test_inflation_grows_where_the_model_overfits():
 
     def inflation(p):
         shared, own = rng.standard_normal((600, p)), rng.standard_normal((600, 3, 3))
-        return _inflation((rng.standard_normal((600, p)), shared, own), y, (np.inf,))
+        return held_out((rng.standard_normal((600, p)), shared, own), y, np.inf)[1]
 
     few, many = inflation(1), inflation(60)
     assert 1 <= few < 1.04
     assert many > few + 0.03
+
+
+def test_a_calendar_that_says_nothing_is_left_out():
+    """Features of the date that move neither means nor scales are dropped, such as do stay."""
+    rng = np.random.default_rng(9)
+    date = np.busday_offset("2000-01-03", np.arange(2000))
+    feature = calendar_features(date, sessions("weekdays"))
+    shared, own = rng.standard_normal((2000, 2)), rng.standard_normal((2000, 3, 3))
+    inputs = np.hstack([shared, feature]), np.hstack([shared, feature[:, :15]]), own
+    noise = rng.standard_normal((2000, 3))
+    chosen, _ = choose(inputs, noise, np.inf)
+    assert np.ptp(chosen[0][:, 2:], axis=0).max() == 0
+    assert np.ptp(chosen[1][:, 2:], axis=0).max() == 0
+    np.testing.assert_array_equal(chosen[0][:, :2], shared)
+    chosen, _ = choose(inputs, noise * np.exp(0.3 * feature[:, :1]), np.inf)
+    np.testing.assert_array_equal(chosen[1], inputs[1])
+
+
+def test_loss_of_the_days_held_out_is_a_likelihood():
+    from scipy.stats import t
+
+    rng = np.random.default_rng(10)
+    none = np.zeros((600, 1)), np.zeros((600, 1)), np.zeros((600, 3, 2))
+    y = rng.standard_t(5, (600, 2))
+    loss, inflation = held_out(none, y, np.inf)
+    assert loss.shape == (300,)
+    assert 1 <= inflation < 1.1
+    # the last sixth by hand: one mean and one scale, fitted on the days before
+    fitted = Law.fit(*(x[:500] for x in none), y[:500], (np.inf,))
+    mean, scale = fitted.moments(np.zeros((1, 1)), np.zeros((1, 7)))
+    density = t.logpdf(y[500:], 5, loc=mean, scale=scale * np.sqrt(3 / 5)).sum(axis=1)
+    constant = 2 * (t.logpdf(0, 5) - 0.5 * np.log(3 / 5))
+    np.testing.assert_allclose(loss[200:], constant - density, rtol=1e-8)
 
 
 def test_only_days_fitted_on_are_inflated(model, history):
@@ -153,7 +188,7 @@ def test_second_step_starts_from_the_first(model, history):
     for _ in range(2):
         dates.append(next_session(dates[-1], weekdays))
     powers = np.r_[np.full(6, 0.3), 0.7], np.r_[np.full(6, 0.6), 1.2]
-    g = _adapt(short, model.long_error_, *powers)
+    g = adapt(short, model.long_error_, *powers)
     drawn = np.column_stack(
         [np.abs(g[:, :-1] * model.residual_[first]),
          np.linalg.norm(g[:, -1:] * model.rest_[first], axis=1) / model.rest_unit_]
@@ -166,7 +201,7 @@ def test_second_step_starts_from_the_first(model, history):
     known = known.after(level @ model.components_, factor, log_iv.mean(axis=1))
     outside = outside.after(level @ model.outside_)
     mean, scale = model._moments(known, calendar_features(dates[1], weekdays))
-    g = _adapt(short, model.long_error_, *powers)
+    g = adapt(short, model.long_error_, *powers)
     z = mean + scale * g[:, :-1] * model.residual_[second]
     np.testing.assert_allclose(two[0][:, 1], z[:, 0] * model.factor_sd_[0] / np.sqrt(252), rtol=1e-6, atol=1e-10)
     rest = model.reversion_.expected(outside) @ model.outside_.T + g[:, -1:] * model.rest_[second]

@@ -18,6 +18,20 @@ import xarray as xr
 from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
+from volscen.generators._har_adapt import (
+    ERROR_CUT,
+    ERROR_DAYS,
+    LIMIT,
+    LONG,
+    POWER,
+    REST_LIMIT,
+    REST_POWER,
+    SHORT,
+    Inputs,
+    adapt,
+    choose,
+    rescale,
+)
 from volscen.generators._har_calendar import (
     N_CALENDAR,
     N_SCALE_CALENDAR,
@@ -34,21 +48,11 @@ from volscen.history import State, check_daily
 
 __all__ = ["RobustHAR"]
 
-_ERROR_DAYS = 100  # days of recent errors that a state must allow to be computed
 _BURN_IN = 60  # days at the start of the sample whose averages rest on too little
-_N_MIN = WINDOW + _ERROR_DAYS + 50
+_N_MIN = WINDOW + ERROR_DAYS + 50
 _VARIANCE_FLOOR = 1e-12
-# The scale follows recent errors: over 20 days against 1,000, to the power 0.3, at most by exp(0.18). That of the
-# remainder, which has no other, to the power 0.7, at most by exp(0.84).
-_SHORT, _LONG = 20.0, 1000.0
-_POWER, _LIMIT = 0.3, 0.6
-_REST_POWER, _REST_LIMIT = 0.7, 1.2
-_ERROR_CUT = 4.0
 # What clipping must take from a mean, in scales, or from a log scale, for a state to count as outside.
 _MATTERS = 0.1
-# Shares of the sample after which it is refitted to compare its errors in sample with those on the next sixth.
-_CUTS = (3 / 6, 4 / 6, 5 / 6)
-_INFLATION_BOUNDS = (1.0, 1.25)
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,8 @@ class RobustHAR(Generator):
     """
 
     name: ClassVar[str] = "har"
-    n_returns: int = WINDOW + _ERROR_DAYS
-    n_surfaces: int = WINDOW + _ERROR_DAYS + 1
+    n_returns: int = WINDOW + ERROR_DAYS
+    n_surfaces: int = WINDOW + ERROR_DAYS + 1
 
     def __init__(
         self,
@@ -123,8 +127,8 @@ class RobustHAR(Generator):
         self._kept: tuple[State, _Step] | None = None
         # Power and limit for every factor, and the remainder last.
         self._adaptation = (
-            np.r_[np.full(n_components + 1, _POWER), _REST_POWER],
-            np.r_[np.full(n_components + 1, _LIMIT), _REST_LIMIT],
+            np.r_[np.full(n_components + 1, POWER), REST_POWER],
+            np.r_[np.full(n_components + 1, LIMIT), REST_LIMIT],
         )
 
     # ------------------------------------------------------------------------------------------ fitting
@@ -155,8 +159,8 @@ class RobustHAR(Generator):
         half_lives = tuple(np.inf if h is None else float(h) for h in self.half_lives)
         # Hundreds of products of thin matrices: threads only get in each other's way, fifty times slower.
         with single_threaded_blas():
-            self.law_ = Law.fit(*inputs, y, half_lives)
-            self.inflation_ = np.array(_inflation(inputs, y, half_lives))
+            inputs, inflation = choose(inputs, y, sorted(half_lives)[len(half_lives) // 2])
+            self.law_, self.inflation_ = Law.fit(*inputs, y, half_lives), np.array(inflation)
             outside, move = self._outside_pairs(log_iv)
             self.reversion_ = Reversion.fit(outside, move, half_lives)
         self.rest_unit_ = np.array(max(float(_size(move - self.reversion_.expected(outside)).mean()), 1e-12))
@@ -177,12 +181,12 @@ class RobustHAR(Generator):
         outside, move = self._outside_pairs(log_iv)
         surprise = move - self.reversion_.expected(outside)
         error = np.column_stack([(y - mean) / scale, _size(surprise) / self.rest_unit_])
-        size = np.minimum(np.abs(error), _ERROR_CUT)
+        size = np.minimum(np.abs(error), ERROR_CUT)
         self._kept = None
-        self.long_error_ = average(size, _LONG, window=None)[-1]
+        self.long_error_ = average(size, LONG, window=None)[-1]
         inside = dates[1:] <= np.datetime64(self.period_[1])
         inflation = np.where(inside, self.inflation_, 1.0)[:, None]
-        g = _rescale(error, *self._adaptation)
+        g = rescale(error, *self._adaptation)
         self.residual_ = (inflation * error[:, :-1] / g[:, :-1])[-self.residual_days :]
         rest = (surprise / g[:, -1:])[-self.residual_days :] @ self.outside_.T
         # Half the size on disk; the rounding is far below the noise of the remainder itself.
@@ -213,7 +217,7 @@ class RobustHAR(Generator):
         move = np.diff(log_iv[_BURN_IN + 1 :], axis=0) / self.cell_sd_ @ self.outside_
         return self._outside(log_iv).rows(slice(_BURN_IN, -1)), move
 
-    def _inputs(self, known: Known, calendar: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _inputs(self, known: Known, calendar: FloatArray) -> Inputs:
         return (mean_features(known, calendar, float(np.log(self.factor_sd_[0]))), *scale_features(known, calendar))
 
     def _moments(self, known: Known, calendar: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -226,21 +230,21 @@ class RobustHAR(Generator):
         known = self._known(state.log_return[-self.n_returns :], log_iv)
         outside = self._outside(log_iv)
         before = slice(WINDOW - 1, -1)
-        dates = past_sessions(state.as_of, _ERROR_DAYS + 1, sessions(self.calendar_))
+        dates = past_sessions(state.as_of, ERROR_DAYS + 1, sessions(self.calendar_))
         mean, scale = self._moments(
             known.rows(before), calendar_features(dates[:-1], sessions(self.calendar_), dates[1:])
         )
         move = np.diff(log_iv[WINDOW:], axis=0) / self.cell_sd_ @ self.outside_
         surprise = move - self.reversion_.expected(outside.rows(before))
         error = np.column_stack([(known.factor[WINDOW:] - mean) / scale, _size(surprise) / self.rest_unit_])
-        short = average(np.minimum(np.abs(error), _ERROR_CUT), _SHORT)[-1:]
+        short = average(np.minimum(np.abs(error), ERROR_CUT), SHORT)[-1:]
         return known.rows(slice(-1, None)), outside.rows(slice(-1, None)), short
 
     def _step(self, today: Days, known: Known, outside: Outside, short: FloatArray) -> _Step:
         """Law of the session after ``today``."""
         target = next_session(today, sessions(self.calendar_))
         mean, scale = self._moments(known, calendar_features(today, sessions(self.calendar_), target))
-        adaptation = _adapt(short, self.long_error_, *self._adaptation)
+        adaptation = adapt(short, self.long_error_, *self._adaptation)
         expected_rest = self.reversion_.expected(outside) @ self.outside_.T
         return _Step(known, outside, short, target, mean, scale, adaptation, expected_rest)
 
@@ -278,8 +282,8 @@ class RobustHAR(Generator):
                 known = step.known.after(self._level(surface), factor, surface.mean(axis=1))
                 outside = step.outside.after((surface - self.cell_mean_) / self.cell_sd_ @ self.outside_)
                 size = np.column_stack([np.abs(error), _size(rest) / self.rest_unit_])
-                decay = 0.5 ** (1 / _SHORT)
-                short = decay * step.short + (1 - decay) * np.minimum(size, _ERROR_CUT)
+                decay = 0.5 ** (1 / SHORT)
+                short = decay * step.short + (1 - decay) * np.minimum(size, ERROR_CUT)
                 step = self._step(step.target, known, outside, short)
         np.exp(log_iv, out=log_iv)
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
@@ -352,36 +356,3 @@ def _dates(history: xr.Dataset) -> npt.NDArray[np.datetime64]:
 def _size(rest: FloatArray) -> FloatArray:
     """Length of each row."""
     return np.asarray(np.sqrt(np.einsum("nr,nr->n", rest, rest)), dtype=np.float64)
-
-
-def _adapt(
-    short: FloatArray, long: FloatArray, power: float | FloatArray = _POWER, limit: float | FloatArray = _LIMIT
-) -> FloatArray:
-    """Factor on the scale from the average size of errors of late and of long."""
-    tiny = 1e-6
-    return np.exp(power * np.clip(np.log(np.maximum(short, tiny) / np.maximum(long, tiny)), -limit, limit))
-
-
-def _rescale(error: FloatArray, power: float | FloatArray = _POWER, limit: float | FloatArray = _LIMIT) -> FloatArray:
-    """Factor on the scale of each day from the errors of the days before it; 1 on the first."""
-    size = np.minimum(np.abs(error), _ERROR_CUT)
-    known = _adapt(average(size, _SHORT, _ERROR_DAYS), average(size, _LONG, None), power, limit)
-    return np.vstack([np.ones((1, error.shape[1])), known[:-1]])
-
-
-def _inflation(
-    inputs: tuple[FloatArray, FloatArray, FloatArray], y: FloatArray, half_lives: tuple[float, ...]
-) -> float:
-    """Mean size of errors out of sample over in sample: fit up to each cut, judge on the sixth that follows."""
-    mean_raw, shared, own = inputs
-    outside, inside = [], []
-    n = y.shape[0]
-    for share in _CUTS:
-        cut, end = int(share * n), int((share + 1 / 6) * n)
-        law = Law.fit(mean_raw[:cut], shared[:cut], own[:cut], y[:cut], half_lives)
-        mean, scale = law.moments(mean_raw[:end], join(shared[:end], own[:end]))
-        error = (y[:end] - mean) / scale
-        size = np.minimum(np.abs(error / _rescale(error)), _ERROR_CUT)
-        outside.append(size[cut:].mean())
-        inside.append(size[:cut].mean())
-    return float(np.clip(np.mean(outside) / np.mean(inside), *_INFLATION_BOUNDS))
