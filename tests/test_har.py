@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
-
 import numpy as np
 import pytest
 
 import volscen
-from volscen.errors import FileFormatError, FitError, InputError, MissingExtraError
+from volscen.errors import FileFormatError, FitError, InputError
 from volscen.generators._har import RobustHAR
 from volscen.generators._har_adapt import adapt, choose, held_out, rescale
 from volscen.generators._har_calendar import calendar_features, next_session, sessions
@@ -31,19 +29,9 @@ def at(history, row):
     return state_at(history, history.date.values[row], n_returns=352, n_surfaces=353)
 
 
-def test_unknown_calendar_and_missing_package(history, monkeypatch):
+def test_unknown_calendar(history):
     with pytest.raises(InputError, match="calendar"):
         volscen.fit(history.assign_attrs(calendar="XMOON"), "har")
-    real = builtins.__import__
-
-    def absent(name, *args, **kwargs):
-        if name == "exchange_calendars":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(MissingExtraError, match=r"volscen\[calendars\]"):
-        volscen.fit(history.assign_attrs(calendar="XTSE"), "har")
 
 
 def test_a_state_gives_what_the_history_gives(model, history):

@@ -1,6 +1,6 @@
 """Make the sample history and the default generator that ship in ``python/volscen/data``.
 
-Run from the repository root after changing the simulated market or the PCA generator:
+Run from the repository root after changing the simulated market or the default generator:
 
     python tools/make_embedded_default.py
 """
@@ -30,7 +30,7 @@ def main() -> None:
     with atomic_path(path) as temporary:
         history.to_netcdf(temporary, encoding={"implied_vol": {**packed, "shuffle": True}})
     # Fitted on what a user reads, which is the history after packing.
-    model = volscen.fit(read_dataset(path), "pca")
+    model = volscen.fit(read_dataset(path))
     model.save(DATA / "default_generator.safetensors")
     for file in sorted(DATA.iterdir()):
         print(f"{file.name}: {file.stat().st_size / 1e3:.0f} kB")

@@ -27,7 +27,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Model file to write (.safetensors).")],
     generator: Annotated[
         str, typer.Option(help="Name of a generator: bootstrap, fhs, har, pca, volgan; an unknown name lists all.")
-    ] = "pca",
+    ] = "har",
     until: Annotated[str | None, typer.Option(help="Fit on the dates up to this one. Default: all.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the generator, name=value; may be repeated.")

@@ -37,13 +37,13 @@ def sample_history() -> xr.Dataset:
 
 
 def default_generator() -> Generator:
-    """Scaled PCA generator fitted on :func:`sample_history`; what a bare ``volscen.generate()`` uses.
+    """Robust HAR generator fitted on :func:`sample_history`; what a bare ``volscen.generate()`` uses.
 
     Examples
     --------
     >>> import volscen
     >>> volscen.datasets.default_generator().name
-    'pca'
+    'har'
     """
     with as_file(files("volscen") / "data" / "default_generator.safetensors") as path:
         return load(path)

@@ -51,9 +51,9 @@ def generate(
     Parameters
     ----------
     generator : Generator or path, optional
-        Fitted generator, or the file of one. When omitted and a history is given, the scaled PCA generator is
-        fitted on the history up to the first ``as_of``. When both are omitted, the embedded default: a model
-        and history that are simulated, and say so.
+        Fitted generator, or the file of one. When omitted and a history is given, the default of
+        :func:`volscen.fit` is fitted on the history up to the first ``as_of``. When both are omitted, the embedded
+        default: a model and history that are simulated, and say so.
     history : xarray.Dataset, optional
         Gives the starting states (``volscen/history/1``).
     as_of : date or sequence of dates, optional
@@ -146,7 +146,7 @@ def generate(
     schema.validate(history, schema=schema.HISTORY)
     rows, many = _rows(history, as_of)
     if generator is None:
-        generator = fit_generator(history.isel(date=slice(None, min(rows) + 1)), "pca")
+        generator = fit_generator(history.isel(date=slice(None, min(rows) + 1)))
     elif isinstance(generator, (str, Path)):
         generator = load(generator)
     if not isinstance(generator, Generator):

@@ -54,7 +54,7 @@ def generator_class(name: str) -> type[Generator]:
     return found
 
 
-def fit(history: xr.Dataset, generator: str = "pca", **options: Any) -> Generator:
+def fit(history: xr.Dataset, generator: str = "har", **options: Any) -> Generator:
     """Fit a generator to a history.
 
     Parameters

@@ -160,7 +160,10 @@ class Generator(ABC):
         schema.validate(history, schema=schema.HISTORY)
         n = history.sizes["date"]
         if n < n_min:
-            raise InputError(f"history holds {n} dates; generator {self.name!r} needs at least {n_min}")
+            raise InputError(
+                f"history holds {n} dates; generator {self.name!r} needs at least {n_min}: lengthen it, or take a "
+                "generator with a shorter memory ('bootstrap', 'pca')"
+            )
 
     def _check_update(self, history: xr.Dataset, n_min: int) -> None:
         """Refuse, besides, an update of what is not fitted, or with a history on another grid."""

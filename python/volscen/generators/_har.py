@@ -86,7 +86,7 @@ class RobustHAR(Generator):
     Notes
     -----
     The date of the next session comes from the exchange calendar of the history fitted on, as it was scheduled
-    (attribute ``calendar``: a code of the package ``exchange_calendars``, ``volscen[calendars]``; "weekdays" and
+    (attribute ``calendar``: a code of the package ``exchange_calendars``; "weekdays" and
     "unspecified" are Monday to Friday), never from the history's own later dates. Dates of past sessions are
     taken from the calendar too where only a state is known.
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from volscen.errors import InputError, MissingExtraError
+from volscen.errors import InputError
 
 __all__ = ["N_CALENDAR", "N_SCALE_CALENDAR", "Days", "calendar_features", "next_session", "past_sessions", "sessions"]
 
@@ -40,8 +40,6 @@ def sessions(code: str) -> np.busdaycalendar:
     ------
     InputError
         If the calendar is unknown.
-    MissingExtraError
-        If the package is needed and not installed.
 
     Examples
     --------
@@ -53,10 +51,8 @@ def sessions(code: str) -> np.busdaycalendar:
     """
     if code in ("weekdays", "unspecified"):
         return np.busdaycalendar("1111100")
-    try:
-        import exchange_calendars
-    except ImportError:
-        raise MissingExtraError(f"the exchange calendar {code!r}", "calendars") from None
+    import exchange_calendars  # slow to load, and only real exchanges need it
+
     try:
         with warnings.catch_warnings():
             # Deprecations between that package and pandas are no business of our callers.
