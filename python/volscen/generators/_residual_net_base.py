@@ -17,7 +17,7 @@ import xarray as xr
 from volscen._threads import single_threaded_blas
 from volscen.generators import _har, _pca
 from volscen.generators._factor_fit import fit_mean_and_scale
-from volscen.generators._factor_law import windows
+from volscen.generators._factor_paths import windows
 from volscen.generators._har_calendar import calendar_features, next_session, sessions
 from volscen.generators._har_fit import Law, join
 from volscen.history import State
