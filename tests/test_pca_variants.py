@@ -10,7 +10,7 @@ import pytest
 
 import volscen
 from test_fhs import garch_market
-from volscen.errors import FileFormatError, InputError, MissingExtraError
+from volscen.errors import FileFormatError, FitError, InputError, MissingExtraError
 from volscen.generators._factor_paths import windows
 from volscen.generators._pca import ScaledPCA
 from volscen.history import state_at
@@ -155,6 +155,20 @@ def test_filtered_variance_at_its_bounds_is_flagged(history, monkeypatch):
     monkeypatch.setattr(model, "shock_variance_", 1e-9 * model.shock_variance_)
     model._forget()
     assert model.is_outside(state)
+
+
+@pytest.mark.parametrize("name", ["pca", "sabr"])
+def test_a_failed_fit_leaves_the_model_as_it_was(history, name):
+    model = volscen.fit(history.isel(date=slice(0, 250)), name)
+    before = {key: value.copy() for key, value in model.arrays().items()}
+    flat = history.isel(date=slice(100, 300), moneyness=slice(2, 8)).copy(deep=True)
+    flat.implied_vol[:] = 0.2
+    with pytest.raises(FitError, match="never changes"):
+        model.fit(flat)
+    assert model.moneyness_.size == 10
+    for key, value in model.arrays().items():
+        np.testing.assert_array_equal(value, before[key])
+    assert moves(model, at(history, model, 240), 5).shape == (5, 81)
 
 
 def test_update_takes_short_histories(history):

@@ -123,7 +123,16 @@ class FactorLaw(Generator):
 
     # ------------------------------------------------------------------------------------------ fitting
     def fit(self, history: xr.Dataset) -> Self:
-        """Fit components, means, scales and the pool of residuals."""
+        """Fit components, means, scales and the pool of residuals; a failure leaves the model as it was."""
+        before = dict(self.__dict__)
+        try:
+            return self._learn(history)
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _learn(self, history: xr.Dataset) -> Self:
         k = self.n_components
         n_coordinates = self._n_coordinates(history)
         if k > n_coordinates:
