@@ -174,6 +174,17 @@ def test_wild_surfaces_stay_positive_and_are_flagged(name, models, histories):
     assert (implied_vol > 0).all()
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_parameters_at_a_limit_are_flagged_by_themselves(name, models, histories, monkeypatch):
+    model = models[name]
+    monkeypatch.setattr(model, "feature_low_", np.full_like(model.feature_low_, -np.inf))
+    monkeypatch.setattr(model, "feature_high_", np.full_like(model.feature_high_, np.inf))
+    wild = histories[name].isel(date=slice(-30, None)).copy(deep=True)
+    assert not model.is_outside(at(wild))
+    wild.implied_vol[-1] *= 30.0
+    assert model.is_outside(at(wild))
+
+
 def test_parameters_never_leave_their_limits(models, histories, monkeypatch):
     model = models["heston"]
     monkeypatch.setattr(model, "factor_sd_", 200 * model.factor_sd_)
