@@ -64,7 +64,7 @@ def main() -> None:
         )
     model = volscen.datasets.default_generator()
     paths = best(lambda: volscen.generate(model, history, n_scenarios=N, horizon=21, seed=1), 3)
-    print(f"  pca, {N:,} paths of 21 steps, default threads: {paths:.2f} s")
+    print(f"  {model.name}, {N:,} paths of 21 steps, default threads: {paths:.2f} s")
 
 
 if __name__ == "__main__":
