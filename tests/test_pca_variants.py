@@ -233,7 +233,7 @@ def test_what_is_kept_of_a_state_is_forgotten_by_an_update(history):
     state = at(history, model, 480)
     before = moves(model, state, 50)
     np.testing.assert_array_equal(moves(model, state, 50), before)
-    model.update(history.isel(date=slice(0, 400)))
+    model.update(history.isel(date=slice(50, 450)))
     fresh = copy.deepcopy(model)
     assert fresh._kept == []
     assert not np.array_equal(moves(model, state, 50), before)
