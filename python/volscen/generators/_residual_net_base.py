@@ -18,7 +18,8 @@ from volscen._threads import single_threaded_blas
 from volscen.generators import _har, _pca
 from volscen.generators._factor_fit import fit_mean_and_scale
 from volscen.generators._factor_paths import windows
-from volscen.generators._har_calendar import calendar_features, next_session, sessions
+from volscen.generators._har_adapt import ERROR_CUT, SHORT, choose, rescale
+from volscen.generators._har_calendar import calendar_features, sessions
 from volscen.generators._har_fit import Law, join
 from volscen.history import State
 
@@ -164,7 +165,7 @@ class HarBase(Base):
         known, factor = model._pairs(log_return, log_iv)
         outside, move = model._outside_pairs(log_iv)
         dates = _har._dates(history)[-len(factor) - 1 : -1]
-        calendar = calendar_features(dates, next_session(dates, sessions(model.calendar_)))
+        calendar = calendar_features(dates, sessions(model.calendar_))
         rest = _har._size(move - model.reversion_.expected(outside))
         return Days(known.level, known.factor, factor, rest, model._inputs(known, calendar))
 
@@ -174,12 +175,12 @@ class HarBase(Base):
         half_lives = tuple(np.inf if h is None else float(h) for h in self.model.half_lives)
         known = (mean_raw[:cut], shared[:cut], own[:cut])
         with single_threaded_blas():
+            known, inflation = choose(known, y[:cut], sorted(half_lives)[len(half_lives) // 2])
             law = Law.fit(*known, y[:cut], half_lives)
-            inflation = _har._inflation(known, y[:cut], half_lives)
         mean, scale = law.moments(mean_raw, join(shared, own))
         error = (y - mean) / scale
         whole = np.column_stack([error, days.rest[:stop] / self.model.rest_unit_])
-        adaptation = _har._rescale(whole, *self.model._adaptation)
+        adaptation = rescale(whole, *self.model._adaptation)
         factors = adaptation[:, :-1]
         return Past(cut, mean, scale * factors, error / factors, adaptation[:, -1], inflation)
 
@@ -207,8 +208,8 @@ class HarBase(Base):
         known = law.known.after(m._level(surface), factor, surface.mean(axis=1))
         outside = law.outside.after((surface - m.cell_mean_) / m.cell_sd_ @ m.outside_)
         size = np.column_stack([np.abs(error), _har._size(rest) / m.rest_unit_])
-        decay = 0.5 ** (1 / _har._SHORT)
-        short = decay * law.short + (1 - decay) * np.minimum(size, _har._ERROR_CUT)
+        decay = 0.5 ** (1 / SHORT)
+        short = decay * law.short + (1 - decay) * np.minimum(size, ERROR_CUT)
         return self._step(m._step(law.target, known, outside, short), surface)
 
 
