@@ -66,10 +66,9 @@ def _family(name: str, n: int, seed: int) -> FloatArray:
     w = np.empty((n, TAU.size, U.size))
     for j, years in enumerate(TAU):
         k = U * width(root[j : j + 1])
-        # Strikes differ from time to time, so each time is drawn by itself; raw-SVI surfaces follow all their times.
-        times = TAU if name == "svi" else [years]
-        drawn = simulate_smiles(n, families={name: 1.0}, tau=times, log_moneyness=k, seed=seed)
-        w[:, j] = drawn.total_variance.sel(tau=years).values
+        # Strikes differ from time to time, so each time is drawn by itself: a draw is the same surface on any grid.
+        drawn = simulate_smiles(n, families={name: 1.0}, tau=[years], log_moneyness=k, seed=seed)
+        w[:, j] = drawn.total_variance.isel(tau=0).values
         if j:
             before = U * width(root[j - 1 : j])
             shared = (k >= before[0]) & (k <= before[-1])
