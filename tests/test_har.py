@@ -198,6 +198,42 @@ def test_second_step_starts_from_the_first(model, history):
     assert scale.std(axis=0).min() > 0  # paths differ in scale
 
 
+def one_day_after_another(model, state, n, horizon, rng):
+    """Paths by the law of one session at a time, nothing arranged for speed."""
+    step = model._first_step(state)
+    surface = state.log_iv[-1].reshape(1, -1)
+    returns, surfaces = [], []
+    for t in range(horizon):
+        day = rng.integers(model.residual_.shape[0], size=n)
+        error = step.adaptation[:, :-1] * model.residual_[day]
+        factor = step.mean + step.scale * error
+        rest = step.adaptation[:, -1:] * model.rest_[day]
+        move = (factor * model.factor_sd_)[:, 1:] @ model.components_.T + rest + step.expected_rest
+        surface = surface + model.cell_sd_ * move
+        returns.append(factor[:, 0] * model.factor_sd_[0] / model.annualise_)
+        surfaces.append(np.exp(surface))
+        if t + 1 < horizon:
+            known = step.known.after(model._level(surface), factor, surface.mean(axis=1))
+            outside = step.outside.after((surface - model.cell_mean_) / model.cell_sd_ @ model.outside_)
+            size = np.column_stack([np.abs(error), np.linalg.norm(rest, axis=1) / model.rest_unit_])
+            short = 0.5 ** (1 / 20) * step.short + (1 - 0.5 ** (1 / 20)) * np.minimum(size, 4)
+            step = model._step(step.target, known, outside, short)
+    return np.stack(returns, axis=1), np.stack(surfaces, axis=1)
+
+
+@pytest.mark.parametrize("n_components", [1, 3, 5])
+def test_paths_are_one_day_after_another(history, n_components):
+    """To rounding, also where inputs and scales are cut: the second state is wild."""
+    model = volscen.fit(history.isel(date=slice(0, 600)), "har", n_components=n_components)
+    wild = history.copy(deep=True)
+    wild.implied_vol[690] *= 1.5
+    for state, n in ((at(history, 650), 40), (at(wild, 690), 40), (at(history, 650), 1)):
+        log_return, implied_vol = model.sample(state, n, 15, np.random.default_rng(2))
+        returns, surfaces = one_day_after_another(model, state, n, 15, np.random.default_rng(2))
+        np.testing.assert_allclose(log_return, returns, rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(implied_vol.reshape(surfaces.shape), surfaces, rtol=1e-10)
+
+
 def test_long_paths_stay_finite(model, history):
     log_return, implied_vol = model.sample(at(history, 650), 200, 300, np.random.default_rng(0))
     assert np.isfinite(log_return).all()

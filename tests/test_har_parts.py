@@ -7,7 +7,7 @@ import pytest
 
 from volscen.generators._har_calendar import calendar_features, next_session, past_sessions, sessions
 from volscen.generators._har_features import Known, average, mean_features, scale_features
-from volscen.generators._har_fit import Law, join, ridge, scale_objective, standardise
+from volscen.generators._har_fit import Law, join, on_raw, ridge, scale_objective, standardise
 from volscen.generators._har_rest import Outside, Reversion
 
 
@@ -207,6 +207,16 @@ def test_standardise_clips_at_the_range_and_at_four():
     of = np.array([[1.0, 0.0, 5.0], [2.0, 1.0, 0.0], [-3.0, -9.0, 5.0], [5.0, 9.0, 5.0]])
     raw = np.array([[3.0, 1.0, 5.0], [99.0, 8.0, 7.0], [-99.0, -8.0, 5.0]])
     np.testing.assert_allclose(standardise(raw, of), [[1, 1, 1, 0], [1, 2, 4, 0], [1, -2, -4, 0]])
+
+
+def test_coefficients_on_raw_inputs_say_the_same():
+    of = np.array([[1.0, 0.0, 5.0], [2.0, 1.0, 0.0], [-3.0, -9.0, 5.0], [5.0, 9.0, 5.0]])
+    raw = np.random.default_rng(0).uniform(-15, 15, (200, 3))
+    coef = np.array([[0.3, -1.0], [2.0, 0.5], [-0.7, 1.1], [9.0, 9.0]])
+    found = on_raw(coef, of)
+    np.testing.assert_allclose(
+        found.constant + found.of(raw, np.ones(3, dtype=bool)), standardise(raw, of) @ coef, rtol=1e-12, atol=1e-13
+    )
 
 
 def test_law_finds_the_scale_it_was_made_with_and_bounds_it():

@@ -43,6 +43,7 @@ from volscen.generators._har_calendar import (
 )
 from volscen.generators._har_features import WINDOW, Known, average, mean_features, scale_features
 from volscen.generators._har_fit import Law, join
+from volscen.generators._har_paths import FirstDay, Walk
 from volscen.generators._har_rest import Outside, Reversion
 from volscen.history import State, check_daily
 
@@ -266,25 +267,21 @@ class RobustHAR(Generator):
         log_return = np.empty((n, horizon))
         log_iv = np.empty((n, horizon, n_cells))
         step = self._first_step(state)
-        surface = state.log_iv[-1].reshape(1, n_cells)
-        for t in range(horizon):
-            day = rng.integers(self.residual_.shape[0], size=n)
-            error = step.adaptation[:, :-1] * self.residual_[day]
-            factor = step.mean + step.scale * error
-            rest = step.adaptation[:, -1:] * self.rest_[day]
-            move = (factor[:, 1:] * self.factor_sd_[1:]) @ self.components_.T
-            move += rest
-            move += step.expected_rest
-            move *= self.cell_sd_
-            surface = np.add(surface, move, out=log_iv[:, t])
-            log_return[:, t] = factor[:, 0] * self.factor_sd_[0] / self.annualise_
-            if t + 1 < horizon:
-                known = step.known.after(self._level(surface), factor, surface.mean(axis=1))
-                outside = step.outside.after((surface - self.cell_mean_) / self.cell_sd_ @ self.outside_)
-                size = np.column_stack([np.abs(error), _size(rest) / self.rest_unit_])
-                decay = 0.5 ** (1 / SHORT)
-                short = decay * step.short + (1 - decay) * np.minimum(size, ERROR_CUT)
-                step = self._step(step.target, known, outside, short)
+        drawn = [rng.integers(self.residual_.shape[0], size=n) for _ in range(horizon)]
+        error = step.adaptation[:, :-1] * self.residual_[drawn[0]]
+        factor = step.mean + step.scale * error
+        rest = step.adaptation[:, -1:] * self.rest_[drawn[0]]
+        move = (factor[:, 1:] * self.factor_sd_[1:]) @ self.components_.T
+        move += rest
+        move += step.expected_rest
+        move *= self.cell_sd_
+        before = state.log_iv[-1].reshape(1, n_cells)
+        surface = np.add(before, move, out=log_iv[:, 0])
+        log_return[:, 0] = factor[:, 0] * self.factor_sd_[0] / self.annualise_
+        if horizon > 1:
+            first = FirstDay(step, factor, error, _size(rest) / self.rest_unit_, before, surface)
+            walk = Walk.of(self, step.target, horizon - 1, sessions(self.calendar_))
+            walk.go(first, drawn[1:], log_return, log_iv)
         np.exp(log_iv, out=log_iv)
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
 

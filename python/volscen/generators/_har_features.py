@@ -18,12 +18,14 @@ from volscen.generators._har_calendar import N_SCALE_CALENDAR
 
 __all__ = [
     "LEVEL_HALF_LIVES",
+    "SQUARE_FLOOR",
     "SQUARE_HALF_LIVES",
     "WINDOW",
     "Known",
     "average",
     "forward",
     "mean_features",
+    "news",
     "scale_features",
 ]
 
@@ -32,8 +34,8 @@ FloatArray = npt.NDArray[np.float64]
 WINDOW = 252
 LEVEL_HALF_LIVES = (5, 22, 130)
 SQUARE_HALF_LIVES = (3, 10, 40)
-# Averages of squares are of standardised factors: 1e-4 is a hundredth of their standard deviation.
-_SQUARE_FLOOR = 1e-4
+#: Averages of squares are of standardised factors: 1e-4 is a hundredth of their standard deviation.
+SQUARE_FLOOR = 1e-4
 
 
 def average(x: FloatArray, half_life: float, window: int | None = WINDOW) -> FloatArray:
@@ -75,8 +77,13 @@ def _weights(decay: float, count: npt.NDArray[np.int64], window: int | None) -> 
 
 def forward(mean: FloatArray, x: FloatArray, half_life: float, count: int) -> FloatArray:
     """The average one row later, when ``count`` rows stand behind it."""
+    return np.asarray(mean + (x - mean) * news(half_life, count))
+
+
+def news(half_life: float, count: int) -> float:
+    """Weight of the next row in the average, when ``count`` rows stand behind it."""
     decay = 0.5 ** (1 / half_life)
-    return np.asarray(mean + (x - mean) * (1 - decay) / (1 - decay ** (count + 1)))
+    return float((1 - decay) / (1 - decay ** (count + 1)))
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ def mean_features(known: Known, calendar: FloatArray, log_return_sd: float) -> F
     the logarithm of the annualised standard deviation that the factor of the return is divided by.
     """
     m = min(4, known.level.shape[1])
-    realised = 0.5 * np.log(np.maximum(known.square[:, :, 0], _SQUARE_FLOOR)) + log_return_sd
+    realised = 0.5 * np.log(np.maximum(known.square[:, :, 0], SQUARE_FLOOR)) + log_return_sd
     return np.column_stack(
         [
             known.level,
@@ -167,8 +174,8 @@ def scale_features(known: Known, calendar: FloatArray) -> tuple[FloatArray, Floa
     """
     m = min(4, known.level.shape[1])
     # Each average on its own floor: (3, n, factors).
-    own = 0.5 * np.log(np.maximum(known.square, _SQUARE_FLOOR))
-    several = 0.5 * np.log(np.maximum(known.square[:, :, 1 : m + 1].mean(axis=2), _SQUARE_FLOOR))
+    own = 0.5 * np.log(np.maximum(known.square, SQUARE_FLOOR))
+    several = 0.5 * np.log(np.maximum(known.square[:, :, 1 : m + 1].mean(axis=2), SQUARE_FLOOR))
     ret, first = known.factor[:, 0], known.factor[:, 1]
     shared = np.column_stack(
         [

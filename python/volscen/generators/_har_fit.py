@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from volscen.errors import FitError
 
-__all__ = ["NU", "Law", "fit_mean_and_scale", "join", "ridge", "scale_objective", "standardise"]
+__all__ = ["NU", "Law", "OnRaw", "fit_mean_and_scale", "join", "on_raw", "ridge", "scale_objective", "standardise"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -172,9 +172,42 @@ def standardise(raw: FloatArray, of: FloatArray) -> FloatArray:
     return np.clip(_free(np.clip(raw, low, high), of), -_CLIP, _CLIP)
 
 
+@dataclass(frozen=True)
+class OnRaw:
+    """Coefficients on raw inputs cut to one range, the same as those on clipped standardised ones.
+
+    Attributes
+    ----------
+    constant : ndarray, shape (f,)
+    slope : ndarray, shape (p, f)
+    low, high : ndarray, shape (p,)
+    """
+
+    constant: FloatArray
+    slope: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def of(self, raw: FloatArray, which: npt.NDArray[np.bool_]) -> FloatArray:
+        """What some of the inputs, raw (n, which), add up to: (n, f)."""
+        return np.asarray(np.clip(raw, self.low[which], self.high[which]) @ self.slope[which])
+
+
+def on_raw(coef: FloatArray, of: FloatArray) -> OnRaw:
+    """What ``standardise(raw, of) @ coef`` is on the raw inputs: two cuts in a row are one."""
+    centre, width, low, high = of
+    slope = coef[1:] / _width(width)[:, None]
+    low, high = np.maximum(low, centre - _CLIP * width), np.minimum(high, centre + _CLIP * width)
+    return OnRaw(coef[0] - centre @ slope, slope, low, high)
+
+
+def _width(width: FloatArray) -> FloatArray:
+    # An input that never moved (no gap of two days in the sample) has no width and enters as zero.
+    return np.where(width > 1e-12, width, np.inf)
+
+
 def _free(raw: FloatArray, of: FloatArray) -> FloatArray:
     """Inputs standardised without being clipped, after a constant."""
     centre, width, _, _ = of
-    # An input that never moved (no gap of two days in the sample) has no width and enters as zero.
-    x = (raw - centre) / np.where(width > 1e-12, width, np.inf)
+    x = (raw - centre) / _width(width)
     return np.hstack([np.ones((raw.shape[0], 1)), x])
