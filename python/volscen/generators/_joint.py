@@ -225,6 +225,14 @@ def load_joint(path: str | Path) -> JointGenerator:
     ------
     FileFormatError
         If the file is missing, truncated, or holds no joint model.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> history = volscen.datasets.sample_history()
+    >>> joint = volscen.fit_joint({"A": history, "B": history.isel(date=slice(200, None))}, "bootstrap")
+    >>> volscen.load_joint(joint.save("joint.safetensors")).coupling
+    'dates'
     """
     path = Path(path)
     metadata, arrays = read_model(path)
