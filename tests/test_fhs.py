@@ -106,12 +106,57 @@ def test_second_step_is_scaled_by_the_first(model, history):
     np.testing.assert_allclose(second, np.sqrt(v[:, 1:]) * model.residual_[day, 1:], rtol=1e-6, atol=1e-9)
 
 
+def paths_and_variances(model, state, n, horizon, seed):
+    """Draws of every series, and the variance that each was drawn with, read off from the pool."""
+    log_return, implied_vol = model.sample(state, n, horizon, np.random.default_rng(seed))
+    log_iv = np.log(implied_vol).reshape(n, horizon, -1)
+    start = np.broadcast_to(state.log_iv[-1].reshape(1, 1, -1), (n, 1, log_iv.shape[2]))
+    x = np.concatenate([log_return[..., None], np.diff(np.concatenate([start, log_iv], axis=1), axis=1)], axis=2)
+    rng = np.random.default_rng(seed)
+    residual = np.stack([model.residual_[rng.integers(len(model.residual_), size=n)] for _ in range(horizon)], axis=1)
+    return x, (x / residual.astype(np.float64)) ** 2
+
+
+def test_paths_stay_within_the_variances_of_the_sample(model, history):
+    """The recursion written out with its bound; the bound is the largest variance after the first 60 days."""
+    seen, v = [], np.mean(moves_of(history)[:399] ** 2, axis=0)
+    for day in moves_of(history)[:399]:
+        v = 0.94 * v + 0.06 * day**2
+        seen.append(v)
+    largest = np.max(seen[59:], axis=0)
+    np.testing.assert_allclose(model.largest_, largest, rtol=1e-10)
+    state = at(history, 450)
+    x, variance = paths_and_variances(model, state, 300, 60, 7)
+    v = np.broadcast_to(model._starting_variance(state), x[:, 0].shape)
+    assert np.all(v < largest)
+    met = np.zeros(300, dtype=bool)
+    for step in range(60):
+        np.testing.assert_allclose(variance[:, step], v, rtol=1e-5)
+        v = np.minimum(0.94 * v + 0.06 * x[:, step] ** 2, largest)
+        met |= np.any(v == largest, axis=1)
+    assert met.mean() > 0.02  # the bound is met, and not by a single path
+
+
+def test_a_state_wilder_than_the_sample_is_flagged_and_grows_no_wilder(model, history):
+    wild = history.copy(deep=True)
+    wild.log_return[450] = 0.2
+    state = at(wild, 450)
+    start = model._starting_variance(state)
+    assert model.largest_[0] < start[0] < 100 * model.variance_[0]
+    assert model.is_outside(state)
+    _, variance = paths_and_variances(model, state, 200, 30, 8)
+    np.testing.assert_allclose(variance[:, 0, 0], start[0], rtol=1e-5)  # today is as wild as it is
+    assert variance[:, :, 0].max() <= start[0] * (1 + 1e-5)
+    assert (variance[:, 1, 0] > start[0] * (1 - 1e-5)).any()
+
+
 def test_update_renews_the_pool_only(model, history):
     again = volscen.fit(history.isel(date=slice(0, 400)), "fhs", residual_days=100)
-    coefficients, variance = again.coefficients_.copy(), again.variance_.copy()
+    coefficients, variance, largest = (x.copy() for x in (again.coefficients_, again.variance_, again.largest_))
     again.update(history)
     np.testing.assert_array_equal(again.coefficients_, coefficients)
     np.testing.assert_array_equal(again.variance_, variance)
+    np.testing.assert_array_equal(again.largest_, largest)
     assert again.residual_.shape == (100, 81)
     last = (moves_of(history) / np.sqrt(again._filter(moves_of(history))[:-1]))[-1]
     np.testing.assert_allclose(again.residual_[-1], last, rtol=1e-6)

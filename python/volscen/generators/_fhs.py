@@ -45,7 +45,8 @@ class FilteredHistorical(Generator):
     Series x (return, cells) has variance v_t = omega + alpha x_{t-1}^2 + beta v_{t-1}, with omega = 0,
     alpha = 1 - decay, beta = decay for "ewma". One past day is drawn and its x / sqrt(v), all series together,
     multiply the current sqrt(v): the dependence between series is that day's, their scale is today's. Along a
-    path every drawn x moves v on. Means are not modelled.
+    path every drawn x moves v on, up to the largest v of the days fitted on, or the starting state's where that is
+    larger: nothing else would stop a variance that large shocks keep feeding. Means are not modelled.
 
     References
     ----------
@@ -65,6 +66,7 @@ class FilteredHistorical(Generator):
     n_surfaces: int = FILTER_WINDOW + 1
 
     variance_: FloatArray
+    largest_: FloatArray
     coefficients_: FloatArray
     residual_: FloatArray
 
@@ -90,11 +92,12 @@ class FilteredHistorical(Generator):
             raise FitError("history has a cell or return that never changes; it has no scale to filter")
         coefficients = ewma_coefficients(x.shape[1], self.decay) if self.scale == "ewma" else fit_garch(x, variance)
         self.variance_, self.coefficients_ = variance, coefficients
+        self.largest_ = self._filter(x)[_BURN_IN:].max(axis=0)
         self._remember(history)
         return self.update(history)
 
     def update(self, history: xr.Dataset) -> Self:
-        """Filter ``history`` and draw from its days from now on; the filters' coefficients stay."""
+        """Filter ``history`` and draw from its days from now on; the filters' coefficients and bounds stay."""
         self._check_update(history, FILTER_WINDOW + 1)
         x = _moves(history)
         variance = self._filter(x)[:-1]  # the last one is tomorrow's
@@ -104,8 +107,8 @@ class FilteredHistorical(Generator):
         return self
 
     # ----------------------------------------------------------------------------------------- the law
-    def _next_variance(self, x: FloatArray, variance: FloatArray) -> FloatArray:
-        return next_variance(x, variance, self.variance_, self.coefficients_)
+    def _next_variance(self, x: FloatArray, variance: FloatArray, largest: FloatArray) -> FloatArray:
+        return np.minimum(next_variance(x, variance, self.variance_, self.coefficients_), largest)
 
     def _filter(self, x: FloatArray) -> FloatArray:
         """Variance of each day given the days before, one row more than x: (T + 1, series)."""
@@ -124,14 +127,17 @@ class FilteredHistorical(Generator):
         n_cells = self.tau_.size * self.moneyness_.size
         log_return = np.empty((n, horizon))
         log_iv = np.empty((n, horizon, n_cells))
-        variance = np.broadcast_to(self._starting_variance(state), (n, n_cells + 1))
+        start = self._starting_variance(state)
+        # Today's variance is what it is, unseen or not; only what is simulated is held to what has been seen.
+        largest = np.maximum(self.largest_, start)
+        variance = np.broadcast_to(start, (n, n_cells + 1))
         level = np.broadcast_to(state.log_iv[-1].ravel(), (n, n_cells))
         for step in range(horizon):
             x = self._draw(variance, rng)
             level = level + x[:, 1:]
             log_return[:, step], log_iv[:, step] = x[:, 0], level
             if step + 1 < horizon:
-                variance = self._next_variance(x, variance)
+                variance = self._next_variance(x, variance, largest)
         np.exp(log_iv, out=log_iv)
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
 
@@ -140,9 +146,12 @@ class FilteredHistorical(Generator):
         return np.asarray(np.sqrt(variance) * self.residual_[day])
 
     def is_outside(self, state: State) -> bool:
-        """Whether a variance of the starting state was cut at 100 times, or 1/10,000 of, the sample's."""
+        """Whether a variance of the starting state is larger than any fitted on, or was cut at 1/10,000 of the mean.
+
+        Larger ones are used as they are, up to 100 times the sample's, but grow no further along paths.
+        """
         v = self._starting_variance(state)
-        return bool(np.any((v >= CAP * self.variance_) | (v <= FLOOR * self.variance_)))
+        return bool(np.any((v > self.largest_) | (v >= CAP * self.variance_) | (v <= FLOOR * self.variance_)))
 
     # ----------------------------------------------------------------------------------------- keeping
     def parameters(self) -> dict[str, Any]:
@@ -150,14 +159,20 @@ class FilteredHistorical(Generator):
         return {"scale": self.scale, "decay": self.decay, "residual_days": self.residual_days}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Sample variances, filter coefficients (omega, alpha, beta) and standardised days, return first."""
-        return {"variance": self.variance_, "coefficients": self.coefficients_, "residual": self.residual_}
+        """Sample and largest variances, filter coefficients (omega, alpha, beta), standardised days; return first."""
+        return {
+            "variance": self.variance_,
+            "largest": self.largest_,
+            "coefficients": self.coefficients_,
+            "residual": self.residual_,
+        }
 
     def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
         self.variance_, self.coefficients_ = arrays["variance"], arrays["coefficients"]
-        self.residual_ = arrays["residual"]
+        self.largest_, self.residual_ = arrays["largest"], arrays["residual"]
         n_series = 1 + self.tau_.size * self.moneyness_.size
-        if self.residual_.shape[1] != n_series or self.coefficients_.shape != (n_series, 3):
+        shapes = self.residual_.shape[1:], self.coefficients_.shape, self.largest_.shape
+        if shapes != ((n_series,), (n_series, 3), (n_series,)):
             raise ValueError("residual, coefficients and the grid do not fit together")
 
 

@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 FILTER_WINDOW = 252
 
 #: Variances stay within these multiples of the sample's: a series that stood still for weeks must not divide by
-#: nothing, and the product of many large shocks along a path must not explode.
+#: nothing, nor must one absurd day make the next a hundred times as wild.
 FLOOR, CAP = 1e-4, 100.0
 
 
