@@ -32,6 +32,8 @@ from ._io import write as write
 from ._joint_scenarios import generate_joint as generate_joint
 from ._joint_scenarios import stack_assets as stack_assets
 from ._model_card import model_card as model_card
+from ._recalibrate import Recalibration as Recalibration
+from ._recalibrate import recalibrate as recalibrate
 from ._repair._verb import repair as repair
 from ._report_text import report_text as report_text
 from ._resample import resample as resample
