@@ -1,6 +1,7 @@
 from ._breaks import Breaks as Breaks
 from ._breaks import breaks_in_variance as breaks_in_variance
 from ._breaks import regime_state as regime_state
+from ._chronos import Chronos as Chronos
 from ._links import FractionalCointegration as FractionalCointegration
 from ._links import cluster as cluster
 from ._links import fractional_cointegration as fractional_cointegration
@@ -8,6 +9,9 @@ from ._links import granger as granger
 from ._long_memory import LongMemory as LongMemory
 from ._long_memory import fractional_difference as fractional_difference
 from ._long_memory import long_memory as long_memory
+from ._networks import AutoencoderLstm as AutoencoderLstm
+from ._networks import Lstm as Lstm
+from ._networks import Vae as Vae
 from ._protocol import SurfaceForecaster as SurfaceForecaster
 from ._range import RangeForecast as RangeForecast
 from ._range import range_forecast as range_forecast

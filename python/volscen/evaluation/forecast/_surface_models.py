@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -216,8 +217,25 @@ class GeneratorMean(_InLogs):
         return out
 
 
+def _network(name: str) -> Callable[[], SurfaceForecaster]:
+    """Makes a network; its module, and torch, are imported no sooner."""
+
+    def make() -> SurfaceForecaster:
+        from volscen.evaluation.forecast import _networks
+
+        made: SurfaceForecaster = getattr(_networks, name)()
+        return made
+
+    return make
+
+
 #: Forecasters by name; a generator's name makes its :class:`GeneratorMean`.
-MODELS: dict[str, type[SurfaceForecaster]] = {model.name: model for model in (NoChange, MeanReversion, Har, Var, Garch)}
+MODELS: dict[str, Callable[[], SurfaceForecaster]] = {
+    **{model.name: model for model in (NoChange, MeanReversion, Har, Var, Garch)},
+    "lstm": _network("Lstm"),
+    "ae_lstm": _network("AutoencoderLstm"),
+    "vae": _network("Vae"),
+}
 
 
 def make_forecaster(model: str | SurfaceForecaster) -> tuple[str, SurfaceForecaster]:
