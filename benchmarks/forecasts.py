@@ -26,13 +26,17 @@ from generators import REAL, load_real
 from volscen.evaluation import forecast
 
 SIMPLE = ["no_change", "mean_reversion", "har", "var", "garch"]
+NETWORKS = ["lstm", "ae_lstm", "vae"]
 
 
-def surfaces(name: str, history: xr.Dataset, period: tuple[str, str], generators: list[str]) -> None:
+def surfaces(
+    name: str, history: xr.Dataset, period: tuple[str, str], generators: list[str], networks: list[str]
+) -> None:
     """Print errors of forecasts of surfaces."""
     first, last = period
     start = time.perf_counter()
-    table = forecast.judge_surfaces(forecast.forecast_surfaces(SIMPLE, history, first=first, last=last))
+    models = [*SIMPLE, *networks]
+    table = forecast.judge_surfaces(forecast.forecast_surfaces(models, history, first=first, last=last))
     print(f"\n{name}, surfaces, {first} to {last} ({time.perf_counter() - start:.0f} s)")
     # The table must agree with errors taken apart from it.
     made = forecast.forecast_surfaces(["no_change"], history, first=first, last=last, horizons=(1,))
@@ -117,7 +121,7 @@ def main() -> int:
     if arguments.quick:
         history = volscen.datasets.sample_history()
         period = ("2023-01-02", "2023-06-30")
-        surfaces("simulated", history, period, [])
+        surfaces("simulated", history, period, [], [])
         variance("simulated", history["log_return"], None, period, quick=True)
         diagnostics({"simulated": history})
         return 0
@@ -127,7 +131,7 @@ def main() -> int:
     histories = {name: load_real(name, data) for name in REAL}
     for name, history in histories.items():
         period = REAL[name][arguments.period]
-        surfaces(name, history, period, generators)
+        surfaces(name, history, period, generators, NETWORKS)
         returns, ranges = history["log_return"], None
         if name == "spx_factors":
             prices = pd.read_csv(data / name / "spx_factors_1996_2018.csv", parse_dates=["date"]).set_index("date")
