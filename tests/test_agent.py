@@ -311,6 +311,20 @@ def test_bad_input_names_the_argument(history: xr.Dataset, cube: xr.Dataset, sig
         agent.LearnedPolicy.fit(market, level=1.0)
     with pytest.raises(InputError, match="too few for a worst"):
         agent.LearnedPolicy.fit(market, level=0.9999)
+    with pytest.raises(InputError, match="strike over spot"):
+        agent.option_market(history, signal, moneyness=95)
+    with pytest.raises(InputError, match="RiskSignal"):
+        agent.option_market(history, None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="must be a DataArray"):
+        signal(history.implied_vol.values)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="mapping of names to policies"):
+        agent.simulate(market, [agent.BuyAndHold()])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="mapping of names to policies"):
+        agent.simulate(market, {"a": agent.BuyAndHold})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match="decimal"):
+        agent.VolatilityTarget(12)
+    with pytest.raises(InputError, match="finite number"):
+        agent.VolatilityTarget("x")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="measure"):
         agent.VolatilityTarget(measure="vix")
     result = agent.simulate(market, {"hold": agent.BuyAndHold()})

@@ -215,6 +215,8 @@ def test_bad_input_names_the_argument() -> None:
         forecast.range_forecast(-0.2, 1.0)
     with pytest.raises(InputError, match="level"):
         forecast.range_forecast(0.2, 1.0, level=1.0)
+    with pytest.raises(InputError, match="decimal"):
+        forecast.range_forecast(20, 0.25)
     with pytest.raises(InputError, match="same dates"):
         forecast.fractional_cointegration(noise, noise[1:])
     with pytest.raises(InputError, match="one series"):

@@ -146,6 +146,10 @@ def test_bad_input_names_the_argument(history: xr.Dataset) -> None:
         make(horizons=(5, 1))
     with pytest.raises(InputError, match="horizons must be positive"):
         make(horizons=(0,))
+    with pytest.raises(InputError, match="sequence of days"):
+        make(horizons=1)
+    with pytest.raises(InputError, match="forecast_surfaces returned"):
+        forecast.judge_surfaces(history)
     with pytest.raises(InputError, match="every"):
         make(every=0)
     with pytest.raises(InputError, match="lies between first and last"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import norm
 
 from volscen.errors import InputError
 from volscen.evaluation import diebold_mariano, forecast, qlike
@@ -34,9 +35,16 @@ def market() -> tuple[xr.DataArray, xr.DataArray, np.ndarray]:
     return simulated()
 
 
-@pytest.mark.parametrize("name", list(VARIANCE_MODELS))
-def test_no_forecast_knows_what_comes_later(market: tuple[xr.DataArray, xr.DataArray, np.ndarray], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "ranged"),
+    [*((name, True) for name in VARIANCE_MODELS), ("range_one_factor", False), ("long_memory", False)],
+)
+def test_no_forecast_knows_what_comes_later(
+    market: tuple[xr.DataArray, xr.DataArray, np.ndarray], name: str, ranged: bool
+) -> None:
     returns, ranges, _ = market
+    if not ranged:
+        returns = returns.where(np.arange(N) % 9 > 0, 0.0)
     late = returns.date.values[1000]
     changed = [xr.where(one.date > late, 3 * one, one) for one in (returns, ranges)]
     options = {
@@ -45,8 +53,9 @@ def test_no_forecast_knows_what_comes_later(market: tuple[xr.DataArray, xr.DataA
         "horizons": (1, 7),
         "refit_every": 150,
     }
-    one = forecast.forecast_variance(returns, log_range=ranges, models=[name], **options)
-    other = forecast.forecast_variance(changed[0], log_range=changed[1], models=[name], **options)
+    known = [{"log_range": one} if ranged else {} for one in (ranges, changed[1])]
+    one = forecast.forecast_variance(returns, models=[name], **known[0], **options)
+    other = forecast.forecast_variance(changed[0], models=[name], **known[1], **options)
     until = {"date": slice(None, late)}
     np.testing.assert_allclose(one.variance.sel(until), other.variance.sel(until), rtol=1e-9)
     assert not np.allclose(one.variance, other.variance)
@@ -87,6 +96,24 @@ def test_range_model_finds_the_law(market: tuple[xr.DataArray, xr.DataArray, np.
     assert correlation > 0.9
     squares = VARIANCE_MODELS["ewma"]().fit(days, (1,)).forecast(days, rows)[:, 0]
     assert np.corrcoef(np.log(squares), np.log(wanted))[0, 1] < correlation - 0.05
+
+
+def test_unchanged_closes_are_no_storms(market: tuple[xr.DataArray, xr.DataArray, np.ndarray]) -> None:
+    """A return of zero has no log: it counts as a calm day, not as one beyond all bounds."""
+    returns = market[0]
+    quiet = returns.where(np.arange(N) % 9 > 0, 0.0)
+    period = {"first": returns.date.values[900], "last": returns.date.values[-2], "horizons": (1,)}
+    for name in ("range_one_factor", "long_memory"):
+        plain, zeros = (forecast.forecast_variance(r, models=[name], **period).variance for r in (returns, quiet))
+        assert 0.5 < float(zeros.mean() / plain.mean()) < 1.3
+
+
+def test_log_moves_have_the_constants_stated() -> None:
+    from volscen.evaluation.forecast._variance_models import _FULLER, _LOG_MOVE
+
+    z = norm.ppf((np.arange(2_000_000) + 0.5) / 2_000_000)
+    logs = (np.log(z * z + _FULLER) - _FULLER / (z * z + _FULLER)) / 2
+    np.testing.assert_allclose([logs.mean(), logs.std()], _LOG_MOVE, atol=1e-5)
 
 
 def test_garch_ahead_is_the_closed_form(market: tuple[xr.DataArray, xr.DataArray, np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -17,6 +18,8 @@ __all__ = ["resolve_num_threads", "single_threaded_blas", "single_threaded_torch
 _lock = Lock()
 _users = 0
 _limiter: Any = None
+_controller: Any = None
+_modules = 0
 
 
 def resolve_num_threads(num_threads: int | None) -> int:
@@ -31,13 +34,16 @@ def resolve_num_threads(num_threads: int | None) -> int:
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
     """Hold BLAS at one thread while any user is inside; the limit is the process's, hence the count."""
-    global _users, _limiter
-    from threadpoolctl import threadpool_limits
+    global _users, _limiter, _controller, _modules
+    from threadpoolctl import ThreadpoolController
 
     with _lock:
         _users += 1
         if _users == 1:
-            _limiter = threadpool_limits(1, user_api="blas")
+            # Looking for the libraries takes two milliseconds; new ones come with new modules only.
+            if _controller is None or _modules != len(sys.modules):
+                _controller, _modules = ThreadpoolController(), len(sys.modules)
+            _limiter = _controller.limit(limits=1, user_api="blas")
     try:
         yield
     finally:

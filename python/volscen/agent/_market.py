@@ -156,8 +156,8 @@ def option_market(
         ("index_cost", index_cost),
     ):
         _not_negative(name, value)
-    if not (np.isfinite(moneyness) and moneyness > 0):
-        raise InputError(f"moneyness must be positive and finite, not {moneyness!r}")
+    if not (isinstance(moneyness, float | int) and 0.2 <= moneyness <= 5):
+        raise InputError(f"moneyness must be strike over spot, between 0.2 and 5, not {moneyness!r}")
     life = float(to_years("tau", tau))
     if not (np.isfinite(life) and life > 0):
         raise InputError(f"tau must be positive and finite, not {tau!r}")
@@ -325,6 +325,8 @@ def _assemble(
     kind: str,
 ) -> xr.Dataset:
     """The market's Dataset, with what is observed at each close but the last."""
+    if not isinstance(signal, RiskSignal):
+        raise InputError(f"signal must be an agent.RiskSignal, not {type(signal).__name__}; see agent.RiskSignal.fit")
     n_paths, n_steps = paths.log_return.shape
     dims = ("path", "time")
     seen = xr.DataArray(

@@ -132,8 +132,11 @@ class VolatilityTarget(Policy):
     def __post_init__(self) -> None:
         """Refuse targets out of range."""
         for name in ("target", "greatest"):
-            if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise InputError(f"{name} must be positive and finite, not {getattr(self, name)!r}")
+            _finite(name, getattr(self, name))
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)!r}")
+        if self.target > 3:
+            raise InputError(f"target is a volatility as a decimal, 0.15 for 15%, not {self.target!r}")
         if self.measure not in ("realised_vol", "atm_vol"):
             raise InputError(f"measure must be 'realised_vol' or 'atm_vol', not {self.measure!r}")
 
@@ -144,7 +147,7 @@ class VolatilityTarget(Policy):
 
 
 def _finite(name: str, value: float) -> None:
-    if not np.isfinite(value):
+    if not (isinstance(value, float | int) and np.isfinite(value)):
         raise InputError(f"{name} must be a finite number, not {value!r}")
 
 

@@ -85,6 +85,8 @@ class RiskSignal:
         InputError
             If the grid is not the one fitted on, or a volatility is not positive and finite.
         """
+        if not isinstance(implied_vol, xr.DataArray):
+            raise InputError("implied_vol must be a DataArray with the dimensions tau and moneyness")
         schema.check_same_grid(self.tau, self.moneyness, implied_vol.to_dataset(name="implied_vol"), "the signal")
         risk: xr.DataArray = xr.apply_ufunc(
             self._evaluate, implied_vol, input_core_dims=[["tau", "moneyness"]], keep_attrs=False

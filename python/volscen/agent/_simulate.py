@@ -52,6 +52,8 @@ def simulate(market: xr.Dataset, policies: Mapping[str, Policy]) -> xr.Dataset:
     -0.0001...
     """
     check_market(market)
+    if not isinstance(policies, Mapping) or not all(isinstance(one, Policy) for one in policies.values()):
+        raise InputError("policies must be a mapping of names to policies, such as {'hold': agent.BuyAndHold()}")
     if not policies:
         raise InputError("policies holds none; give at least one, such as {'hold': agent.BuyAndHold()}")
     found = [_run(market, name, policy) for name, policy in policies.items()]
@@ -94,7 +96,10 @@ def _run(market: xr.Dataset, name: str, policy: Policy) -> dict[str, FloatArray]
     hedge = np.zeros(n_paths)
     for time in range(n_steps):
         now = {key: array[:, time] for key, array in values.items()}
-        exposure, hedge = policy.decide({key: now[key] for key in OBSERVATIONS}, hedge)
+        chosen = policy.decide({key: now[key] for key in OBSERVATIONS}, hedge)
+        if not isinstance(chosen, tuple) or len(chosen) != 2:
+            raise InputError(f"policies: {name!r} must return (exposure, hedge), not {type(chosen).__name__}")
+        exposure, hedge = chosen
         for what, position in (("exposure", exposure), ("hedge", hedge)):
             if np.shape(position) != (n_paths,) or not np.all(np.isfinite(position)):
                 raise InputError(f"policies: {name!r} must return finite {what} of shape ({n_paths},)")

@@ -72,6 +72,8 @@ def range_forecast(
     for name, value in (("sigma", sigma), ("years", years), ("spot", spot)):
         if not (np.isfinite(value) and value > 0):
             raise InputError(f"{name} must be positive and finite, not {value!r}")
+    if sigma > 5:
+        raise InputError(f"sigma is a volatility as a decimal, 0.2 for 20%, not {sigma!r}")
     if not np.isfinite(mu):
         raise InputError(f"mu must be finite, not {mu!r}")
     share = (1 + fraction("level", level, 0, 1)) / 2

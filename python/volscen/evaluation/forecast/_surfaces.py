@@ -172,6 +172,8 @@ def judge_surfaces(
     InputError
         If the baseline is not among the models, or too few dates have an outcome.
     """
+    if not isinstance(made, xr.Dataset) or not {"forecast", "actual", "previous"} <= set(made.data_vars):
+        raise InputError("made must be what forecast_surfaces returned")
     models = [str(model) for model in made["model"].values]
     if baseline not in models:
         raise InputError(f"baseline {baseline!r} is not among the models: {', '.join(models)}")
@@ -245,6 +247,8 @@ def _named(models: Any) -> dict[str, SurfaceForecaster]:
 
 def check_horizons(horizons: Sequence[int]) -> tuple[int, ...]:
     """Positive whole numbers of days that increase."""
+    if not isinstance(horizons, Sequence | np.ndarray):
+        raise InputError(f"horizons must be a sequence of days such as (1, 10), not {horizons!r}")
     ahead = tuple(horizons)
     if not ahead or any(isinstance(h, bool) or not isinstance(h, int | np.integer) or h < 1 for h in ahead):
         raise InputError(f"horizons must be positive whole numbers of days, not {horizons!r}")

@@ -142,6 +142,8 @@ def judge_variance(made: xr.Dataset, *, baseline: str = "no_change") -> xr.Datas
     InputError
         If the baseline is not among the models, or fewer than 20 dates have an outcome.
     """
+    if not isinstance(made, xr.Dataset) or not {"variance", "proxy", "previous"} <= set(made.data_vars):
+        raise InputError("made must be what forecast_variance returned")
     models = [str(model) for model in made["model"].values]
     if baseline not in models:
         raise InputError(f"baseline {baseline!r} is not among the models: {', '.join(models)}")

@@ -21,13 +21,15 @@ __all__ = ["VARIANCE_MODELS", "Days", "VarianceForecaster"]
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Mean and standard deviation of the log range of a Brownian motion over a day less its log volatility, and of the log
-#: of its absolute move likewise (Alizadeh, Brandt and Diebold 2002, table I).
+#: Mean and standard deviation of the log range of a Brownian motion over a day less its log volatility (Alizadeh,
+#: Brandt and Diebold 2002, table I).
 _LOG_RANGE = (0.43, 0.29)
-_LOG_MOVE = (-0.635, 1.11)
 
-#: Moves smaller than this share of the standard deviation count as this: a log of zero is no observation.
-_LEAST_MOVE = 1e-3
+#: Where no ranges are known: the log absolute move, made bearable near zero by Fuller's device (Breidt and Carriquiry
+#: 1996), (log(r^2 + c) - c / (r^2 + c)) / 2 with c this share of the mean square; its mean and standard deviation for
+#: a standard normal move.
+_FULLER = 0.02
+_LOG_MOVE = (-0.546823296737, 0.884729609410)
 
 #: Forecasts stay within these multiples of the smallest and largest proxy averaged over the horizon.
 _FLOOR, _CEILING = 0.25, 4.0
@@ -47,12 +49,16 @@ class Days:
             return np.square(self.log_return)
         return np.asarray(np.square(self.log_range) / (4 * np.log(2)))
 
-    def log_vol(self) -> tuple[FloatArray, float]:
-        """Noisy daily log volatility, and the standard deviation of its noise."""
+    def log_vol(self, mean_square: float) -> tuple[FloatArray, float]:
+        """Noisy daily log volatility, and the standard deviation of its noise.
+
+        ``mean_square`` is that of the moves fitted on, and says which are close to zero.
+        """
         if self.log_range is not None:
             return np.log(self.log_range) - _LOG_RANGE[0], _LOG_RANGE[1]
-        least = _LEAST_MOVE * self.log_return.std()
-        return np.log(np.maximum(np.abs(self.log_return), least)) - _LOG_MOVE[0], _LOG_MOVE[1]
+        c = _FULLER * mean_square
+        square = np.square(self.log_return) + c
+        return (np.log(square) - c / square) / 2 - _LOG_MOVE[0], _LOG_MOVE[1]
 
     def until(self, row: int) -> Days:
         """The days before a row."""
@@ -71,6 +77,7 @@ class VarianceForecaster(ABC):
         means = [np.convolve(proxy, np.full(h, 1 / h), "valid") for h in horizons]
         self.low_ = np.array([_FLOOR * np.quantile(one, 0.005) for one in means])
         self.high_ = np.array([_CEILING * one.max() for one in means])
+        self.mean_square_ = float(np.mean(np.square(days.log_return)))
         self._learn(days)
         return self
 
@@ -196,13 +203,13 @@ class _RangeFactors(VarianceForecaster):
     """Stochastic log volatility from daily log ranges, by Gaussian quasi-likelihood of the Kalman filter.
 
     Alizadeh, Brandt and Diebold (2002): log range = mean + factors + noise of known size, each factor an
-    autoregression. Where no ranges are known the log absolute return takes their place, fifteen times as noisy.
+    autoregression. Where no ranges are known the log absolute return takes their place, nine times as noisy.
     """
 
     n_factors: ClassVar[int]
 
     def _learn(self, days: Days) -> None:
-        observed, noise = days.log_vol()
+        observed, noise = days.log_vol(self.mean_square_)
         mean, sd = observed.mean(), observed.std()
         slopes = np.array([0.97]) if self.n_factors == 1 else np.array([0.985, 0.6])
         # logit of the slope, log of the innovation's standard deviation, for each factor; and the mean.
@@ -219,7 +226,7 @@ class _RangeFactors(VarianceForecaster):
         self.parameters_ = self._unpack(found.x)
 
     def _ahead(self, days: Days, rows: npt.NDArray[np.intp]) -> FloatArray:
-        observed, noise = days.log_vol()
+        observed, noise = days.log_vol(self.mean_square_)
         _, states, spread = _filter(self.parameters_, observed[: rows.max() + 1], noise)
         slope, innovation, mean = self.parameters_
         x, p = states[rows], spread
@@ -259,7 +266,7 @@ class _LongMemory(VarianceForecaster):
     n_lags: ClassVar[int] = 500
 
     def _learn(self, days: Days) -> None:
-        observed, _ = days.log_vol()
+        observed, _ = days.log_vol(self.mean_square_)
         # A predictor needs a stationary or at most slightly nonstationary series.
         self.d_ = float(np.clip(long_memory(observed).d, 0.0, 0.9))
         self.mean_ = float(observed.mean())
@@ -274,7 +281,7 @@ class _LongMemory(VarianceForecaster):
             self.ratio_[j] = np.mean(ahead[rows[inside]] / raw[inside, j])
 
     def _ahead(self, days: Days, rows: npt.NDArray[np.intp]) -> FloatArray:
-        return self._raw(days.log_vol()[0], rows) * self.ratio_
+        return self._raw(days.log_vol(self.mean_square_)[0], rows) * self.ratio_
 
     def _raw(self, observed: FloatArray, rows: npt.NDArray[np.intp]) -> FloatArray:
         j = np.arange(1, self.n_lags + 1)
