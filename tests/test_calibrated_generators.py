@@ -225,3 +225,13 @@ def test_more_components_than_parameters(histories, name, count):
 def test_beta(beta):
     with pytest.raises(InputError, match="beta"):
         SABR(beta=beta)
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "words"),
+    [("sabr", 10, "nu at 30 days stays at its upper limit 6.97"), ("heston", 10, "theta stays at its upper limit 4:")],
+)
+def test_a_parameter_that_stays_at_its_limit_is_named(histories, name, factor, words):
+    history = simulate_market("A", 160, seed=4)
+    with pytest.raises(FitError, match=words):
+        volscen.fit(history.assign(implied_vol=history.implied_vol * factor), name, **OPTIONS[name])

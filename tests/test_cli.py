@@ -225,19 +225,25 @@ def test_history_build(tmp_path):
         (("info", "absent.nc"), 1, "no such file"),
         (("info", "text.nc"), 1, "not a readable"),
         (("fit", "text.nc", "--out", "m.safetensors"), 1, "not a readable"),
+        (("info", "text.csv"), 1, "quotes become a history with volscen history build"),
+        (("generate", "--out", "s.nc", "--history", "text.safetensors"), 1, "it is a fitted model, for volscen info"),
+        (("repair", "text.safetensors", "--out", "r.nc"), 1, "neither a NetCDF file (.nc), a zarr store nor a table"),
+        (("repair", "text.nc", "--out", "r.nc"), 1, "cannot read text.nc"),
         (("frobnicate",), 2, "frobnicate"),
         (("history", "build", "absent.csv", "--out", "h.nc"), 1, "--days"),
     ],
 )
 def test_errors_are_one_sentence_and_leave_no_file(tmp_path, arguments, code, words):
-    (tmp_path / "text.nc").write_text("hello")
+    files = ["text.csv", "text.nc", "text.safetensors"]
+    for name in files:
+        (tmp_path / name).write_text("hello")
     done = volscen_command(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     if code == 1:
         assert len(done.stderr.strip().splitlines()) == 1
-    assert os.listdir(tmp_path) == ["text.nc"]
+    assert sorted(os.listdir(tmp_path)) == files
 
 
 @pytest.mark.parametrize(
@@ -265,10 +271,17 @@ def test_errors_of_the_machine_are_one_sentence(monkeypatch, capsys, error, sent
     assert len(text.splitlines()) == 1
 
 
-def test_bad_option_of_a_generator(files, tmp_path):
-    done = volscen_command("fit", files / "history.nc", "--out", tmp_path / "m.safetensors", "--option", "colour=red")
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("colour=red", "generator 'har' has no option 'colour'; it has half_lives, n_components, residual_days"),
+        ("n_components=abc", "option 'n_components' of generator 'har' must be a whole number, such as 5, not 'abc'"),
+    ],
+)
+def test_bad_option_of_a_generator(files, tmp_path, option, words):
+    done = volscen_command("fit", files / "history.nc", "--out", tmp_path / "m.safetensors", "--option", option)
     assert done.returncode == 1
-    assert "colour" in done.stderr
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize(

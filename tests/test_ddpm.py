@@ -183,3 +183,9 @@ def test_patience_stops_early_and_update_renews_the_pool(history, model):
 def test_bad_options_are_named(options, words):
     with pytest.raises(InputError, match=words):
         Diffusion(**options)
+
+
+def test_more_components_than_cells_are_refused(history):
+    cells = history.sizes["tau"] * history.sizes["moneyness"]
+    with pytest.raises(InputError, match=f"n_components is {cells + 1} but the grid has only {cells} cells"):
+        volscen.fit(history, "ddpm", n_components=cells + 1)

@@ -202,7 +202,7 @@ def test_arrays_of_the_wrong_shape_or_not_finite_are_refused_on_loading(fitted, 
 def test_unknown_name_and_option(history):
     with pytest.raises(InputError, match="unknown generator 'arima'"):
         volscen.fit(history, "arima")
-    with pytest.raises(InputError, match="options of generator 'pca'"):
+    with pytest.raises(InputError, match="generator 'pca' has no option 'colour'"):
         volscen.fit(history, "pca", colour="red")
 
 

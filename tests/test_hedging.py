@@ -419,8 +419,16 @@ def test_instruments_off_the_grid_are_marked():
         out = hedge(ds, STRADDLE, [Underlying(), ATM, far, edge])
     assert out.extrapolated.values.tolist() == [False, False, True, True]  # the last one only in scenarios
     text = hedge_summary(out).splitlines()
-    assert [line.endswith(" *") for line in text[2:6]] == [False, False, True, True]
+    share = out.extrapolated_weight.values
+    assert (share[:3].tolist(), 0.01 < share[3] < 1) == ([0.0, 0.0, 1.0], True)
+    assert [line.partition(" * ")[2] for line in text[2:6]] == ["", "", "100.0%", f"{share[3]:.1%}"]
     assert "lies off the surface's grid" in text[6]
+    # A few scenarios beyond the grid say nothing against a ratio.
+    for small, starred in ((0.0101, True), (0.0099, False)):
+        rare = out.assign_coords(extrapolated_weight=("instrument", [0.0, 0.0, 0.0, small]))
+        assert ("*" in hedge_summary(rare)) is starred
+    early = hedge_summary(out.drop_vars("extrapolated_weight")).splitlines()
+    assert [" * " in line for line in early[2:6]] == [False, False, True, True]
     assert "*" not in hedge_summary(hedge(ds, STRADDLE, [Underlying(), ATM]))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -367,3 +369,8 @@ def test_normal_scores():
     np.testing.assert_allclose(
         normal_scores(np.array([[3.0], [1.0], [2.0]])).ravel(), [0.967422, -0.967422, 0.0], atol=1e-6
     )
+
+
+def test_the_default_generator_is_that_of_one_asset():
+    one, several = (signature(verb).parameters["generator"].default for verb in (volscen.fit, volscen.fit_joint))
+    assert one == several == "har"

@@ -130,7 +130,7 @@ def test_training_and_its_curve(history):
     best = one.validation_curve_[:, 1].min()
     assert training["best fair energy score on the validation days"][0].startswith(f"{best:.5g} at epoch {one.epoch_}")
     loss = one.training_curve_[:, 0]
-    assert training["cross-entropy of the discriminator"] == [f"{loss[i]:.5g}" for i in (0, one.epoch_ - 1, 3)]
+    assert training["cross-entropy of the discriminator"] == [f"{loss[i]:.5g}" for i in sorted({0, one.epoch_ - 1, 3})]
 
 
 def test_text_stays_in_its_cell(history):

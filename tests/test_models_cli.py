@@ -168,3 +168,27 @@ def test_monitor(tmp_path, command):
         assert found.attrs["reason"] == expected.attrs["reason"]
     code, _, error = command("monitor", path, tmp_path / "h.nc", "--out", tmp_path / "x.csv")
     assert (code, "must end in .nc" in error) == (1, True)
+
+
+def test_help_names_every_generator(command):
+    _, text, _ = command("fit", "--help")
+    assert ", ".join(sorted(volscen.generators.REGISTRY)) in " ".join(text.split())
+
+
+def test_monitor_on_the_night_of_the_fit(history, tmp_path, command):
+    data = volscen.read(history)
+    model = volscen.fit(data, "bootstrap").save(tmp_path / "m.safetensors")
+    code, text, _ = command("monitor", model, history, "--out", tmp_path / "drift.nc")
+    assert (code, text.partition(":")[0]) == (0, "no day after the fit yet")
+    assert str(data["date"].values[-1])[:10] in text
+    assert not (tmp_path / "drift.nc").exists()
+    code, _, error = command("monitor", model, history, "--first", "2000-02-01")
+    assert code == 1
+    assert "has seen that day" in error
+
+
+def test_card_of_a_model_without_a_calendar(history):
+    data = volscen.read(history)
+    said = "| calendar | unspecified: no holidays known |"
+    assert said not in volscen.model_card(volscen.fit(data, "bootstrap"))
+    assert said in volscen.model_card(volscen.fit(data.assign_attrs(calendar="unspecified"), "bootstrap"))

@@ -283,5 +283,5 @@ def test_what_a_monitor_refuses(history):
             monitor_drift(model, history, **options)
     with pytest.raises(InputError, match="fitted generator"):
         monitor_drift(volscen.generators.generator_class("pca")(), history)
-    with pytest.raises(InputError, match="no date of the history"):
+    with pytest.raises(InputError, match="no day after the fit yet: model 'bootstrap' was fitted up to"):
         monitor_drift(model, history.isel(date=slice(0, 100)))

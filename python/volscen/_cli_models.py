@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from volscen._cli_arguments import parse_option
+from volscen._registry import DEFAULT, REGISTRY
 from volscen.errors import InputError
 
 __all__ = ["models_app"]
@@ -25,9 +26,7 @@ _Model = Annotated[Path, typer.Argument(help="Fitted model (.safetensors).")]
 def fit(
     history: Annotated[Path, typer.Argument(help="History (NetCDF).")],
     out: Annotated[Path, typer.Option(help="Model file to write (.safetensors).")],
-    generator: Annotated[
-        str, typer.Option(help="Name of a generator: bootstrap, fhs, har, pca, volgan; an unknown name lists all.")
-    ] = "har",
+    generator: Annotated[str, typer.Option(help=f"Name of a generator: {', '.join(sorted(REGISTRY))}.")] = DEFAULT,
     until: Annotated[str | None, typer.Option(help="Fit on the dates up to this one. Default: all.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the generator, name=value; may be repeated.")
@@ -160,15 +159,21 @@ def monitor(
     from volscen._files import atomic_path, check_writable
     from volscen._io import read_dataset
     from volscen.evaluation import monitor_drift
+    from volscen.generators import load
     from volscen.schema import HISTORY
 
     if out is not None:
         if out.suffix != ".nc":
             raise InputError(f"cannot write to {out}: the name must end in .nc")
         check_writable(out)
+    fitted, data = load(model), read_dataset(history, kind=HISTORY)
+    until, today = fitted.period_[1], str(data["date"].values[-1].astype("datetime64[D]"))
+    if first is None and today <= until:  # the night of the fit: nothing is wrong
+        typer.echo(f"no day after the fit yet: {model} was fitted up to {until}, and {history} ends on {today}")
+        return
     found = monitor_drift(
-        model,
-        read_dataset(history, kind=HISTORY),
+        fitted,
+        data,
         first=first,
         last=last,
         window=window,

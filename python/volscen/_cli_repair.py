@@ -74,7 +74,11 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix in (".csv", ".parquet"):
             return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        if path.suffix not in (".nc", ".nc4", ".netcdf", ".zarr"):
+            raise InputError(f"cannot read {path}: it is neither a NetCDF file (.nc), a zarr store nor a table of vols")
         with xr.open_dataset(path) as ds:
             return ds.load()
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split())[:200]}") from None

@@ -175,6 +175,8 @@ def read_dataset(path: str | Path, *, kind: str | None = None) -> xr.Dataset:
     path = Path(path)
     if not path.exists():
         raise FileFormatError(f"{path}: no such file")
+    if path.suffix not in (*_NETCDF, _ZARR):
+        raise FileFormatError(f"{path}: not a NetCDF file (.nc) or zarr store of volscen{_remedy(path)}")
     try:
         if path.suffix == _ZARR:
             loaded = read_zarr(path)
@@ -189,3 +191,9 @@ def read_dataset(path: str | Path, *, kind: str | None = None) -> xr.Dataset:
         return schema.validate(loaded, schema=kind)
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from None
+
+
+def _remedy(path: Path) -> str:
+    if path.suffix in _TABLES:
+        return "; quotes become a history with volscen history build"
+    return "; it is a fitted model, for volscen info, card or generate" if path.suffix == ".safetensors" else ""

@@ -166,10 +166,10 @@ def _training(model: Generator) -> list[str]:
         return []
     lines = _section("Training", training_summary(model))
     kept = max(curve.kept_epoch, 1)
-    rows: list[Sequence[str]] = [("", "first epoch", f"epoch {kept:,}", f"epoch {curve.epochs:,}")]
+    epochs = sorted({1, kept, curve.epochs})  # one column each, where the kept one is the first or the last
+    rows: list[Sequence[str]] = [("", *("first epoch" if epoch == 1 else f"epoch {epoch:,}" for epoch in epochs))]
     rows += [
-        (curve.text[name], *(f"{values[epoch - 1]:.5g}" for epoch in (1, kept, curve.epochs)))
-        for name, values in curve.losses.items()
+        (curve.text[name], *(f"{values[epoch - 1]:.5g}" for epoch in epochs)) for name, values in curve.losses.items()
     ]
     return [*lines, *_table(rows), ""]
 
@@ -209,6 +209,8 @@ def _scores(model: Generator, found: xr.Dataset) -> list[str]:
 def _limit_rows(model: Generator, found: xr.Dataset | None) -> Iterator[tuple[str, str]]:
     yield "draws", "one step a period, on the grid above"
     yield "beyond the data", "a starting state outside what was fitted on is flagged `state_clipped`"
+    if model.calendar_ == "unspecified":
+        yield "calendar", "unspecified: no holidays known"
     if found is None:
         return
     one = found.isel(generator=0)

@@ -20,6 +20,9 @@ _LEVELS = (0.05, 0.01)
 _QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 _TENOR_DAYS = (30, 91, 365)
 
+#: Weight of the scenarios off the grid above which an instrument's hedge ratio is starred.
+_OFF_GRID = 0.01
+
 #: Attributes that later builds read, too long for people.
 _FOR_MACHINES = ("build_settings", "last_day", "dropped_days")
 
@@ -85,14 +88,16 @@ def hedge_summary(result: xr.Dataset) -> str:
         "of the scenarios",
         f"  {'instrument':<40}{'ratio':>12}{'value':>12}",
     ]
-    # Results written by early versions do not say.
-    off_grid = result["extrapolated"].values if "extrapolated" in result.coords else np.zeros(result["ratio"].shape)
+    off_grid = _off_grid(result)
     for name, ratio, value, off in zip(
         result["instrument"].values, result["ratio"].values, result["value0"].values, off_grid, strict=True
     ):
-        lines.append(f"  {name:<40}{ratio:>12.5f}{value:>12.5f}" + (" *" if off else ""))
-    if off_grid.any():
-        lines.append("  * lies off the surface's grid, where volatility is flat: distrust its value and ratio")
+        lines.append(f"  {name:<40}{ratio:>12.5f}{value:>12.5f}" + (f" * {off:.1%}" if off > _OFF_GRID else ""))
+    if (off_grid > _OFF_GRID).any():
+        lines.append(
+            "  * weight of the scenarios in which it lies off the surface's grid, where volatility is flat: distrust "
+            "its value and ratio"
+        )
     lines.append(
         f"  R-squared {float(result['r_squared']):.4f}; tracking error mean {float(result['residual_mean']):.4g}, "
         f"standard deviation {float(result['residual_std']):.4g}"
@@ -102,6 +107,14 @@ def hedge_summary(result: xr.Dataset) -> str:
     tails = zip(result["tail"].values, result["residual_var"].values, result["residual_es"].values, strict=True)
     lines.append("  tracking loss " + "; ".join(f"VaR {1 - t:.1%} {v:.4g}, ES {e:.4g}" for t, v, e in tails))
     return "\n".join(lines)
+
+
+def _off_grid(result: xr.Dataset) -> np.typing.NDArray[np.float64]:
+    """Weight of the scenarios off the grid, by instrument; results of early versions say less, or nothing."""
+    for name in ("extrapolated_weight", "extrapolated"):
+        if name in result.coords:
+            return result[name].values.astype(np.float64)
+    return np.zeros(result["ratio"].shape)
 
 
 def describe_file(path: str | Path) -> str:

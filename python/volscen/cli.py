@@ -61,7 +61,10 @@ def generate(
     out: Annotated[Path, typer.Option(help="NetCDF file to write.")],
     generator: Annotated[
         Path | None,
-        typer.Option(help="Fitted model, as written by 'volscen fit'. Default: the embedded model."),
+        typer.Option(
+            help="Fitted model, as written by 'volscen fit'. Default: the embedded model; with "
+            "--history, har fitted on that whole history."
+        ),
     ] = None,
     history: Annotated[Path | None, typer.Option(help="History that gives the starting state.")] = None,
     as_of: Annotated[
@@ -72,7 +75,7 @@ def generate(
     given: Annotated[
         list[str] | None,
         typer.Option(
-            help="Known of the outcome: log_return=-0.05, 'vix=25:', 'atm_vol(0.25)=0.2:0.3'; may be repeated."
+            help="Known of the outcome: log_return=-0.02, 'vix=25:', 'atm_vol(0.25)=0.2:0.3'; may be repeated."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed; drawn and recorded when omitted.")] = None,

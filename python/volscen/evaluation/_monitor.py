@@ -204,6 +204,13 @@ def _checked(
         raise InputError(f"seed must be a whole number of at least 0, not {seed!r}")
     fitted_to = np.datetime64(model.period_[1], "D")
     given = first is not None
+    if not given and isinstance(history, xr.Dataset) and "date" in history.coords:
+        end = history["date"].values.astype("datetime64[D]")[-1]
+        if end <= fitted_to:
+            raise InputError(
+                f"no day after the fit yet: model {model.name!r} was fitted up to {fitted_to}, and the history ends on "
+                f"{end}; append the days since, or give first and a model fitted earlier"
+            )
     rows = _period(history, first if given else fitted_to + 1, history["date"].values[-1] if last is None else last)
     start = history["date"].values[rows[0] + 1].astype("datetime64[D]")
     if start <= fitted_to:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from volscen import schema
+from volscen._registry import DEFAULT, REGISTRY
 from volscen._version import __version__
 from volscen.errors import FileFormatError, InputError
 from volscen.generators._base import BLOCK_SIZE, MODEL_FORMAT, Generator, StepGenerator
@@ -20,22 +22,11 @@ from volscen.generators._record import TrainingCurve
 
 __all__ = ["BLOCK_SIZE", "REGISTRY", "Generator", "StepGenerator", "TrainingCurve", "fit", "generator_class", "load"]
 
+#: What an option is called that is annotated so.
+_NUMBERS = {"int": "a whole number", "float": "a number", "int | float": "a number", "float | int": "a number"}
+
 #: Name under which files hold a model of several assets.
 JOINT = "joint"
-
-#: Name of each generator -> module and class, imported on first use.
-REGISTRY: dict[str, tuple[str, str]] = {
-    "bootstrap": ("volscen.generators._bootstrap", "Bootstrap"),
-    "ddpm": ("volscen.generators._ddpm", "Diffusion"),
-    "fhs": ("volscen.generators._fhs", "FilteredHistorical"),
-    "har": ("volscen.generators._har", "RobustHAR"),
-    "heston": ("volscen.generators._heston", "Heston"),
-    "pca": ("volscen.generators._pca", "ScaledPCA"),
-    "residual_net": ("volscen.generators._residual_net", "ResidualNet"),
-    "sabr": ("volscen.generators._sabr", "SABR"),
-    "volgan": ("volscen.generators._volgan", "VolGAN"),
-    "world": ("volscen.generators._world", "WorldModel"),
-}
 
 
 def generator_class(name: str) -> type[Generator]:
@@ -54,7 +45,7 @@ def generator_class(name: str) -> type[Generator]:
     return found
 
 
-def fit(history: xr.Dataset, generator: str = "har", **options: Any) -> Generator:
+def fit(history: xr.Dataset, generator: str = DEFAULT, **options: Any) -> Generator:
     """Fit a generator to a history.
 
     Parameters
@@ -88,12 +79,31 @@ def fit(history: xr.Dataset, generator: str = "har", **options: Any) -> Generato
     'bootstrap'
     """
     cls = generator_class(generator)
+    _check_options(cls, generator, options)
     try:
         unfitted = cls(**options)
     except TypeError as error:
         raise InputError(f"options of generator {generator!r}: {error}") from None
     schema.validate(history, schema=schema.HISTORY)
     return unfitted.fit(history)
+
+
+def _check_options(cls: type[Generator], name: str, options: dict[str, Any]) -> None:
+    """Refuse names that are no option of the generator, and words where only a number can be meant."""
+    known = signature(cls).parameters
+    for option, value in options.items():
+        if option not in known:
+            raise InputError(
+                f"generator {name!r} has no option {option!r}; it has {', '.join(sorted(known)) or 'none'}"
+            )
+        expected = _NUMBERS.get(str(known[option].annotation).removesuffix(" | None"))
+        if expected is not None and isinstance(value, str):
+            default = known[option].default
+            raise InputError(
+                f"option {option!r} of generator {name!r} must be {expected}"
+                + (f", such as {default}" if default is not None else "")
+                + f", not {value!r}"
+            )
 
 
 def _other_format(found: Any, metadata: dict[str, Any]) -> str:

@@ -124,6 +124,27 @@ class CalibratedModel(FactorLaw):
     def _bounded(self, coordinate: FloatArray) -> FloatArray:
         return np.clip(coordinate, *self._limits())
 
+    def _never_changes(self, series: Series) -> str:
+        constant = np.flatnonzero(np.diff(series.coordinate, axis=0).std(axis=0) <= 0)
+        if constant.size == 0:
+            return super()._never_changes(series)
+        low, high = self._limits()
+        natural = self._natural(series.coordinate[:1])
+        found = []
+        for i in constant:
+            maturity, which = divmod(int(i), len(natural))
+            name, values = list(natural.items())[which]
+            at = f"{name} at {365 * self.tau_[maturity]:.4g} days" if values.ndim == 2 else name
+            value, today = values.reshape(-1)[maturity], series.coordinate[0, i]
+            limit = "its lower limit" if today <= low[i] else "its upper limit" if today >= high[i] else "one value"
+            found.append(f"{at} stays at {limit} {value:.4g}")
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        return (
+            f"calibrated to every day of the history, {'; '.join(found[:3])}{more}: {self.name!r} cannot follow these "
+            "surfaces there; leave out those maturities, check that vols are decimals and moneyness is K/F, or fit "
+            "'har' or 'pca', which need no parameters"
+        )
+
     def is_outside(self, state: State) -> bool:
         """Whether today's parameters lie at a limit, or a feature outside the range fitted on, and is clipped."""
         path, _ = self._start(state)

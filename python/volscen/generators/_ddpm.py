@@ -197,6 +197,9 @@ class Diffusion(Generator):
 
         self._check_history(history, FILTER_WINDOW + 1 + _MIN_DAYS)
         o = self.options
+        n_cells = history.sizes["tau"] * history.sizes["moneyness"]
+        if o["n_components"] > n_cells:
+            raise InputError(f"n_components is {o['n_components']} but the grid has only {n_cells} cells")
         factors, data = Factors.fit(history, o["n_components"], o["validation_days"], _MIN_DAYS)
         task = DiffusionTask(
             data, hidden=o["hidden"], batch_size=o["batch_size"], diffusion=o["diffusion"],

@@ -121,6 +121,10 @@ class FactorLaw(Generator):
         """Innovations (T - 1, cells) of remainders (T, cells)."""
         return np.diff(remainder, axis=0)
 
+    def _never_changes(self, series: Series) -> str:
+        """Say what does not vary over the history."""
+        return f"history has {self.coordinates} or a return that never changes; every series must vary"
+
     # ------------------------------------------------------------------------------------------ fitting
     def fit(self, history: xr.Dataset) -> Self:
         """Fit components, means, scales and the pool of residuals; a failure leaves the model as it was."""
@@ -146,7 +150,7 @@ class FactorLaw(Generator):
         self.cell_sd_ = increment.std(axis=0)
         self.annualise_ = np.sqrt([float(history.attrs["periods_per_year"])])
         if np.any(self.cell_sd_ <= 0) or series.log_return.std() <= 0:
-            raise FitError(f"history has {self.coordinates} or a return that never changes; every series must vary")
+            raise FitError(self._never_changes(series))
         standard = increment / self.cell_sd_
         variance, vectors = np.linalg.eigh(np.atleast_2d(np.cov(standard.T)))
         # The sign of an eigenvector is arbitrary: fix it, so that a refit does not flip it.

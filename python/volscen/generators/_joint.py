@@ -13,6 +13,7 @@ import xarray as xr
 
 from volscen import schema
 from volscen._files import write_safetensors
+from volscen._registry import DEFAULT
 from volscen._version import __version__
 from volscen.errors import FileFormatError, InputError
 from volscen.generators import JOINT, Generator, fit, generator_class, read_model
@@ -129,7 +130,7 @@ class JointGenerator:
 
 def fit_joint(
     histories: Mapping[str, xr.Dataset] | xr.Dataset,
-    generator: str | Mapping[str, str] = "pca",
+    generator: str | Mapping[str, str] = DEFAULT,
     *,
     coupling: Coupling = "dates",
     lag: Mapping[str, int] | None = None,

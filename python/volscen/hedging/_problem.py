@@ -54,7 +54,8 @@ class Valued:
         warn_floored(own.contracts, floored, stacklevel=4)
         values, floored = other.values(position)
         warn_floored(other.contracts, floored, stacklevel=4)
-        self.extrapolated = other.contracts.off_grid | (other.off_grid_weight(position) > 0)
+        self.extrapolated_weight = np.where(other.contracts.off_grid, 1.0, other.off_grid_weight(position))
+        self.extrapolated = self.extrapolated_weight > 0
 
         def slopes() -> tuple[FloatArray, FloatArray]:
             return scenario_slopes(own, position), scenario_slopes(other, position)

@@ -81,6 +81,11 @@ def result(valued: Valued, solution: HedgeSolution, trading: Trading) -> xr.Data
                 valued.extrapolated,
                 _units("off the surface's grid at the start or on the step", None),
             ),
+            "extrapolated_weight": (
+                "instrument",
+                valued.extrapolated_weight,
+                _units("weight of the scenarios valued off the surface's grid, 1 where the start is", "1"),
+            ),
         },
     )
     if valued.start.as_of is not None:
