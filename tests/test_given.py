@@ -9,6 +9,7 @@ from scipy.stats import norm, truncnorm
 import volscen
 from volscen import views
 from volscen._given import Given
+from volscen._summary import scenario_summary
 from volscen.errors import InputError
 from volscen.evaluation import Oracle
 from volscen.generators import StepGenerator
@@ -210,7 +211,8 @@ def test_distinct_days_are_counted():
     model = volscen.fit(history, "bootstrap", window=250)
     r = history.log_return.values[-250:]
     band = (float(np.sort(r)[3]) - 1e-9, float(np.sort(r)[12]) + 1e-9)
-    cube = volscen.generate(model, history, n_scenarios=2000, seed=1, given={"log_return": band})
+    with pytest.warns(UserWarning, match="10 of the 2000 scenarios"):
+        cube = volscen.generate(model, history, n_scenarios=2000, seed=1, given={"log_return": band})
     assert cube.attrs["distinct_scenarios"] == 10
     assert np.isin(cube.log_return.values.ravel(), r).all()
 
@@ -330,3 +332,31 @@ def test_given_that_cannot_be_read(text):
 
     with pytest.raises(InputError, match="given"):
         Given.of(parse_given([text]))
+
+
+class Pool(Gaussian):
+    """Redraws a few past days."""
+
+    name = "pool"
+
+    def _step(self, log_return, log_iv, rng):
+        move = np.random.default_rng(7).standard_normal((3000, 5)) @ self.root_.T
+        move = move[np.argsort(move[:, 0])][rng.integers(0, 3000, len(log_return))]
+        return move[:, 0], log_iv[:, -1] + move[:, 1:]
+
+
+def test_a_band_that_few_past_days_meet(history):
+    pool = Pool().fit(history)
+    past = np.sort((np.random.default_rng(7).standard_normal((3000, 5)) @ pool.root_.T)[:, 0])
+    many = (None, (past[59] + past[60]) / 2)
+    quiet = generate(pool, history, {"log_return": many}, n=500)
+    assert quiet.attrs["distinct_scenarios"] == 60
+    few = (None, (past[48] + past[49]) / 2)
+    with pytest.warns(UserWarning, match=r"49 of the 2048 scenarios .* Widen the band, give a value"):
+        warned = generate(pool, history, {"log_return": few}, n=2048)
+    assert warned.attrs["distinct_scenarios"] == 49
+    assert f"{warned.attrs['ess_fraction']:.1%} of the scenarios, of which 49 differ" in scenario_summary(warned)
+    # Two in a thousand draws would fill a block after 500 rounds; none is new after 64.
+    rare = (None, (past[6] + past[7]) / 2)
+    with pytest.raises(InputError, match=r"in \d+ of 65536 scenarios, of which 7 differ: it redraws"):
+        generate(pool, history, {"log_return": rare}, n=2048)

@@ -111,3 +111,16 @@ def test_empty_and_texts():
         volscen.validate(history.assign(spot=history.spot.astype(str)))
     with pytest.raises(InputError, match=r"xarray\.Dataset"):
         volscen.validate(None)
+
+
+def test_volatilities_in_per_cent_are_refused():
+    history = volscen.datasets.sample_history()
+    with pytest.raises(FileFormatError, match="is it given in per cent"):
+        volscen.validate(history.assign(implied_vol=100 * history.implied_vol))
+    one_day = history.implied_vol.copy()
+    one_day[5] *= 100
+    with pytest.raises(FileFormatError, match="divide by 100"):
+        volscen.validate(history.assign(implied_vol=one_day))
+    wing = history.implied_vol.copy()
+    wing[5, 0, 0] = 5.5
+    volscen.validate(history.assign(implied_vol=wing))

@@ -314,6 +314,26 @@ def test_assets_of_one_grid_are_stacked_and_taken_apart(tmp_path):
         volscen.stack_assets({"A": cubes["A"], "B": cubes["B"].isel(step=slice(0, 1))})
     with pytest.raises(InputError, match="two assets"):
         volscen.stack_assets({"A": cubes["A"]})
+    again = volscen.stack_assets({name: both.sel(asset=name) for name in "AB"})
+    np.testing.assert_array_equal(again["spot"], both["spot"])
+
+
+def test_only_cubes_drawn_together_are_stacked():
+    history = volscen.datasets.sample_history()
+    pair = {"A": history, "B": history}
+    alone = volscen.generate(history=history, n_scenarios=8, reweight=None, seed=1)
+    with pytest.raises(InputError, match="A was not drawn together"):
+        volscen.stack_assets({"A": alone, "B": alone})
+    for kind in ("bootstrap", "pca"):
+        model = volscen.fit_joint(pair, kind)
+        one, other = (volscen.generate_joint(model, pair, n_scenarios=8, reweight=None, seed=s) for s in (1, 2))
+        assert volscen.stack_assets(one).sizes["asset"] == 2
+        with pytest.raises(InputError, match="B was not drawn together"):
+            volscen.stack_assets({"A": one["A"], "B": alone})
+        with pytest.raises(InputError, match="B was drawn with another seed than A"):
+            volscen.stack_assets({"A": one["A"], "B": other["B"]})
+        with pytest.raises(InputError, match="C is none of the assets"):
+            volscen.stack_assets({"A": one["A"], "C": one["B"]})
 
 
 def test_other_grids_are_not_stacked(joint, train):

@@ -296,6 +296,54 @@ def with_value(value):
     return vol
 
 
+def quote(**columns):
+    return pd.DataFrame({"tau": [0.1], "moneyness": [1.0], "implied_vol": [0.2]}).assign(**columns)
+
+
+def on_grid(vol):
+    return xr.DataArray(vol, dims=("tau", "moneyness"), coords={"tau": SMALL_TAU, "moneyness": SMALL_M})
+
+
+def test_a_mask_is_no_quote():
+    holes = np.where(np.arange(28).reshape(4, 7) % 3 == 0, np.nan, BAD)
+    masked = np.ma.masked_array(np.nan_to_num(holes, nan=0.9), mask=np.isnan(holes))
+    found, expected = (repair(vol, tau=SMALL_TAU, moneyness=SMALL_M) for vol in (masked, holes))
+    assert found.equals(expected)
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        [20240102, 20240103],
+        ["20240102", "20240103"],
+        np.array([20240102, 20240103], dtype=object),
+        pd.to_datetime(["2024-01-02", "2024-01-03"]).tz_localize("Asia/Tokyo"),
+    ],
+)
+def test_dates_as_numbers_and_in_time_zones(dates):
+    table = pd.concat([quote(), quote()], ignore_index=True).assign(date=dates)
+    found = repair(table, tau=SMALL_TAU, moneyness=SMALL_M, free="none")
+    assert found.date.values.astype("datetime64[m]").tolist() == [
+        pd.Timestamp("2024-01-02").to_pydatetime(),
+        pd.Timestamp("2024-01-03").to_pydatetime(),
+    ]
+
+
+def test_times_to_expiry_as_tenors():
+    by_name = repair(quote(tau="3M"), tau=["1M", "6M", "1Y"], moneyness=SMALL_M, free="none")
+    assert by_name.equals(repair(quote(tau=0.25), tau=[1 / 12, 0.5, 1.0], moneyness=SMALL_M, free="none"))
+
+
+def test_a_repaired_history_is_fitted_once_put_into_its_history():
+    history = volscen.datasets.sample_history().isel(date=slice(0, 60))
+    holes = history["implied_vol"].copy()
+    holes[3, 0, 0] = np.nan
+    whole = repair(history.assign(implied_vol=holes), free="none")
+    with pytest.raises(FileFormatError, match=r"history\.assign\(implied_vol=whole\.implied_vol\)"):
+        volscen.fit(whole, "bootstrap")
+    assert volscen.validate(history.assign(implied_vol=whole.implied_vol)).sizes["date"] == 60
+
+
 @pytest.mark.parametrize(
     ("observed", "options", "message"),
     [
@@ -331,6 +379,22 @@ def with_value(value):
             "bid lies above its ask",
         ),
         (xr.Dataset({"vol": 1.0}), {}, "no variable implied_vol"),
+        (quote(date=[17]), {}, "column date must hold dates"),
+        (quote(date=[20241340]), {}, "column date must hold dates"),
+        (quote(date=[True]), {}, "column date must hold dates"),
+        (quote(tau="soon"), {}, "column tau must be numbers of years, or tenors"),
+        (quote(bid_vol=[0.19]), {}, "one of bid_vol and ask_vol"),
+        (quote(half_spread_vol=[np.nan]), {}, "half_spread_vol holds NaN"),
+        (quote(log_moneyness=[0.1]), {}, "contradict each other"),
+        (quote(moneyness=100.0), {}, "not 100; are these strikes or per cent"),
+        (quote(moneyness=[0.01]), {}, "not 0.01; are these strikes or per cent"),
+        (BAD, {"moneyness": 100 * np.array(SMALL_M)}, "are these strikes or per cent"),
+        (BAD, {"noise": 7.0}, "less than 5"),
+        (BAD, {"noise": np.ma.masked_greater([[0.1]], 0.01)}, "noise is a masked array"),
+        (on_grid(BAD), {"noise": xr.DataArray([0.1], dims="expiry")}, "noise has the dimension expiry"),
+        (on_grid(BAD), {"noise": on_grid(BAD).assign_coords(tau=[1, 2, 3, 4])}, "noise and the volatilities lie at"),
+        (on_grid(BAD).to_dataset(name="implied_vol").assign(ask_vol=0.3), {}, "one of bid_vol and ask_vol"),
+        (on_grid(BAD).to_dataset(name="implied_vol").assign(half_spread_vol=np.nan), {}, "half_spread_vol holds NaN"),
         (xr.DataArray(BAD, dims=("tau", "strike")), {}, "lacks the dimension and coordinate"),
     ],
 )

@@ -33,8 +33,11 @@ def float_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     InputError
-        When the value is not real numbers.
+        When the value is not real numbers, or a masked array hides some of them.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        # What lies under a mask is no number of the caller's.
+        raise InputError(f"{name} is a masked array with masked elements; fill them, or drop them, first")
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -27,6 +27,9 @@ _MOST, _TRIAL = 1024, 64
 # Regression: the n nearest of _NEAREST x n draws are moved onto the value, which may lie at most _REACH of their
 # standard deviations from their mean. With exponential tails that is about the eighth most extreme of 1,024.
 _NEAREST, _REACH = 8, 4.0
+# A band met by a pool of past days: this many different scenarios are few, once each was seen about _SEEN times.
+FEW_DISTINCT, _SEEN = 50, 4
+REMEDY = "Widen the band, give a value in its place, or fit with more past days (residual_days)"
 _ITERATIONS, _TOLERANCE = 30, 1e-9
 
 
@@ -86,6 +89,12 @@ class Given:
         return np.column_stack([quantity.values(ds, row) for quantity in self.quantities])
 
 
+def count_distinct(log_return: FloatArray, implied_vol: npt.NDArray[Any]) -> int:
+    """Different paths: by the return and a corner of the surface, up to rounding."""
+    corner = np.log(implied_vol[..., 0, 0].astype(np.float64))
+    return len(np.unique(np.concatenate([log_return, corner], axis=-1).round(6), axis=0))
+
+
 def _band(value: Any, label: str) -> tuple[float, float]:
     try:
         ends = np.asarray([np.nan if v is None else v for v in value] if np.ndim(value) else [value], dtype=np.float64)
@@ -129,7 +138,7 @@ def draw_given(
 
     Notes
     -----
-    Work is bounded: 1,024 n draws for bands, 8 n for values.
+    Work is bounded: 1,024 n draws for bands, 64 n where few different ones are among them, 8 n for values.
     """
     if given.is_value.all():
         return _at_value(generator, state, n, horizon, rng, given)
@@ -155,8 +164,16 @@ def _in_band(
         if found == n:
             return np.concatenate([r for r, _ in kept]), np.concatenate([v for _, v in kept])
         lowest, highest = np.minimum(lowest, x.min(axis=0)), np.maximum(highest, x.max(axis=0))
-        if attempt == _TRIAL and found < n / 16:
-            break
+        if attempt == _TRIAL:
+            if found < n / 16:
+                break
+            different = count_distinct(np.concatenate([r for r, _ in kept]), np.concatenate([v for _, v in kept]))
+            # Each came up several times by now: the generator resamples a pool, and more draws bring few others.
+            if different < FEW_DISTINCT and found > _SEEN * different:
+                raise InputError(
+                    f"generator {generator.name!r} at {state.as_of} drew {given} in {found} of {attempt * n} "
+                    f"scenarios, of which {different} differ: it redraws the same past days. {REMEDY}"
+                )
     seen = ", ".join(
         f"{q.label} from {low:.4g} to {high:.4g}"
         for q, low, high in zip(given.quantities, lowest, highest, strict=True)

@@ -172,6 +172,14 @@ def stack_assets(cubes: Mapping[str, xr.Dataset]) -> xr.Dataset:
             raise type(error)(f"{name}: {error}") from None
         if "as_of" in cube.dims:
             raise InputError(f"{name} holds several dates; choose one with isel(as_of=...)")
+        # generate_joint notes the assets and their coupling in each cube; one drawn alone has neither.
+        listed = str(cube.attrs.get("assets", "")).split(", ")
+        if "coupling" not in cube.attrs or any(cube.attrs.get(k) != first.attrs.get(k) for k in ("assets", "coupling")):
+            raise InputError(f"{name} was not drawn together with the others; draw them with volscen.generate_joint")
+        if name not in listed:
+            raise InputError(f"{name} is none of the assets drawn together ({', '.join(listed)}); keep their names")
+        if not _same_seed(cubes[names[0]], names[0], cube, name, listed):
+            raise InputError(f"{name} was drawn with another seed than {names[0]}; they must be drawn together")
         same = cube.sizes == first.sizes and np.array_equal(cube["weight"].values, first["weight"].values)
         if not same or set(cube.data_vars) != set(first.data_vars):
             raise InputError(
@@ -196,6 +204,15 @@ def stack_assets(cubes: Mapping[str, xr.Dataset]) -> xr.Dataset:
         alike = len({str(other) for other in each.values()}) == 1
         out.attrs[key] = value if alike or key == "seed" else "; ".join(f"{name}: {v}" for name, v in each.items())
     return schema.validate(schema.arrange(out))
+
+
+def _same_seed(first: xr.Dataset, name: str, cube: xr.Dataset, other: str, listed: list[str]) -> bool:
+    """Whether one call drew both, as far as their seeds tell: those of later assets follow from the first's."""
+    if name != listed[0]:
+        return True
+    seed, own, place = int(first.attrs["seed"]), int(cube.attrs["seed"]), listed.index(other)
+    # Cubes taken out of one dataset all bear the first seed.
+    return own == seed or own == _other_seed(seed, place)
 
 
 def _other_seed(seed: int, i: int) -> int:

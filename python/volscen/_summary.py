@@ -35,13 +35,21 @@ def scenario_summary(cube: xr.Dataset) -> str:
         f"step(s), seed {cube.attrs['seed']}"
     )
     if "as_of" not in cube.dims:
-        return header + "\n" + _one_date(cube, cube.attrs["beta"], cube.attrs["ess_fraction"])
+        return header + "\n" + _one_date(cube, cube.attrs["beta"], cube.attrs["ess_fraction"], _distinct(cube, 0))
     betas, fractions = np.atleast_1d(cube.attrs["beta"]), np.atleast_1d(cube.attrs["ess_fraction"])
-    parts = [_one_date(cube.isel(as_of=i), betas[i], fractions[i]) for i in range(cube.sizes["as_of"])]
+    parts = [
+        _one_date(cube.isel(as_of=i), betas[i], fractions[i], _distinct(cube, i)) for i in range(cube.sizes["as_of"])
+    ]
     return "\n".join([header, *parts])
 
 
-def _one_date(cube: xr.Dataset, beta: float, ess_fraction: float) -> str:
+def _distinct(cube: xr.Dataset, row: int) -> int | None:
+    """How many different scenarios there are of a date, where a cube says."""
+    counts = np.atleast_1d(cube.attrs.get("distinct_scenarios", []))
+    return int(counts[row]) if len(counts) == cube.sizes.get("as_of", 1) else None
+
+
+def _one_date(cube: xr.Dataset, beta: float, ess_fraction: float, distinct: int | None = None) -> str:
     weight = cube["weight"].values
     horizon = cube.sizes["step"]
     loss = 100 * (1 - cube["spot"].isel(step=-1).values / float(cube["spot0"]))
@@ -76,7 +84,8 @@ def _one_date(cube: xr.Dataset, beta: float, ess_fraction: float) -> str:
             f"  projected surfaces         {changed:,} of {status.size:,}; the penalty is that before"
             + (f"; {unsure:,} may not be the nearest" if unsure else "")
         )
-    lines.append(f"  effective sample size      {ess_fraction:.1%} of the scenarios")
+    different = "" if distinct is None else f", of which {distinct:,} differ"
+    lines.append(f"  effective sample size      {ess_fraction:.1%} of the scenarios{different}")
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from volscen import datasets, schema
 from volscen._blocks import Plan, draw_block, pieces
-from volscen._given import Given
+from volscen._given import FEW_DISTINCT, REMEDY, Given, count_distinct
 from volscen._reweight import Beta, arbitrage_weights, weighing_penalty, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.errors import InputError, MissingExtraError
@@ -285,15 +286,16 @@ def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> None
             bar.update()
     set_draws(ds, drawn)
     if plan.given is not None:
-        ds.attrs["distinct_scenarios"] = _count_distinct(drawn)
-
-
-def _count_distinct(drawn: dict[str, Any]) -> Any:
-    """Different paths of each date: by the return and a corner of the surface, up to rounding."""
-    corner = np.log(drawn["implied_vol"][..., 0, 0].astype(np.float64))
-    keys = np.concatenate([drawn["log_return"], corner], axis=-1).round(6)
-    counts = np.array([len(np.unique(paths, axis=0)) for paths in keys])
-    return counts if len(counts) > 1 else int(counts[0])
+        pairs = zip(drawn["log_return"], drawn["implied_vol"], strict=True)
+        counts = np.array([count_distinct(*pair) for pair in pairs])
+        ds.attrs["distinct_scenarios"] = counts if len(counts) > 1 else int(counts[0])
+        least = int(counts.min())
+        if least < max(FEW_DISTINCT, n / 100) and least < n / 2:
+            warnings.warn(
+                f"{least} of the {n} scenarios with {plan.given} differ: generator {plan.generator.name!r} redraws the "
+                f"same past days, which ess_fraction does not see. {REMEDY}",
+                stacklevel=3,
+            )
 
 
 def set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:

@@ -42,6 +42,9 @@ SMILE_DIMS = ("delta", "normalised_moneyness", "standardised_moneyness")
 #: Relative tolerance within which two grid coordinates are the same point.
 GRID_RTOL = 1e-6
 
+#: Median volatility of all dates, and of one, beyond which it was not given in decimals. Wings alone may lie higher.
+_HIGH_VOL = (2.0, 5.0)
+
 #: With fewer returns of forwards than this the basis may explain any difference from those of the spot.
 _FEW = 10
 
@@ -243,6 +246,8 @@ def check_grid(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     InputError
         If it is not one-dimensional, positive, finite and strictly increasing.
     """
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} is a masked array with masked elements; drop them first")
     grid = np.asarray(values, dtype=np.float64)
     if grid.ndim != 1 or grid.size == 0:
         raise InputError(f"{name} must be a non-empty one-dimensional array, not shape {grid.shape}")
@@ -330,7 +335,12 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
             f"not a volscen dataset: attribute schema is {found!r}, known schemas are {sorted(_DIMS)}"
         )
     if found != wanted:
-        raise FileFormatError(f"not a dataset of schema {wanted!r}: its attribute schema is {found!r}")
+        remedy = (
+            "; put repaired surfaces into their history: history.assign(implied_vol=whole.implied_vol)"
+            if (wanted, found) == (HISTORY, REPAIR)
+            else ""
+        )
+        raise FileFormatError(f"not a dataset of schema {wanted!r}: its attribute schema is {found!r}{remedy}")
     if schema in (HISTORY, SCENARIOS) and "asset" in ds.dims:
         names = [str(name) for name in ds["asset"].values]
         what, variable = ("history", "history") if schema == HISTORY else ("scenario dataset", "ds")
@@ -449,6 +459,13 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
         return [f"{name} holds NaN or infinite values{remedy}"]
     if name.startswith(("implied_vol", "spot", "forward", "discount_factor")) and np.any(values <= 0):
         return [f"{name} holds values that are not positive"]
+    if schema == HISTORY and name == "implied_vol":
+        middle = np.median(values, axis=(-2, -1))
+        if np.median(middle) > _HIGH_VOL[0] or np.any(middle > _HIGH_VOL[1]):
+            return [
+                f"implied_vol is {middle.max():.3g} in the middle of a date's surface; decimals are needed (0.2 is "
+                "20%): is it given in per cent? divide by 100"
+            ]
     if name.startswith("arbitrage_penalty") and np.any(values < 0):
         return [f"{name} holds negative values"]
     return []

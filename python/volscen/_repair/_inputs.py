@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from volscen._array import float_array
 from volscen._repair._base import quote_noise
+from volscen._tenors import to_years
 from volscen.errors import InputError
 from volscen.schema import check_grid
 
@@ -23,6 +24,9 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Volatilities outside are mistaken (per cent, prices, total variances), and so are times.
 _LEAST_VOL, _MOST_VOL, _MOST_TAU = 1e-3, 5.0, 60.0
+
+#: K/F outside are strikes or per cent, and this much apart in logarithm they are the same (ratios to four digits).
+_MONEYNESS, _SAME_STRIKE = (0.02, 20.0), 5e-4
 
 #: Least relative error of a quote, and the error in vol that every half-spread has added in quadrature.
 _LEAST_NOISE, _SPREAD_FLOOR = 1e-4, 5e-4
@@ -103,7 +107,7 @@ def read_request(observed: Any, tau: Any, moneyness: Any, noise: Any) -> Request
     if tau is None or moneyness is None:
         raise InputError("an array of volatilities needs tau and moneyness, the axes of its last two dimensions")
     years, m = _axis(tau, "tau"), _axis(moneyness, "moneyness")
-    vol = float_array("observed", observed)
+    vol = float_array("observed", _unmasked(observed))
     if vol.shape[-2:] != (years.size, m.size):
         raise InputError(f"observed must end in axes (tau, moneyness) = ({years.size}, {m.size}), not {vol.shape}")
     lead = {"surface": int(np.prod(vol.shape[:-2], dtype=np.int64))} if vol.ndim > 2 else {}
@@ -130,14 +134,62 @@ def _of_xarray(observed: xr.Dataset | xr.DataArray, tau: Any, moneyness: Any, no
     coords = {str(name): c for name, c in array.coords.items() if not set(c.dims) & set(_SURFACE_DIMS)}
     coords = {name: c for name, c in coords.items() if name not in _SURFACE_DIMS}
     error = noise
+    vol = float_array("implied_vol", array.values)
     if isinstance(observed, xr.Dataset) and noise is None:
         spread = {str(n): observed[n] for n in ("half_spread_vol", "bid_vol", "ask_vol") if n in observed}
-        error = _from_spread({n: a.broadcast_like(array).transpose(*array.dims).values for n, a in spread.items()})
+        if ("bid_vol" in spread) != ("ask_vol" in spread) and "half_spread_vol" not in spread:
+            raise InputError("observed has one of bid_vol and ask_vol and needs both, or neither: add or drop one")
+        error = _from_spread({name: _laid_out(name, a, array) for name, a in spread.items()}, ~np.isnan(vol))
     elif isinstance(noise, xr.DataArray):
-        error = noise.broadcast_like(array).transpose(*array.dims).values
-    vol = float_array("implied_vol", array.values)
+        error = _laid_out("noise", noise, array)
     error = None if error is None else _noise_like(error, vol.shape)
     return _of_grid(vol, error, own, wanted, lead, coords, "volatilities on a grid")
+
+
+def _laid_out(name: str, values: xr.DataArray, like: xr.DataArray) -> Any:
+    """Values over the dimensions of another array, in its order."""
+    foreign = [str(dim) for dim in values.dims if dim not in like.dims]
+    if foreign:
+        raise InputError(f"{name} has the dimension {foreign[0]}, which the volatilities lack; they have {like.dims}")
+    import xarray as xr
+
+    try:
+        _, values = xr.align(like, values, join="exact")
+    except ValueError:
+        raise InputError(f"{name} and the volatilities lie at different coordinates; reindex one of them") from None
+    return values.broadcast_like(like).transpose(*like.dims).values
+
+
+def _unmasked(values: Any) -> Any:
+    """NaN, which is no quote, where an array is masked."""
+    if not isinstance(values, np.ma.MaskedArray) or values.dtype.kind not in "fiu":
+        return values
+    return np.where(np.ma.getmaskarray(values), np.nan, np.ma.getdata(values))
+
+
+def table_dates(column: pd.Series) -> npt.NDArray[np.datetime64]:
+    """Dates of a column: dates, text, or numbers such as 20240131; local ones where there is a time zone."""
+    import pandas as pd
+
+    try:
+        column = column.infer_objects()
+        if pd.api.types.is_bool_dtype(column):
+            raise TypeError
+        if pd.api.types.is_numeric_dtype(column):
+            # pandas would take them as nanoseconds since 1970.
+            days = column.to_numpy(dtype=np.float64)
+            if not np.all((days >= 19000101) & (days < 22000101) & (days == np.floor(days))):
+                raise TypeError
+            stamps = pd.to_datetime(pd.Series(days.astype(np.int64).astype(str)), format="%Y%m%d")
+        else:
+            stamps = pd.to_datetime(column)
+        if getattr(stamps.dt, "tz", None) is not None:
+            stamps = stamps.dt.tz_localize(None)
+        return stamps.to_numpy().astype("datetime64[ns]")
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(
+            "column date must hold dates, or whole numbers such as 20240131; give it to pandas.to_datetime first"
+        ) from None
 
 
 def _of_grid(
@@ -156,7 +208,10 @@ def _of_grid(
     empty = np.flatnonzero(np.isnan(flat).all(axis=1))
     if empty.size:
         which = "observed" if len(flat) == 1 else f"{empty.size} of {len(flat)} surfaces, the first number {empty[0]},"
-        raise InputError(f"{which} hold{'s' if len(flat) == 1 else ''} no quote at all; drop what has none")
+        raise InputError(
+            f"{which} hold{'s' if len(flat) == 1 else ''} no quote at all; drop what has none"
+            " (dates of a history: volscen.select_dates)"
+        )
     tau, k = np.repeat(own[0], own[1].size), np.tile(np.log(own[1]), own[0].size)
     error = None if noise is None else noise.reshape(flat.shape)
     if error is not None:
@@ -179,8 +234,6 @@ def _of_chain(chain: Any, tau: FloatArray, moneyness: FloatArray, noise: Any) ->
 
 
 def _of_table(table: pd.DataFrame, tau: FloatArray, moneyness: FloatArray, noise: Any) -> Request:
-    import pandas as pd
-
     lacking = [name for name in ("tau", "implied_vol") if name not in table]
     if "moneyness" not in table and "log_moneyness" not in table:
         lacking.append("moneyness or log_moneyness")
@@ -188,20 +241,29 @@ def _of_table(table: pd.DataFrame, tau: FloatArray, moneyness: FloatArray, noise
         raise InputError(f"the table of quotes lacks {', '.join(lacking)}; it has {list(table.columns)}")
     if not len(table):
         raise InputError("the table holds no quote")
+    if ("bid_vol" in table) != ("ask_vol" in table) and "half_spread_vol" not in table:
+        raise InputError("the table has one of bid_vol and ask_vol and needs both, or neither: add or drop a column")
+
+    values = {name: table[name].to_numpy() for name in table if name != "date"}
+    values["tau"] = to_years("column tau", values["tau"])
 
     def column(name: str) -> FloatArray:
         try:
-            return table[name].to_numpy(dtype=np.float64)
+            return np.asarray(values[name], dtype=np.float64)
         except (TypeError, ValueError):
             raise InputError(f"column {name} must hold numbers") from None
 
-    if "log_moneyness" in table:
-        k = column("log_moneyness")
-    else:
+    if "moneyness" in table:
         m = column("moneyness")
         if not np.all(m > 0):
             raise InputError("column moneyness must hold positive numbers; drop the other rows")
         k = np.log(m)
+        if "log_moneyness" in table and not np.allclose(column("log_moneyness"), k, rtol=0, atol=_SAME_STRIKE):
+            raise InputError("columns moneyness and log_moneyness = ln(moneyness) contradict each other; drop one")
+    if "log_moneyness" in table:
+        k = column("log_moneyness")
+        m = np.exp(np.clip(k, -99, 99))
+    _check_strikes(m, "moneyness of the table")
     spread = {name: column(name) for name in ("half_spread_vol", "bid_vol", "ask_vol") if name in table}
     error = _from_spread(spread) if noise is None else _noise_like(noise, (len(table),))
     years, vol = column("tau"), column("implied_vol")
@@ -209,10 +271,7 @@ def _of_table(table: pd.DataFrame, tau: FloatArray, moneyness: FloatArray, noise
         return Request(
             tau, moneyness, False, None, {}, {}, [_scattered(0, years, k, vol, error, "the table")], "quotes"
         )
-    try:
-        stamps = pd.to_datetime(table["date"]).to_numpy().astype("datetime64[ns]")
-    except (TypeError, ValueError):
-        raise InputError("column date must hold dates") from None
+    stamps = table_dates(table["date"])
     if np.isnat(stamps).any():
         raise InputError("column date holds missing dates; drop those rows")
     dates, place = np.unique(stamps, return_inverse=True)
@@ -246,12 +305,23 @@ def _wanted(tau: Any, moneyness: Any, what: str) -> tuple[FloatArray, FloatArray
 
 def _axis(values: Any, name: str) -> FloatArray:
     try:
-        axis = check_grid(values, name)
+        axis = check_grid(to_years(name, values) if name == "tau" else values, name)
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from None
     if name == "tau" and axis[-1] > _MOST_TAU:
         raise InputError(f"tau must be in years, at most {_MOST_TAU:g}, not {axis[-1]:g}; are these days?")
+    if name == "moneyness":
+        _check_strikes(axis, name)
     return axis
+
+
+def _check_strikes(moneyness: FloatArray, name: str) -> None:
+    wrong = moneyness[(moneyness < _MONEYNESS[0]) | (moneyness > _MONEYNESS[1])]
+    if wrong.size:
+        raise InputError(
+            f"{name} must be K/F within {_MONEYNESS[0]:g} and {_MONEYNESS[1]:g}, not {wrong[0]:g}; are these strikes "
+            "or per cent?"
+        )
 
 
 def _check_vols(vol: FloatArray, name: Any) -> None:
@@ -275,12 +345,17 @@ def _noise_like(noise: Any, shape: tuple[int, ...]) -> FloatArray:
 def _check_noise(noise: FloatArray) -> None:
     if not np.all(np.isfinite(noise) & (noise > 0) & (noise < _MOST_VOL)):
         raise InputError(
-            "noise must be positive standard deviations in decimals of volatility, wherever there is a quote"
+            "noise must be positive standard deviations in decimals of volatility, less than "
+            f"{_MOST_VOL:g}, wherever there is a quote"
         )
 
 
-def _from_spread(columns: dict[str, FloatArray]) -> FloatArray | None:
-    """Standard deviation of the error of a mid, from its half-spread."""
+def _from_spread(columns: dict[str, FloatArray], quoted: npt.NDArray[np.bool_] | None = None) -> FloatArray | None:
+    """Standard deviation of the error of a mid, from its half-spread, which must be finite where there is a quote."""
+    used = {"half_spread_vol"} & columns.keys() or columns.keys()
+    for name, values in columns.items():
+        if name in used and not np.all(np.isfinite(values if quoted is None else values[quoted])):
+            raise InputError(f"{name} holds NaN or infinite values at quotes; fill them, drop them, or pass noise")
     if "half_spread_vol" in columns:
         half = columns["half_spread_vol"]
     elif "bid_vol" in columns and "ask_vol" in columns:

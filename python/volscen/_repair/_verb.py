@@ -73,8 +73,8 @@ def repair(
     levels : sequence of float
         Probabilities of the intervals, 0.5 to 0.99.
     free : {"density", "prices", "none"}
-        Project onto the surfaces without static arbitrage on the grid, Durrleman's g at least 2e-4 at inner points
-        (needs the extra ``projection``); onto those whose prices are free of arbitrage; or not at all.
+        Project onto the surfaces without static arbitrage on the grid, Durrleman's g at least 2e-4 at inner points;
+        onto those whose prices are free of arbitrage; or not at all.
     robust : bool
         Trust quotes less that lie far from what all the others say.
     num_workers : int, optional

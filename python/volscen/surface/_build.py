@@ -132,7 +132,7 @@ def build_surface(
         Nothing keeps a slice free of butterfly arbitrage: see ``durrleman_g_min``.
         ``"kernel"``: vega-weighted Nadaraya-Watson smoothing in moneyness and tau.
         ``"repair"``: :func:`volscen.repair`, a library of surfaces conditioned on the quotes, free of static
-        arbitrage on the grid (needs the extra ``projection``); for few quotes, or noisy ones.
+        arbitrage on the grid; for few quotes, or noisy ones.
     max_extrapolation : float
         How far beyond the quoted strikes a grid point may lie, in standard deviations (at-the-money vol times
         the root of tau).

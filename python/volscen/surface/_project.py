@@ -59,7 +59,7 @@ def project_arbitrage(
         With ``implied_vol(..., tau, moneyness)``: a surface, a history or a scenario cube (also lazy).
     durrleman : bool
         Whether Durrleman's g must be at least 2e-4 at inner grid points as well, so that densities are positive there
-        by the derivatives of :func:`volscen.surface.diagnose` too. Needs the extra ``projection`` (clarabel) and three
+        by the derivatives of :func:`volscen.surface.diagnose` too. Needs clarabel and three
         moneyness points, and takes some milliseconds for a surface of which this does not hold already.
     refine : int
         Parts into which every interval of tau and of log-moneyness is divided first; above 1 the surfaces are
