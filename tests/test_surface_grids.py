@@ -35,7 +35,9 @@ def test_deltas_are_met(chain: Chain, method: str) -> None:
     np.testing.assert_allclose(norm.cdf(-np.log(m) / s + s / 2), np.tile(surface["delta"], (4, 1)), atol=1e-13)
     for j, tau in enumerate(TAU):  # the same surface as on a grid of K/F
         plain = build_surface(chain, [tau], m[j], method=method, max_extrapolation=5)
-        np.testing.assert_allclose(surface["implied_vol"][j], plain["implied_vol"][0], rtol=1e-9)
+        # What repair is free of arbitrage on is a grid around the points asked for.
+        tolerance = 5e-4 if method == "repair" else 1e-9
+        np.testing.assert_allclose(surface["implied_vol"][j], plain["implied_vol"][0], rtol=tolerance)
     assert volscen.validate(surface) is surface
 
 

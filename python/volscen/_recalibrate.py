@@ -44,6 +44,16 @@ class Recalibration:
         Mean and standard deviation of the scores, shrunk: of the return, then of every cell in order (tau, moneyness).
     days : int
         How many were seen.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> from volscen.evaluation import walk_forward
+    >>> history = volscen.datasets.sample_history()
+    >>> past, later = history.date.values[[1000, 1060]]
+    >>> walk = walk_forward("bootstrap", history, first=past, last=later, n_scenarios=200, measures=())
+    >>> volscen.Recalibration.fit(walk).width.shape
+    (81,)
     """
 
     tau: FloatArray

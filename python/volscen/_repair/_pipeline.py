@@ -26,6 +26,9 @@ _LEVELS, _MIDDLE = (0.07, 0.8), 0.22
 #: Leave-one-out differences beyond this many of a surface's own typical one are mistakes, and trusted that much less.
 _MISTAKE = 4.0
 
+#: Rounds of doubting quotes.
+_PASSES = 4
+
 #: As many quotes as are assumed to have a misfit of 1, beside those there are.
 _ASSUMED = 3
 
@@ -172,21 +175,27 @@ def _predict(observed: Observations, at: slice, options: Options) -> tuple[Predi
     z = _scores(observed, merged, found, at)
     if not options.robust:
         return found, z
-    typical = np.maximum(1.4826 * np.nanmedian(np.abs(z), axis=1), 1.0)[:, None]
-    far = np.abs(z) / typical
-    wrong = np.flatnonzero(np.nanmax(far, axis=1) > _MISTAKE)
-    if not wrong.size:
-        return found, z
-    noise = observed.noise.copy()
-    noise[:, at] *= np.where(far > _MISTAKE, far, 1.0)
-    doubted = replace(observed, noise=noise).part(wrong)
-    merged = merge_quotes(doubted)
-    again = _whole(merged, options.method)
     points = observed.tau.size
     mean, sd, misfit = found.mean[:, :points], found.sd[:, :points], _misfit(found)
-    mean[wrong], sd[wrong], misfit[wrong] = again.mean[:, :points], again.sd[:, :points], _misfit(again)
-    z[wrong] = np.where(far[wrong] > _MISTAKE, z[wrong], _scores(doubted, merged, again, at))
-    return Prediction(mean, sd, found.z, misfit), z
+    noise, rows, doubted_at, now = observed.noise.copy(), np.arange(len(z)), np.zeros(z.shape, dtype=bool), z.copy()
+    # A gross mistake bends what the others say of each other: with it gone, the next may show.
+    for _ in range(_PASSES):
+        typical = np.maximum(1.4826 * np.nanmedian(np.abs(now[rows]), axis=1), 1.0)[:, None]
+        far = np.abs(now[rows]) / typical
+        wrong = np.nanmax(far, axis=1) > _MISTAKE
+        if not wrong.any():
+            break
+        rows, far = rows[wrong], far[wrong]
+        doubted_at[rows] |= far > _MISTAKE
+        part = noise[rows]
+        part[:, at] *= np.where(far > _MISTAKE, far, 1.0)
+        noise[rows] = part
+        doubted = replace(observed, noise=noise).part(rows)
+        merged = merge_quotes(doubted)
+        again = _whole(merged, options.method)
+        mean[rows], sd[rows], misfit[rows] = again.mean[:, :points], again.sd[:, :points], _misfit(again)
+        now[rows] = _scores(doubted, merged, again, at)
+    return Prediction(mean, sd, found.z, misfit), np.where(doubted_at, z, now)
 
 
 def _misfit(found: Prediction) -> FloatArray:
