@@ -217,7 +217,7 @@ def test_days_that_were_fitted_are_refused(history):
         ({"measures": ("energy",)}, "measures"),
         ({"measures": "crps"}, "measures"),
         ({"window": 0, "refit_every": None}, "window"),
-        ({"options": {"no": 1}}, "options of generator"),
+        ({"options": {"no": 1}}, "has no option 'no'; it has"),
         ({"model": 3}, "generator must be"),
         ({"model": "none"}, "unknown generator"),
         ({"train_end": "soon"}, "train_end"),

@@ -360,3 +360,12 @@ def test_a_band_that_few_past_days_meet(history):
     rare = (None, (past[6] + past[7]) / 2)
     with pytest.raises(InputError, match=r"in \d+ of 65536 scenarios, of which 7 differ: it redraws"):
         generate(pool, history, {"log_return": rare}, n=2048)
+
+
+@pytest.mark.parametrize("text", ["atm_vol(0.25)=25", "implied_vol(0.25,1)=20:30", "log_return=-5", "atm_vol(0.1)=:20"])
+def test_given_in_per_cent_is_refused(text):
+    from volscen._cli_given import parse_given
+
+    with pytest.raises(InputError, match=r"are decimals, 0\.25 for 25%"):
+        parse_given([text])
+    assert parse_given(["vix=25:", "atm_vol(0.25)=0.2:4"]) is not None  # points; an end that says nothing

@@ -63,7 +63,7 @@ def generate(
         Path | None,
         typer.Option(
             help="Fitted model, as written by 'volscen fit'. Default: the embedded model; with "
-            "--history, har fitted on that whole history."
+            "--history, har fitted on all of it up to the first --as-of."
         ),
     ] = None,
     history: Annotated[Path | None, typer.Option(help="History that gives the starting state.")] = None,

@@ -23,7 +23,7 @@ from volscen.errors import FitError, InputError
 from volscen.evaluation._archive import Archive
 from volscen.evaluation._day import MEASURES, collect_days, score_day
 from volscen.evaluation._yardstick import Yardstick
-from volscen.generators import Generator, generator_class
+from volscen.generators import Generator, unfitted
 from volscen.history import check_daily
 from volscen.scenarios import generate
 
@@ -318,11 +318,7 @@ def _score_block(fitted: Generator, history: xr.Dataset, yard: Yardstick, block:
 # ------------------------------------------------------------------------------------------------- arguments
 def _template(generator: Generator | str, options: Mapping[str, Any] | None, start: np.datetime64) -> Generator:
     if isinstance(generator, str):
-        cls = generator_class(generator)
-        try:
-            return cls(**(options or {}))
-        except TypeError as error:
-            raise InputError(f"options of generator {generator!r}: {error}") from None
+        return unfitted(generator, options or {})
     if not isinstance(generator, Generator):
         raise InputError(f"generator must be a name or a generator, not {generator!r}")
     if options:

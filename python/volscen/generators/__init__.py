@@ -6,6 +6,7 @@ Adding one means adding a file here and a line to the registry.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -78,18 +79,14 @@ def fit(history: xr.Dataset, generator: str = DEFAULT, **options: Any) -> Genera
     >>> model.name
     'bootstrap'
     """
-    cls = generator_class(generator)
-    _check_options(cls, generator, options)
-    try:
-        unfitted = cls(**options)
-    except TypeError as error:
-        raise InputError(f"options of generator {generator!r}: {error}") from None
+    made = unfitted(generator, options)
     schema.validate(history, schema=schema.HISTORY)
-    return unfitted.fit(history)
+    return made.fit(history)
 
 
-def _check_options(cls: type[Generator], name: str, options: dict[str, Any]) -> None:
-    """Refuse names that are no option of the generator, and words where only a number can be meant."""
+def unfitted(name: str, options: Mapping[str, Any]) -> Generator:
+    """Generator of a name; refuses names that are no option of it, and words where only a number can be meant."""
+    cls = generator_class(name)
     known = signature(cls).parameters
     for option, value in options.items():
         if option not in known:
@@ -104,6 +101,10 @@ def _check_options(cls: type[Generator], name: str, options: dict[str, Any]) -> 
                 + (f", such as {default}" if default is not None else "")
                 + f", not {value!r}"
             )
+    try:
+        return cls(**options)
+    except TypeError as error:
+        raise InputError(f"options of generator {name!r}: {error}") from None
 
 
 def _other_format(found: Any, metadata: dict[str, Any]) -> str:
