@@ -324,8 +324,8 @@ def test_only_cubes_drawn_together_are_stacked():
     alone = volscen.generate(history=history, n_scenarios=8, reweight=None, seed=1)
     with pytest.raises(InputError, match="A was not drawn together"):
         volscen.stack_assets({"A": alone, "B": alone})
-    for kind in ("bootstrap", "pca"):
-        model = volscen.fit_joint(pair, kind)
+    for coupling in ("dates", "ranks"):
+        model = volscen.fit_joint(pair, "pca", coupling=coupling)
         one, other = (volscen.generate_joint(model, pair, n_scenarios=8, reweight=None, seed=s) for s in (1, 2))
         assert volscen.stack_assets(one).sizes["asset"] == 2
         with pytest.raises(InputError, match="B was not drawn together"):

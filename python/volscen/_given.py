@@ -29,7 +29,7 @@ _MOST, _TRIAL = 1024, 64
 _NEAREST, _REACH = 8, 4.0
 # A band met by a pool of past days: this many different scenarios are few, once each was seen about _SEEN times.
 FEW_DISTINCT, _SEEN = 50, 4
-REMEDY = "Widen the band, give a value in its place, or fit with more past days (residual_days)"
+REMEDY = "Widen the band, give a value in its place, or fit with more past days (residual_days, window)"
 _ITERATIONS, _TOLERANCE = 30, 1e-9
 
 
