@@ -48,7 +48,7 @@ def main() -> None:
     tau, m = history["tau"].values, history["moneyness"].values
     print(f"{N:,} one-day scenarios on {m.size} x {tau.size}, with penalties and weights (median of 7)")
     options: dict[str, dict[str, Any]] = {"volgan": {"epochs": 5, "seed": 0}}
-    for name in ("bootstrap", "pca", "sabr", "heston", "volgan"):
+    for name in ("bootstrap", "pca", "har", "sabr", "heston", "volgan"):
         model = volscen.fit(history, name, **options.get(name, {}))
         cube = volscen.generate(model, history, n_scenarios=N, seed=1)
         surfaces = cube["implied_vol"].values[:, 0].astype(np.float64)

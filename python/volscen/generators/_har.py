@@ -253,9 +253,9 @@ class RobustHAR(Generator):
         """Law of the session after a state; kept, as every block of scenarios starts from the same."""
         kept = self._kept
         if kept is None or kept[0] is not state:
-            known, outside, short = self._start(state)
             today = np.array([state.as_of], dtype="datetime64[D]")
-            kept = self._kept = state, self._step(today, known, outside, short)
+            with single_threaded_blas():  # thin matrices; and bits that no number of threads changes
+                kept = self._kept = state, self._step(today, *self._start(state))
         return kept[1]
 
     def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
