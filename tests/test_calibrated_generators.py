@@ -229,7 +229,7 @@ def test_beta(beta):
 
 @pytest.mark.parametrize(
     ("name", "factor", "words"),
-    [("sabr", 10, "nu at 30 days stays at its upper limit 6.97"), ("heston", 10, "theta stays at its upper limit 4:")],
+    [("sabr", 4, "nu at 30 days stays at its upper limit 6.97"), ("heston", 4, "theta stays at its upper limit 4;")],
 )
 def test_a_parameter_that_stays_at_its_limit_is_named(histories, name, factor, words):
     history = simulate_market("A", 160, seed=4)
