@@ -91,7 +91,8 @@ def test_prices_agree_with_the_twin(
     given_ = (spot, 100.0, tau, vol, False, rate, dividend_yield)
     assert american.price(*given_) == pytest.approx(value, abs=2e-4)
     assert american.early_exercise_premium(*given_) == pytest.approx(premium, abs=2e-4)
-    # Low volatilities under high rates have the largest errors, 1.1e-4 of a strike of 100; at a resolution like the kernel's own, rounding and the last sweep.
+    # Low volatilities under high rates have the largest errors, 1.1e-4 at a strike of 100; at a resolution like the
+    # kernel's own, rounding and the last sweep are left.
     value, _ = american_put(spot, 100.0, tau, vol, rate, dividend_yield, 10, 8, 24)
     assert american.price(*given_) == pytest.approx(value, abs=1.5e-4)
 
