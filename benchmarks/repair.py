@@ -110,12 +110,12 @@ def leave_one_out(n: int, folder: Path, quick: bool) -> str:
 def without_family(left_out: str, n: int) -> dict[str, Predictor]:
     """The package's predictors that know a library, one of n surfaces that lacks a family."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-    import make_repair_prior as tool
+    import make_repair_prior as maker
 
-    shares = {name: share for name, share in tool.SHARES.items() if name != left_out}
+    shares = {name: share for name, share in maker.SHARES.items() if name != left_out}
     total = sum(shares.values())
-    surfaces = tool.library(n, seed=1, shares={name: share / total for name, share in shares.items()})
-    prior = compress(surfaces, np.sqrt(tool.TAU), tool.U, tool.COMPONENTS, tool.core())
+    surfaces = maker.library(n, seed=1, shares={name: share / total for name, share in shares.items()})
+    prior = compress(surfaces, np.sqrt(maker.TAU), maker.U, maker.COMPONENTS, maker.core())
     return {"default": Gated(prior), "analogues": Analogues(prior), "global": GaussianProcess(prior)}
 
 

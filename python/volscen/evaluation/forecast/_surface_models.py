@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -58,9 +59,9 @@ class _InLogs(SurfaceForecaster):
     def _learn(self, logs: FloatArray, history: xr.Dataset) -> None:
         """Fit on log volatilities (date, cells)."""
 
+    @abstractmethod
     def _ahead(self, logs: FloatArray, history: xr.Dataset, rows: npt.NDArray[np.intp]) -> FloatArray:
         """Log volatilities (n, horizon, cells)."""
-        raise NotImplementedError
 
 
 class NoChange(_InLogs):
