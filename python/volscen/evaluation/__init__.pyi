@@ -24,6 +24,7 @@ from ._hedges import tracking_table as tracking_table
 from ._martingale import CalibrationEvidence as CalibrationEvidence
 from ._martingale import calibration_evidence as calibration_evidence
 from ._monitor import monitor_drift as monitor_drift
+from ._oracle import JointOracle as JointOracle
 from ._oracle import Oracle as Oracle
 from ._paths import path_structure as path_structure
 from ._paths import path_table as path_table

@@ -1,8 +1,10 @@
-"""The oracle of a simulated market: its true conditional law, behind the protocol of generators."""
+"""The oracle of a simulated market: its true conditional law, behind the protocol of generators; alone and jointly."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +13,11 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import InputError
 from volscen.generators import Generator
+from volscen.generators._joint import JointGenerator, check_assets
 from volscen.history import State
-from volscen.sources.simulate import Market, market
+from volscen.sources.simulate import Market, NamesMarket, market
 
-__all__ = ["Oracle"]
+__all__ = ["JointOracle", "Oracle"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -97,3 +100,65 @@ class Oracle(Generator):
     def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
         self.date_ = arrays["date"].astype("datetime64[D]")
         self.state_ = arrays["state"]
+
+
+class JointOracle(JointGenerator):
+    """The true law of many names together, for :func:`volscen.generate_joint`: the best any joint model can do.
+
+    Parameters
+    ----------
+    law : NamesMarket
+    histories : mapping of str to xarray.Dataset, or xarray.Dataset
+        With the true states, of any of the names: the ``aligned`` or ``histories`` of
+        :func:`volscen.sources.simulate.simulate_names`.
+
+    Raises
+    ------
+    InputError
+        If a name is none of the market's, or a history has no states.
+
+    Notes
+    -----
+    All names are drawn from the same random numbers, which are the market's shocks; their own come from streams keyed
+    by these and the name. Start them from one date: the market's state is that of each name's last date.
+
+    Examples
+    --------
+    >>> import volscen
+    >>> from volscen.evaluation import JointOracle
+    >>> from volscen.sources.simulate import names_market, simulate_names
+    >>> names = simulate_names(100, law=names_market(3, 0), seed=1)
+    >>> cubes = volscen.generate_joint(JointOracle(names.law, names.aligned), names.aligned, n_scenarios=2000, seed=1)
+    >>> both = volscen.stack_assets(cubes)
+    >>> both.log_return.dims
+    ('asset', 'scenario', 'step')
+    """
+
+    def __init__(self, law: NamesMarket, histories: Mapping[str, xr.Dataset] | xr.Dataset) -> None:
+        if not isinstance(law, NamesMarket):
+            raise InputError(f"law must be a NamesMarket, not {law!r}")
+        by_name = _by_name(histories)
+        if not by_name or not set(by_name) <= set(law.labels):
+            raise InputError(f"histories must be of names of the market: {', '.join(law.labels)}")
+        models: dict[str, Generator] = {name: Oracle(law.one(name)).fit(one) for name, one in by_name.items()}
+        super().__init__(models, "dates", dict.fromkeys(models, 0))
+
+    def update(self, histories: Mapping[str, xr.Dataset] | xr.Dataset) -> Self:
+        """Take the true states of longer histories."""
+        by_name = _by_name(histories)
+        check_assets(by_name, list(self.models))
+        for name, model in self.models.items():
+            model.update(by_name[name])
+        return self
+
+    def save(self, path: str | Path) -> NoReturn:
+        """An oracle cannot be saved."""
+        raise InputError("an oracle cannot be saved: it is made from the market and its true states")
+
+
+def _by_name(histories: Mapping[str, xr.Dataset] | xr.Dataset) -> dict[str, xr.Dataset]:
+    if isinstance(histories, xr.Dataset):
+        if "asset" not in histories.dims:
+            raise InputError("histories has no dimension asset; give a mapping of names to histories")
+        return {str(name): histories.sel(asset=name) for name in histories["asset"].values}
+    return dict(histories)

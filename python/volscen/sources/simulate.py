@@ -15,7 +15,9 @@ from volscen.history import make_history
 from volscen.schema import check_grid
 from volscen.sources._market import DAYS_A_YEAR, Market
 from volscen.sources._market_models import BatesMarket, MertonMarket, SABRMarket
+from volscen.sources._market_names import Name, NameMarket, NamesMarket, names_market
 from volscen.sources._market_ssvi import SSVIMarket
+from volscen.sources._names_history import SimulatedNames, simulate_names
 from volscen.sources._smiles import simulate_smiles
 
 __all__ = [
@@ -23,10 +25,16 @@ __all__ = [
     "BatesMarket",
     "Market",
     "MertonMarket",
+    "Name",
+    "NameMarket",
+    "NamesMarket",
     "SABRMarket",
     "SSVIMarket",
+    "SimulatedNames",
     "market",
+    "names_market",
     "simulate_market",
+    "simulate_names",
     "simulate_smiles",
 ]
 
