@@ -1,4 +1,4 @@
-"""Sessions for developers: ``nox -s tests lint types mintest bench``; of the kernels, ``sanitize clang aarch64``."""
+"""Sessions for developers: ``nox -s tests lint types docs mintest bench``; for kernels, ``sanitize clang aarch64``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     session.install("-c", "constraints.txt", ".[lint,distributed,plot]")
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in ``build/site``; a warning is an error."""
+    session.install("-c", "constraints.txt", ".[docs]")
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-n", "docs", "build/site", *session.posargs)
 
 
 @nox.session

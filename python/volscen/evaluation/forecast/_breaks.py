@@ -64,10 +64,10 @@ def breaks_in_variance(
 
     Notes
     -----
-    With C_k the sum of the first k squares, D_k = C_k / C_T - k / T and sqrt(T / 2) max |D_k| (Inclan and Tiao 1994);
-    kappa2 is max |C_k - (k / T) C_T| / sqrt(T omega), omega the long-run variance of the squares by Bartlett's kernel
-    with 4 (T / 100)^(2/9) lags. Segments are split where the statistic exceeds its quantile; then every break is tested
-    again between its neighbours until all stay.
+    With C_k the sum of the first k squares and D_k = C_k / C_T - k / T the statistic is sqrt(T / 2) max abs(D_k)
+    (Inclan and Tiao 1994); kappa2 is C_T / sqrt(T omega) max abs(D_k), omega the long-run variance of the squares by
+    Bartlett's kernel with 4 (T / 100)^(2/9) lags. Segments are split where the statistic exceeds its quantile; then
+    every break is tested again between its neighbours until all stay.
 
     Examples
     --------
