@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Pictures are drawn, never shown.
+os.environ.setdefault("MPLBACKEND", "agg")
 
 # A loaded machine is no error.
 settings.register_profile("volscen", deadline=None)
@@ -23,3 +27,11 @@ def market_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"VOLSCEN_DATA={folder} is not a folder")
     return path
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Close what a test drew: matplotlib warns of many open figures, and memory fills."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

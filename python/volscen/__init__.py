@@ -11,11 +11,17 @@ next surface, and :func:`generate` hands a risk system a weighted scenario cube.
 True
 
 Public names are listed in ``__init__.pyi`` and loaded on first use: ``import volscen`` imports nothing
-heavier than NumPy.
+heavier than NumPy. Every xarray dataset has the accessor ``ds.volscen``, whoever made it:
+
+>>> 1 <= cube.volscen.effective_sample_size() <= 1000
+True
 """
 
 from __future__ import annotations
 
 import lazy_loader as _lazy
 
+from volscen._accessor_hook import register_when_xarray_is_loaded as _register_accessor
+
 __getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+_register_accessor()

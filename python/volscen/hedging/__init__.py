@@ -5,10 +5,10 @@ Adding a method means adding a file here and a line to the registry.
 
 from __future__ import annotations
 
+from volscen._pictures._hedge import hedge_ratios as plot
 from volscen.hedging._backtest_plan import Costs, HedgeArm, HedgeInstruments, OpenPosition, RolledPosition
 from volscen.hedging._backtest_result import backtest_table
 from volscen.hedging._base import HedgeWarning
-from volscen.hedging._figure import plot
 from volscen.hedging._hedge import hedge
 from volscen.hedging._registry import REGISTRY, method_function
 from volscen.hedging._stability import stability

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from volscen.errors import InputError, MissingExtraError
+from volscen._pictures._style import BLUE, GREY, ORANGE, axes_for
+from volscen.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot"]
+__all__ = ["hedge_ratios"]
 
 
-def plot(result: xr.Dataset, *, kind: str = "ratios", ax: Axes | None = None, **style: Any) -> Axes:
+def hedge_ratios(result: xr.Dataset, *, kind: str = "ratios", ax: Axes | None = None, **style: Any) -> Axes:
     """Draw the ratios of a hedge, or the histogram of its tracking error.
 
     Parameters
@@ -43,25 +44,18 @@ def plot(result: xr.Dataset, *, kind: str = "ratios", ax: Axes | None = None, **
 
     Examples
     --------
-    >>> import matplotlib
-    >>> matplotlib.use("agg")
     >>> import volscen
     >>> cube = volscen.generate(n_scenarios=1000, seed=1)
     >>> straddle = volscen.Portfolio.straddle(moneyness=1.0, tau=91 / 365)
     >>> result = volscen.hedge(cube, straddle, [volscen.Underlying()])
-    >>> volscen.hedging.plot(result, kind="residuals").get_xlabel()
+    >>> volscen.plot.hedge_ratios(result, kind="residuals").get_xlabel()
     'tracking error'
     """
     if not isinstance(result, xr.Dataset) or not {"ratio", "tracking_error", "weight"} <= set(result.data_vars):
         raise InputError("result must be a dataset that volscen.hedge returned")
     if kind not in ("ratios", "residuals"):
         raise InputError(f"kind must be 'ratios' or 'residuals', not {kind!r}")
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise MissingExtraError("plot", "plot") from None
-    if ax is None:
-        ax = pyplot.subplots(layout="constrained")[1]
+    ax = axes_for(ax)
     (_ratios if kind == "ratios" else _residuals)(result, ax, style)
     return ax
 
@@ -69,24 +63,27 @@ def plot(result: xr.Dataset, *, kind: str = "ratios", ax: Axes | None = None, **
 def _ratios(result: xr.Dataset, ax: Axes, style: dict[str, Any]) -> None:
     rows = np.arange(result.sizes["instrument"])[::-1]  # the first instrument on top
     ratio = result["ratio"].values
-    ax.barh(rows, ratio, **style)
+    options: dict[str, Any] = {"color": BLUE, "height": 0.6} | style
+    ax.barh(rows, ratio, **options)
     if "trade" in result:
         current = ratio - result["trade"].values
         if current.any():
-            ax.plot(current, rows, "k|", markersize=12, label="held now")
-            ax.legend()
+            ax.plot(current, rows, "|", color=ORANGE, markersize=14, markeredgewidth=2, label="held now")
+            ax.legend(frameon=False, fontsize="small")
     ax.set_yticks(rows, [str(name) for name in result["instrument"].values])
-    ax.axvline(0, color="0.4", linewidth=0.8)
+    ax.axvline(0, color=GREY, linewidth=0.8)
     ax.set_xlabel("units held against the portfolio")
-    ax.set_title(f"{result.attrs.get('method', 'hedge')}, R-squared {float(result['r_squared']):.4f}")
+    ax.set_title(
+        f"{result.attrs.get('method', 'hedge')}, R-squared {float(result['r_squared']):.4f}", fontsize="medium"
+    )
 
 
 def _residuals(result: xr.Dataset, ax: Axes, style: dict[str, Any]) -> None:
-    options: dict[str, Any] = {"bins": 60, "density": True} | style
+    options: dict[str, Any] = {"bins": 60, "density": True, "color": BLUE, "alpha": 0.6} | style
     ax.hist(result["tracking_error"].values, weights=result["weight"].values, **options)
     for name, label, dash in (("residual_var", "VaR 95%", "--"), ("residual_es", "ES 95%", ":")):
         value = -float(result[name].sel(tail=0.05))
-        ax.axvline(value, color="0.2", linestyle=dash, label=f"{label} {-value:.4g}")
-    ax.legend()
+        ax.axvline(value, color=ORANGE, linestyle=dash, label=f"{label} {-value:.4g}")
+    ax.legend(frameon=False, fontsize="small")
     ax.set_xlabel("tracking error")
     ax.set_ylabel("weighted density")

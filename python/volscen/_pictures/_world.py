@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from volscen._pictures._style import SEQUENTIAL, axes_for, colourbar, percent, pyplot, tenor
 from volscen.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["animate_stress", "latent_path", "reconstruction"]
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise MissingExtraError("volscen.plot", "plot") from None
-    return plt
 
 
 def _needs(ds: Any, names: tuple[str, ...], source: str) -> None:
@@ -69,7 +62,7 @@ def reconstruction(found: xr.Dataset, *, n: int = 5) -> Figure:
     _needs(found, ("raster", "reconstruction"), "volscen.world.reconstruct")
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise InputError(f"n must be a positive whole number, not {n!r}")
-    plt = _pyplot()
+    plt = pyplot()
     rows = np.unique(np.linspace(0, found.sizes["date"] - 1, int(n)).round().astype(int))
     shown = found.isel(date=rows)
     low, high = float(shown["raster"].min()), float(shown["raster"].max())
@@ -81,9 +74,9 @@ def reconstruction(found: xr.Dataset, *, n: int = 5) -> Figure:
             image = _paint(axes[row, column], shown[name].isel(date=column), low, high)
             if row == 0:
                 axes[row, column].set_title(np.datetime_as_string(shown["date"].values[column], unit="D"), fontsize=9)
-        axes[row, 0].set_ylabel(("surface" if row == 0 else "from its latents") + "\ntau, years")
-    axes[1, len(rows) // 2].set_xlabel("K/F")
-    figure.colorbar(image, ax=axes, label="implied volatility")
+        axes[row, 0].set_ylabel(("surface" if row == 0 else "from its latents") + "\ntime to expiry")
+    axes[1, len(rows) // 2].set_xlabel("moneyness K/F")
+    _bar(figure, image, axes)
     return figure  # type: ignore[no-any-return]
 
 
@@ -120,17 +113,14 @@ def latent_path(found: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     _needs(found, ("principal", "atm_vol"), "volscen.world.latents")
     if found.sizes["component"] < 2:
         raise InputError("a path needs two principal components; the model has one latent")
-    plt = _pyplot()
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6, 5), layout="constrained")
-    assert ax is not None
+    ax = axes_for(ax, size=(6, 5))
     x, y = found["principal"].transpose("component", "date").values
     ax.plot(x, y, color="0.85", linewidth=0.5, zorder=1)
-    points = ax.scatter(x, y, c=found["atm_vol"].values, s=6, cmap="viridis", zorder=2)
-    ax.figure.colorbar(points, ax=ax, label="at-the-money volatility")
+    points = ax.scatter(x, y, c=found["atm_vol"].values, s=6, cmap=SEQUENTIAL, zorder=2)
+    colourbar(ax, points, "at-the-money vol", per_cent=True)
     ax.set_xlabel("first principal component")
     ax.set_ylabel("second principal component")
-    ax.set_title("surfaces in latent space")
+    ax.set_title("surfaces in latent space", fontsize="medium")
     return ax
 
 
@@ -170,7 +160,7 @@ def animate_stress(found: xr.Dataset, path: str | Path, *, frames_per_second: in
         raise InputError(f"path must end in .gif, not {path.name!r}")
     if isinstance(frames_per_second, bool) or not isinstance(frames_per_second, int) or frames_per_second < 1:
         raise InputError(f"frames_per_second must be a positive whole number, not {frames_per_second!r}")
-    plt = _pyplot()
+    plt = pyplot()
     try:
         from matplotlib.animation import FuncAnimation, PillowWriter
     except ImportError:
@@ -182,10 +172,10 @@ def animate_stress(found: xr.Dataset, path: str | Path, *, frames_per_second: in
     # Shocked vols are multiples of calm ones: colours by ratio show both.
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True, layout="constrained")
     images = [_paint(axes[i], pair.isel(scenario=i, step=0), low, high, log=True) for i in (0, 1)]
-    figure.colorbar(images[1], ax=axes, label="implied volatility")
-    axes[0].set_ylabel("tau, years")
+    _bar(figure, images[1], axes)
+    axes[0].set_ylabel("time to expiry")
     for ax in axes:
-        ax.set_xlabel("K/F")
+        ax.set_xlabel("moneyness K/F")
     names = [str(name) for name in pair["name"].values]
 
     def show(frame: int) -> list[Any]:
@@ -210,7 +200,25 @@ def _paint(ax: Axes, surface: xr.DataArray, low: float, high: float, *, log: boo
 
     high = max(high, low * 1.0001)
     norm = LogNorm(low, high) if log else Normalize(low, high)
-    return ax.pcolormesh(
-        surface["moneyness"].values, surface["tau"].values, surface.transpose("tau", "moneyness").values,
-        shading="gouraud", norm=norm, cmap="inferno",
+    tau = surface["tau"].values
+    image = ax.pcolormesh(
+        surface["moneyness"].values, tau, surface.transpose("tau", "moneyness").values,
+        shading="gouraud", norm=norm, cmap=SEQUENTIAL,
     )  # fmt: skip
+    ax.set_yscale("log")
+    # Rasters have many rows: four of them, evenly apart to the eye, are named.
+    named = np.geomspace(tau[0], tau[-1], min(4, tau.size))
+    ax.set_yticks(named, [tenor(t) for t in named])
+    ax.set_yticks([], minor=True)
+    return image
+
+
+def _bar(figure: Any, image: Any, axes: Any) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    bar = figure.colorbar(image, ax=axes, label="implied vol")
+    bar.outline.set_visible(False)
+    if image.norm.vmax > 10 * image.norm.vmin:
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    percent(bar.ax.yaxis)
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
