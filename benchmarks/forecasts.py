@@ -86,8 +86,7 @@ def diagnostics(histories: dict[str, xr.Dataset]) -> None:
         d = forecast.long_memory(atm[name].values)
         breaks = forecast.breaks_in_variance(history["log_return"].values[1:])
         whole = forecast.breaks_in_variance(history["log_return"].values[1:], method="inclan_tiao")
-        parts = np.split(atm[name].values[1:], breaks.position)
-        inside = [forecast.long_memory(part).d for part in parts if part.size >= 250]
+        inside = forecast.memory_by_segment(atm[name].values[1:], breaks.position).d.dropna()
         print(
             f"{name}: d {d.d:.2f} +- {d.standard_error:.2f}; {breaks.position.size} breaks (kappa2; "
             f"{whole.position.size} if returns were normal); "

@@ -100,8 +100,9 @@ class NamesMarket:
     of five degrees of freedom; those of L and T grow with the market's short variance, by exp(clip(log ratio to its
     mean, -1.5, 1.5) / 2). A name's own deviations do the same with shocks of their own, of correlation D: its level is
     mean + beta (L - mean of L) + deviation, likewise term and skew. Its return is
-    .0002 + .85 sqrt(short variance / 252) (loading z + sqrt(1 - loading^2) e), z and e being the market's and its own shock. Both C and D have leverage.
-    Surfaces are SSVI as those of :class:`SSVIMarket`, free of static arbitrage but for the noise.
+    .0002 + .85 sqrt(short variance / 252) (loading z + sqrt(1 - loading^2) e), z and e being the market's and its own
+    shock. Both C and D have leverage. Surfaces are SSVI as those of :class:`SSVIMarket`, free of static arbitrage but
+    for the noise.
 
     Names are independent given the market's shocks, so that
     cov(move a of i, move b of j) = A_ia C_ab A_jb + [i = j] B_ia D_ab B_ib: see :meth:`covariance`.

@@ -2,6 +2,9 @@ from ._breaks import Breaks as Breaks
 from ._breaks import breaks_in_variance as breaks_in_variance
 from ._breaks import regime_state as regime_state
 from ._chronos import Chronos as Chronos
+from ._ensemble import SeedEnsemble as SeedEnsemble
+from ._exogenous import add_exogenous as add_exogenous
+from ._kronos import Kronos as Kronos
 from ._links import FractionalCointegration as FractionalCointegration
 from ._links import cluster as cluster
 from ._links import fractional_cointegration as fractional_cointegration
@@ -9,6 +12,7 @@ from ._links import granger as granger
 from ._long_memory import LongMemory as LongMemory
 from ._long_memory import fractional_difference as fractional_difference
 from ._long_memory import long_memory as long_memory
+from ._long_memory import memory_by_segment as memory_by_segment
 from ._networks import AutoencoderLstm as AutoencoderLstm
 from ._networks import Lstm as Lstm
 from ._networks import Vae as Vae

@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
 from volscen._threads import single_threaded_torch
 from volscen.errors import InputError, MissingExtraError
-from volscen.evaluation.forecast._surface_models import Var
+from volscen.evaluation.forecast._pretrained import Pretrained
 from volscen.generators._volgan_options import whole
 
 __all__ = ["Chronos"]
@@ -18,7 +17,7 @@ __all__ = ["Chronos"]
 FloatArray = npt.NDArray[np.float64]
 
 
-class Chronos(Var):
+class Chronos(Pretrained):
     """Medians of a pretrained model of time series (Ansari et al. 2024) for the principal components, as it is.
 
     Each component's past is a series of its own, given to the model without training; the rest reverts by itself as in
@@ -71,10 +70,6 @@ class Chronos(Var):
         self.batch_size = whole("batch_size", batch_size)
         self._pipeline: Any = None if isinstance(model, str) else model
 
-    def _learn(self, logs: FloatArray, history: xr.Dataset) -> None:
-        self._load()  # before anything slow
-        super()._learn(logs, history)
-
     def _load(self) -> None:
         if self._pipeline is not None:
             return
@@ -90,16 +85,10 @@ class Chronos(Var):
                 f"it can be reached ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
             ) from error
 
-    def _ahead(self, logs: FloatArray, history: xr.Dataset, rows: npt.NDArray[np.intp]) -> FloatArray:
-        deviation = logs - self.mean_
-        scores = deviation @ self.axes_.T
-        rest = deviation[rows] - scores[rows] @ self.axes_
-        medians = self._medians(scores, rows)  # (n, days, components)
-        decay = self.steps_[2]
-        out = [self.mean_ + medians[:, h - 1] @ self.axes_ + rest * decay**h for h in self.horizons_]
-        return np.stack(out, axis=1)
-
-    def _medians(self, scores: FloatArray, rows: npt.NDArray[np.intp]) -> FloatArray:
+    def _components(
+        self, scores: FloatArray, dates: npt.NDArray[np.datetime64], rows: npt.NDArray[np.intp]
+    ) -> FloatArray:
+        """Medians."""
         import torch
 
         days, k = max(self.horizons_), scores.shape[1]

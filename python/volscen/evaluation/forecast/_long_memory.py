@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy.optimize import minimize_scalar
+from scipy.stats import norm
 
 from volscen.errors import InputError
-from volscen.evaluation.forecast._series import fraction, series
+from volscen.evaluation.forecast._series import fraction, series, whole
 
-__all__ = ["LongMemory", "fractional_difference", "long_memory"]
+__all__ = ["LongMemory", "fractional_difference", "long_memory", "memory_by_segment"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -103,6 +106,66 @@ def long_memory(values: npt.ArrayLike, *, method: str = "exact_whittle", power: 
     bounds = (grid[max(at - 1, 0)], grid[min(at + 1, grid.size - 1)])
     d = float(minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-7}).x)
     return LongMemory(d, float(0.5 / np.sqrt(m)), m)
+
+
+def memory_by_segment(
+    values: npt.ArrayLike,
+    breaks: npt.ArrayLike,
+    *,
+    least: int = 250,
+    method: str = "exact_whittle",
+    power: float = 0.65,
+) -> pd.DataFrame:
+    """Estimate the memory of a series anew between its breaks: shifts of the mean pass for long memory.
+
+    Parameters
+    ----------
+    values : array_like, shape (T,)
+    breaks : array_like of int, shape (n,)
+        First value of each new segment, increasing: ``breaks_in_variance(...).position``, shifted where the series
+        begins on another day than that of the breaks.
+    least : int
+        Shorter segments are listed without an estimate, at least 50.
+    method, power
+        As of :func:`long_memory`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a segment: ``first`` and ``last`` (positions), ``n``, ``d``, ``standard_error``, and ``p``, of the test
+        that d is 0 against long memory, one-sided and normal; NaN where a segment is too short.
+
+    Raises
+    ------
+    InputError
+        If the series is not finite, breaks lie outside it or do not increase, or an argument is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from volscen.evaluation.forecast import breaks_in_variance, long_memory, memory_by_segment
+    >>> noise = np.random.default_rng(0).normal(size=2000)
+    >>> level = noise + 3 * (np.arange(2000) >= 1000)
+    >>> bool(long_memory(level).d > 0.3), (memory_by_segment(level, [1000]).d.abs() < 0.2).tolist()
+    (True, [True, True])
+    """
+    x = series("values", values, 50)
+    shortest = whole("least", least, 50)
+    at = np.asarray(breaks)
+    if at.ndim != 1 or (at.size and not np.issubdtype(at.dtype, np.integer)):
+        raise InputError(f"breaks must be whole positions, not {breaks!r}")
+    bounds = np.r_[0, at.astype(np.intp), x.size]
+    if np.any(np.diff(bounds) <= 0):
+        raise InputError(f"breaks must increase and lie between 1 and {x.size - 1}, not {at.tolist()}")
+    rows = []
+    for first, stop in pairwise(bounds.tolist()):
+        d = error = p = np.nan
+        if stop - first >= shortest:
+            found = long_memory(x[first:stop], method=method, power=power)
+            d, error = found.d, found.standard_error
+            p = float(norm.sf(d / error))
+        rows.append((first, stop - 1, stop - first, d, error, p))
+    return pd.DataFrame(rows, columns=["first", "last", "n", "d", "standard_error", "p"])
 
 
 def fractional_difference(values: npt.ArrayLike, d: float) -> FloatArray:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from volscen._threads import single_threaded_torch
 from volscen.errors import InputError
+from volscen.evaluation.forecast._exogenous import Scaling, exogenous_values
 from volscen.evaluation.forecast._surface_models import _InLogs
 from volscen.generators._neural_options import number
 from volscen.generators._volgan_options import whole
@@ -82,7 +83,7 @@ class _Network(_InLogs):
 
 
 class Lstm(_Network):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997) over the past surfaces and returns.
+    """Long short-term memory (Hochreiter and Schmidhuber 1997) over the past surfaces, returns and series from outside.
 
     The change of every cell's log volatility from today is forecast for all horizons at once by a linear head that
     begins at zero: untrained, the network is "no change". It learns by Huber's loss, each horizon and cell in units of
@@ -128,6 +129,7 @@ class Lstm(_Network):
     """
 
     name: ClassVar[str] = "lstm"
+    uses_exogenous = True
     network_: Recurrent
     epoch_: int
     scores_: FloatArray
@@ -161,13 +163,14 @@ class Lstm(_Network):
         from volscen.evaluation.forecast._network_training import fit_recurrent
 
         train, held = self._rows(len(logs))
-        log_return = history["log_return"].values
+        log_return, outside = history["log_return"].values, exogenous_values(history)
         self._standardise_by(logs, log_return, int(train[-1]))
+        self.scaling_ = Scaling(outside[: int(train[-1]) + 1])
         changes = np.stack([logs[train + h] - logs[train] for h in self.horizons_], axis=1)
         self.unit_ = np.maximum(np.sqrt(np.square(changes).mean(axis=0)), 1e-8)  # (horizon, cells)
         with single_threaded_torch():
             self._fit_code(logs, train, held)
-            x = self._inputs(logs, log_return)
+            x = self._inputs(logs, log_return, outside)
             level, levels = self._code(logs), torch.from_numpy(logs)
             unit = torch.from_numpy(self.unit_)
 
@@ -188,7 +191,7 @@ class Lstm(_Network):
         import torch
 
         with single_threaded_torch(), torch.no_grad():
-            x = self._inputs(logs, history["log_return"].values)
+            x = self._inputs(logs, history["log_return"].values, exogenous_values(history))
             at = torch.from_numpy(rows.astype(np.int64))
             change = self._change(self.network_(self._windows(x, at)), self._code(logs)[at])
         return np.asarray(logs[rows][:, None] + change.numpy().astype(np.float64) * self.unit_)
@@ -198,12 +201,13 @@ class Lstm(_Network):
 
         return x[rows[:, None] + torch.arange(1 - self.window, 1)]
 
-    def _inputs(self, logs: FloatArray, log_return: FloatArray) -> Tensor:
-        """What the memory sees of each day: (dates, code and return)."""
+    def _inputs(self, logs: FloatArray, log_return: FloatArray, outside: FloatArray) -> Tensor:
+        """What the memory sees of each day: (dates, code, return and series from outside)."""
         import torch
 
         move = np.clip(np.nan_to_num(log_return) / self.return_sd_, -_REACH, _REACH)
-        return torch.cat([self._code(logs), torch.from_numpy(move.astype(np.float32))[:, None]], dim=1)
+        more = np.column_stack([move, self.scaling_(outside)])
+        return torch.cat([self._code(logs), torch.from_numpy(more.astype(np.float32))], dim=1)
 
     # What a subclass that codes surfaces otherwise puts in place.
     def _fit_code(self, logs: FloatArray, train: npt.NDArray[np.intp], held: npt.NDArray[np.intp]) -> None:

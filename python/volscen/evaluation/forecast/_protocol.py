@@ -29,6 +29,9 @@ class SurfaceForecaster(ABC):
     #: Days before the first date that a forecast can be made from.
     n_past: int = 1
 
+    #: Whether series from outside (:func:`add_exogenous`) are among its inputs.
+    uses_exogenous: ClassVar[bool] = False
+
     @abstractmethod
     def fit(self, history: xr.Dataset, horizons: tuple[int, ...]) -> Self:
         """Learn from a history to forecast so many days ahead; return self."""

@@ -12,6 +12,7 @@ import xarray as xr
 
 from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError, MissingExtraError
+from volscen.evaluation.forecast._exogenous import Scaling, exogenous_values
 from volscen.evaluation.forecast._protocol import SurfaceForecaster, log_surfaces
 from volscen.generators import Generator, generator_class
 from volscen.history import state_at
@@ -88,14 +89,21 @@ class MeanReversion(_InLogs):
 
 
 class Har(_InLogs):
-    """Heterogeneous autoregression of each cell (Corsi 2009): today, and averages of 5 and 22 days."""
+    """Heterogeneous autoregression of each cell (Corsi 2009): today, and averages of 5 and 22 days.
+
+    Series from outside (:func:`add_exogenous`), standardised, are further regressors.
+    """
 
     name: ClassVar[str] = "har"
     n_past = 22
+    uses_exogenous = True
 
     def _learn(self, logs: FloatArray, history: xr.Dataset) -> None:
         rows = np.arange(self.n_past - 1, len(logs))
-        x = self._inputs(logs, rows)  # (n, cells, 4)
+        outside = exogenous_values(history)
+        self.scaling_ = Scaling(outside)
+        _check_columns(self.name, outside, len(rows) - max(self.horizons_))
+        x = self._inputs(logs, rows, outside)  # (n, cells, 4 and columns)
         self.coefficients_ = np.empty((len(self.horizons_), logs.shape[1], x.shape[2]))
         for i, h in enumerate(self.horizons_):
             known, change = x[:-h], logs[rows[h:]] - logs[rows[:-h]]
@@ -103,16 +111,22 @@ class Har(_InLogs):
                 self.coefficients_[i, cell] = np.linalg.lstsq(known[:, cell], change[:, cell])[0]
 
     def _ahead(self, logs: FloatArray, history: xr.Dataset, rows: npt.NDArray[np.intp]) -> FloatArray:
-        return np.asarray(logs[rows][:, None] + np.einsum("nck,hck->nhc", self._inputs(logs, rows), self.coefficients_))
+        x = self._inputs(logs, rows, exogenous_values(history))
+        return np.asarray(logs[rows][:, None] + np.einsum("nck,hck->nhc", x, self.coefficients_))
 
-    def _inputs(self, logs: FloatArray, rows: npt.NDArray[np.intp]) -> FloatArray:
+    def _inputs(self, logs: FloatArray, rows: npt.NDArray[np.intp], outside: FloatArray) -> FloatArray:
         sums = np.concatenate([np.zeros((1, logs.shape[1])), np.cumsum(logs, axis=0)])
         week, month = ((sums[rows + 1] - sums[rows + 1 - n]) / n for n in (5, self.n_past))
-        return np.stack([np.ones_like(week), logs[rows], week, month], axis=-1)
+        own = np.stack([np.ones_like(week), logs[rows], week, month], axis=-1)
+        more = self.scaling_(outside[rows])[:, None]
+        return np.concatenate([own, np.broadcast_to(more, (*week.shape, more.shape[2]))], axis=-1)
 
 
 class Var(_InLogs):
     """Vector autoregression of order one of principal components and the return, iterated; the rest reverts by itself.
+
+    Series from outside (:func:`add_exogenous`), standardised, are variables of the autoregression, which so forecasts
+    them as well.
 
     Parameters
     ----------
@@ -121,6 +135,7 @@ class Var(_InLogs):
 
     name: ClassVar[str] = "var"
     n_past = 2
+    uses_exogenous = True
 
     def __init__(self, n_components: int = 5) -> None:
         self.n_components = n_components
@@ -130,7 +145,11 @@ class Var(_InLogs):
             raise InputError(f"n_components must be between 1 and {logs.shape[1]}, not {self.n_components}")
         self.mean_ = logs.mean(axis=0)
         self.axes_ = np.linalg.svd(logs - self.mean_, full_matrices=False)[2][: self.n_components]
-        state, rest = self._state(logs, history["log_return"].values, np.arange(1, len(logs)))
+        if self.uses_exogenous:
+            outside = exogenous_values(history)
+            self.scaling_ = Scaling(outside)
+            _check_columns(self.name, outside, len(logs) - 2)
+        state, rest = self._state(logs, history, np.arange(1, len(logs)))
         x = np.column_stack([np.ones(len(state) - 1), state[:-1]])
         coefficients = np.linalg.lstsq(x, state[1:])[0]
         constant, matrix = coefficients[0], coefficients[1:].T
@@ -141,21 +160,24 @@ class Var(_InLogs):
         self.steps_ = (constant, matrix, np.clip(decay, 0, 1))
 
     def _ahead(self, logs: FloatArray, history: xr.Dataset, rows: npt.NDArray[np.intp]) -> FloatArray:
-        state, rest = self._state(logs, history["log_return"].values, rows)
+        state, rest = self._state(logs, history, rows)
         constant, matrix, decay = self.steps_
         out = []
         for step in range(1, max(self.horizons_) + 1):
             state, rest = constant + state @ matrix.T, rest * decay
             if step in self.horizons_:
-                out.append(self.mean_ + state[:, 1:] @ self.axes_ + rest)
+                out.append(self.mean_ + state[:, 1 : 1 + len(self.axes_)] @ self.axes_ + rest)
         return np.stack([out[sorted(self.horizons_).index(h)] for h in self.horizons_], axis=1)
 
     def _state(
-        self, logs: FloatArray, log_return: FloatArray, rows: npt.NDArray[np.intp]
+        self, logs: FloatArray, history: xr.Dataset, rows: npt.NDArray[np.intp]
     ) -> tuple[FloatArray, FloatArray]:
+        """Return, scores and series from outside; and what the components miss."""
         deviation = logs[rows] - self.mean_
         scores = deviation @ self.axes_.T
-        return np.column_stack([log_return[rows], scores]), deviation - scores @ self.axes_
+        outside = self.scaling_(exogenous_values(history)[rows]) if self.uses_exogenous else np.empty((rows.size, 0))
+        state = np.column_stack([history["log_return"].values[rows], scores, outside])
+        return state, deviation - scores @ self.axes_
 
 
 class Garch(Var):
@@ -166,6 +188,7 @@ class Garch(Var):
     """
 
     name: ClassVar[str] = "garch"
+    uses_exogenous = False
 
     def _learn(self, logs: FloatArray, history: xr.Dataset) -> None:
         try:
@@ -173,7 +196,7 @@ class Garch(Var):
         except ImportError:
             raise MissingExtraError("forecaster 'garch'", "forecast") from None
         super()._learn(logs, history)
-        state, _ = self._state(logs, history["log_return"].values, np.arange(1, len(logs)))
+        state, _ = self._state(logs, history, np.arange(1, len(logs)))
         constant, matrix = np.zeros(state.shape[1]), np.zeros((state.shape[1],) * 2)
         for i in range(1, state.shape[1]):
             sd = state[:, i].std()
@@ -216,6 +239,15 @@ class GeneratorMean(_InLogs):
             vol = model.sample(state, self.n_scenarios, max(self.horizons_), rng)[1][:, take]
             out[i] = np.log(vol.astype(np.float64)).mean(axis=0).reshape(len(take), -1)
         return out
+
+
+def _check_columns(name: str, outside: FloatArray, n: int) -> None:
+    """Refuse more columns than the days can bear."""
+    if 10 * outside.shape[1] > n:
+        raise InputError(
+            f"exogenous: {outside.shape[1]} columns are too many for the {n} days that forecaster {name!r} is fitted "
+            f"on; keep at most {n // 10}"
+        )
 
 
 def _network(name: str) -> Callable[[], SurfaceForecaster]:

@@ -15,6 +15,8 @@ from volscen._dates import to_day
 from volscen.errors import InputError
 from volscen.evaluation._compare import diebold_mariano, holm
 from volscen.evaluation._forecasts import direction
+from volscen.evaluation.forecast._ensemble import SeedEnsemble, is_network
+from volscen.evaluation.forecast._exogenous import VARIABLE, add_exogenous
 from volscen.evaluation.forecast._protocol import SurfaceForecaster, log_surfaces
 from volscen.evaluation.forecast._surface_models import make_forecaster
 
@@ -42,6 +44,9 @@ def forecast_surfaces(
     horizons: Sequence[int] = (1, 5, 10, 20, 30),
     refit_every: int | None = 250,
     every: int = 1,
+    exogenous: pd.DataFrame | pd.Series | xr.Dataset | xr.DataArray | None = None,
+    lag: int = 1,
+    seeds: int | Sequence[int] | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
     """Forecast surfaces from a rolling origin, each model fitted on the days before only.
@@ -61,6 +66,14 @@ def forecast_surfaces(
         Dates between fits; one fit before ``first`` when None.
     every : int
         Forecast from every so many dates: slow models, long horizons.
+    exogenous : DataFrame, Series, Dataset or DataArray, optional
+        Series from outside by date of publication, further inputs of "har", "var", "lstm" and "ae_lstm"; the others
+        make nothing of it. See :func:`add_exogenous`.
+    lag : int
+        Rows between a date of ``exogenous`` and the first close that knows its values.
+    seeds : int or sequence of int, optional
+        Fit each network from so many seeds, or from these, and take the mean of their log surfaces; see
+        :class:`SeedEnsemble`.
     progress : bool
         Show a bar on a terminal.
 
@@ -68,7 +81,8 @@ def forecast_surfaces(
     -------
     xarray.Dataset
         ``forecast`` (float32) over ``model``, ``date``, ``horizon``, ``tau`` and ``moneyness``; ``actual`` likewise
-        without ``model``, NaN where the history ends before; ``previous``, the surface of the date.
+        without ``model``, NaN where the history ends before; ``previous``, the surface of the date. The coordinate
+        ``uses_exogenous(model)`` says which took the series from outside, where there are such.
 
     Raises
     ------
@@ -90,6 +104,10 @@ def forecast_surfaces(
     for name, value in (("every", every), ("refit_every", 1 if refit_every is None else refit_every)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise InputError(f"{name} must be a positive whole number, not {value!r}")
+    if seeds is not None:
+        named = {name: SeedEnsemble(model, seeds) if is_network(model) else model for name, model in named.items()}
+    if exogenous is not None:
+        history = add_exogenous(history, exogenous, lag=lag)
     logs = log_surfaces(history)
     days = history["date"].values.astype("datetime64[D]")
     rows = np.flatnonzero((days >= to_day(first, "first")) & (days <= to_day(last, "last")))[::every]
@@ -122,6 +140,7 @@ def forecast_surfaces(
         inside = rows + h < len(days)
         actual[inside, j] = vol[rows[inside] + h]
     grid = ("tau", "moneyness")
+    out_of = {"uses_exogenous": ("model", [model.uses_exogenous for model in named.values()])}
     return xr.Dataset(
         {
             "forecast": (("model", "date", "horizon", *grid), out),
@@ -134,6 +153,7 @@ def forecast_surfaces(
             "horizon": list(ahead),
             "tau": history["tau"].values,
             "moneyness": history["moneyness"].values,
+            **(out_of if VARIABLE in history else {}),
         },
         attrs={"every": int(every), "refit_every": 0 if refit_every is None else int(refit_every)},
     )
