@@ -35,6 +35,7 @@ from ._model_card import model_card as model_card
 from ._recalibrate import Recalibration as Recalibration
 from ._recalibrate import recalibrate as recalibrate
 from ._repair._verb import repair as repair
+from ._report._verb import report as report
 from ._report_text import report_text as report_text
 from ._resample import resample as resample
 from ._reweight import effective_sample_size as effective_sample_size

@@ -18,6 +18,7 @@ from volscen._cli_given import parse_given
 from volscen._cli_history import history_app
 from volscen._cli_models import models_app
 from volscen._cli_repair import repair_app
+from volscen._cli_report import report_app
 from volscen.errors import InputError, VolscenError
 
 __all__ = ["app", "main"]
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(history_app, name="history")
 app.add_typer(models_app)
 app.add_typer(repair_app)
+app.add_typer(report_app)
 
 
 def _show_version(wanted: bool) -> None:

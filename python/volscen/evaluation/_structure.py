@@ -11,7 +11,7 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import InputError
 
-__all__ = ["CORRELATED", "N_COMPONENTS", "component_figures", "stylised_facts"]
+__all__ = ["CORRELATED", "N_COMPONENTS", "component_figures", "principal_components", "stylised_facts"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -64,7 +64,12 @@ def component_figures(draw: FloatArray, realised: FloatArray, atm: int) -> dict[
 
 def _components(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """First components (cells, 3) of the increments of (T, variable), and their shares of variance."""
-    value, vector = np.linalg.eigh(np.cov(x[:, 1:-1].T))
+    return principal_components(x[:, 1:-1])
+
+
+def principal_components(moves: FloatArray, weight: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+    """First components (cells, 3) of moves (n, cells), by weights (n,) or equal ones, and their shares of variance."""
+    value, vector = np.linalg.eigh(np.atleast_2d(np.cov(moves.T, aweights=weight, ddof=0)))
     vector = vector * np.where(vector.sum(axis=0) < 0, -1.0, 1.0)  # an axis has no sign of its own: fix one
     return vector[:, ::-1][:, :N_COMPONENTS], value[::-1][:N_COMPONENTS] / value.sum()
 
