@@ -23,6 +23,16 @@ OPTIONS = {
     "ddpm": {"epochs": 2, "hidden": (8,), "diffusion_steps": 10, "validate_every": 2},
     "heston": {"n_components": 3},
     "residual_net": {"base": "pca", "epochs": 2, "refits": 2, "batch_size": 64, "members": 1, "draws": 4},
+    "vae_lstm": {
+        "latent_dim": 3,
+        "hidden": (8,),
+        "lstm_hidden": (8,),
+        "heads": 2,
+        "window": 5,
+        "vae_epochs": 1,
+        "epochs": 1,
+        "horizons": (1, 5),
+    },  # fmt: skip
     "volgan": {"epochs": 3, "seed": 1},
     "world": {"raster_size": 16, "channels": (4, 4, 8), "latent_dim": 4, "epochs": 2, "dynamics_epochs": 2},
 }

@@ -9,7 +9,8 @@ import torch
 import volscen
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.generators import _world_training as training
-from volscen.generators._world import WorldModel, _borne_out
+from volscen.generators._move_scale import borne_out
+from volscen.generators._world import WorldModel
 from volscen.generators._world_law import FILTER
 from volscen.generators._world_numpy import Recurrence, VisionNet
 from volscen.generators._world_raster import Screen
@@ -357,12 +358,12 @@ def test_the_network_is_believed_less_the_error_of_its_slope():
     came = np.array([[0.5, 3.0], [1.0, 1.5], [0.5, 1.0]])
     slope = 5 / 7  # sizes 1, 4, 2; agreements 1/2, 3, 3/2
     error2 = ((0.5 - slope) ** 2 + (3 - 4 * slope) ** 2 + (1.5 - 2 * slope) ** 2) / 49
-    assert _borne_out(said, came) == pytest.approx(slope * (1 - error2 / slope**2))
-    assert _borne_out(said, 10 * said) == 1.0
-    assert _borne_out(said, -said) == 0.0
-    assert _borne_out(0 * said, came) == 0.0
+    assert borne_out(said, came) == pytest.approx(slope * (1 - error2 / slope**2))
+    assert borne_out(said, 10 * said) == 1.0
+    assert borne_out(said, -said) == 0.0
+    assert borne_out(0 * said, came) == 0.0
     noise = np.random.default_rng(0).normal(size=(2, 50, 3))
-    assert _borne_out(noise[0], noise[1]) < 0.3
+    assert borne_out(noise[0], noise[1]) < 0.3
 
 
 def test_drawn_moves_carry_the_variances_on(model, history):

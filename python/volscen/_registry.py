@@ -17,6 +17,7 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "pca": ("volscen.generators._pca", "ScaledPCA"),
     "residual_net": ("volscen.generators._residual_net", "ResidualNet"),
     "sabr": ("volscen.generators._sabr", "SABR"),
+    "vae_lstm": ("volscen.generators._vae_lstm", "VaeLstm"),
     "volgan": ("volscen.generators._volgan", "VolGAN"),
     "world": ("volscen.generators._world", "WorldModel"),
 }

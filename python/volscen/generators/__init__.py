@@ -57,8 +57,9 @@ def fit(history: xr.Dataset, generator: str = DEFAULT, **options: Any) -> Genera
         ``"bootstrap"`` (historical simulation), ``"ddpm"`` (denoising diffusion), ``"fhs"`` (filtered historical
         simulation), ``"har"`` (robust HAR on the exchange calendar), ``"heston"`` and ``"sabr"`` (calibrated parameters
         that move), ``"pca"`` (scaled PCA-VAR with bootstrapped residuals), ``"residual_net"`` (a network on the
-        residuals of ``"har"`` or ``"pca"``), ``"volgan"`` (conditional GAN of Vuletic and Cont) or ``"world"`` (latent
-        world model of surfaces as pictures).
+        residuals of ``"har"`` or ``"pca"``), ``"vae_lstm"`` (variational autoencoder, and an LSTM with attention of its
+        latents), ``"volgan"`` (conditional GAN of Vuletic and Cont) or ``"world"`` (latent world model of surfaces as
+        pictures).
     **options
         Constructor arguments of the generator's class.
 

@@ -119,8 +119,11 @@ def train(
     checkpoint: Path | None,
     checkpoint_every: int,
     progress: bool | Literal["auto"],
+    before_epoch: Callable[[int, int], None] | None = None,
 ) -> Snapshot:
     """Train from the start, or from ``checkpoint`` where it exists.
+
+    ``before_epoch`` is told the number of every epoch, from 0, and that of all, for what changes as training goes on.
 
     Raises
     ------
@@ -135,7 +138,7 @@ def train(
     """
     with single_threaded_torch():
         if checkpoint is None:
-            return run(task, plan, initial(task, seed), None, progress=progress)
+            return run(task, plan, initial(task, seed), None, progress=progress, before_epoch=before_epoch)
         begin = _read(checkpoint, identity) if checkpoint.exists() else initial(task, seed)
 
         def save(snapshot: Snapshot) -> None:
@@ -143,7 +146,7 @@ def train(
                 _write(checkpoint, snapshot, identity)
 
         try:
-            end = run(task, plan, begin, save, progress=progress)
+            end = run(task, plan, begin, save, progress=progress, before_epoch=before_epoch)
         except _Interrupted as stopped:
             _write(checkpoint, stopped.snapshot, identity)
             raise KeyboardInterrupt from None
@@ -174,6 +177,7 @@ def run(
     save: Callable[[Snapshot], None] | None,
     *,
     progress: bool | Literal["auto"] = False,
+    before_epoch: Callable[[int, int], None] | None = None,
 ) -> Snapshot:
     """Train up to the last epoch, or until patience ends; ``save`` sees the snapshot before and after every epoch."""
     snapshot = begin
@@ -183,6 +187,8 @@ def run(
     with tqdm(total=plan.epochs, initial=begin.epoch, disable=disable, desc=task.label, unit="epoch") as bar:
         try:
             while snapshot.epoch < plan.epochs and not _exhausted(snapshot, plan):
+                if before_epoch is not None:
+                    before_epoch(snapshot.epoch, plan.epochs)
                 snapshot = _epoch(task, plan, snapshot)
                 if save is not None:
                     save(snapshot)

@@ -20,6 +20,7 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray
+from volscen.generators._move_scale import borne_out
 from volscen.generators._record import TrainingCurve
 from volscen.generators._world_law import FILTER, LatentLaw, Series
 from volscen.generators._world_numpy import Recurrence
@@ -293,7 +294,7 @@ class WorldModel(Seer):
         if len(windows) and not self._direct:
             said = self._recurrence(windows)
             parts = (slice(0, 1), slice(1, None))
-            law = replace(law, shrink=np.array([_borne_out(said[:, p], target[:, p]) for p in parts]))
+            law = replace(law, shrink=np.array([borne_out(said[:, p], target[:, p]) for p in parts]))
         moves, mean = law.known_moves(series, self._recurrence, self.options.window, self._direct)
         return law.fit_scales(moves, mean, series, self.options.scale).pooled(
             moves, mean, series, self.options.residual_days
@@ -418,17 +419,3 @@ class WorldModel(Seer):
 
 def _grid(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
     return history["tau"].values.astype(np.float64), history["moneyness"].values.astype(np.float64)
-
-
-def _borne_out(said: FloatArray, came: FloatArray) -> float:
-    """Share of what a network said to believe: its slope in a regression of what came on it, less the slope's error.
-
-    The positive part of James and Stein: a slope b with standard error e counts as b (1 - e^2 / b^2), within [0, 1].
-    """
-    size, agreement = np.sum(said**2, axis=1), np.sum(said * came, axis=1)
-    total = float(size.sum())
-    if total <= 0 or agreement.sum() <= 0:
-        return 0.0
-    slope = float(agreement.sum()) / total
-    error = math.sqrt(float(np.sum((agreement - slope * size) ** 2))) / total
-    return min(slope, 1.0) * max(0.0, 1 - (error / slope) ** 2)

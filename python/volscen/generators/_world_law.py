@@ -9,20 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen.errors import FitError
-from volscen.generators._factor_fit import fit_log_scale
+from volscen.generators._move_scale import FILTER, HALF_LIVES, MoveScale, filter_weights, filtered
 from volscen.generators._world_numpy import Recurrence
 
 __all__ = ["FILTER", "LatentLaw", "Path", "Series"]
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Days of squared moves that the scale of the next one looks back on.
-FILTER = 63
-_HALF_LIVES = (5.0, 20.0)
-_N_OWN, _N_SHARED = 2, 4
 # The slowest mean reversion of a latent, a day: without any a shocked path would never come back.
 _SLOWEST = 1e-3
-_FLOOR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ class Path:
 
 
 @dataclass(frozen=True)
-class LatentLaw:
+class LatentLaw(MoveScale):
     """Next move of the return and the latents, and next remainder, given the past.
 
     Moves are in units of their standard deviation over the training days (``move_sd``), return first.
@@ -73,17 +68,6 @@ class LatentLaw:
     move_sd: FloatArray
     reversion: FloatArray
     shrink: FloatArray
-    own_mean: FloatArray
-    own_sd: FloatArray
-    own_low: FloatArray
-    own_high: FloatArray
-    shared_mean: FloatArray
-    shared_sd: FloatArray
-    shared_low: FloatArray
-    shared_high: FloatArray
-    scale_coef: FloatArray
-    log_scale_low: FloatArray
-    log_scale_high: FloatArray
     rest_mean: FloatArray
     rest_memory: FloatArray
     residual: FloatArray
@@ -110,11 +94,8 @@ class LatentLaw:
         return cls(
             latent_mean=mean, latent_sd=sd, input_low=inputs.min(axis=0), input_high=inputs.max(axis=0),
             move_sd=move_sd, reversion=np.clip(slope, _SLOWEST, 1.0), shrink=np.ones(2),
-            own_mean=np.zeros((_N_OWN, n)), own_sd=np.ones((_N_OWN, n)), own_low=np.zeros((_N_OWN, n)),
-            own_high=np.zeros((_N_OWN, n)), shared_mean=np.zeros(_N_SHARED), shared_sd=np.ones(_N_SHARED),
-            shared_low=np.zeros(_N_SHARED), shared_high=np.zeros(_N_SHARED),
-            scale_coef=np.zeros((1 + _N_OWN + _N_SHARED, n)), log_scale_low=np.zeros(n), log_scale_high=np.zeros(n),
             rest_mean=rest_mean, rest_memory=np.clip(memory, 0.0, 1.0), residual=nothing, rest_shock=nothing,
+            **MoveScale.neutral(n),
         )  # fmt: skip
 
     def examples(self, series: Series, window: int, direct: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -130,26 +111,7 @@ class LatentLaw:
     def fit_scales(self, moves: FloatArray, mean: FloatArray, series: Series, kind: str) -> LatentLaw:
         """Fit the scale of every move around its mean; rows are the last ``len(moves)`` dates of the series."""
         own, shared = self._scale_features(series)
-        own, shared = own[-len(moves) :], shared[-len(moves) :]
-        out = replace(
-            self,
-            own_mean=own.mean(axis=0), own_sd=np.maximum(own.std(axis=0), 1e-8),
-            own_low=own.min(axis=0), own_high=own.max(axis=0),
-            shared_mean=shared.mean(axis=0), shared_sd=np.maximum(shared.std(axis=0), 1e-8),
-            shared_low=shared.min(axis=0), shared_high=shared.max(axis=0),
-        )  # fmt: skip
-        design = out._design(own, shared)
-        error = moves - mean
-        coefficients = np.zeros_like(self.scale_coef)
-        for j in range(moves.shape[1]):
-            if kind == "fitted":
-                coefficients[:, j] = fit_log_scale(design[:, :, j], error[:, j])
-            elif kind == "ewma":  # the average with the longer half-life itself
-                coefficients[0, j], coefficients[2, j] = out.own_mean[1, j], out.own_sd[1, j]
-        log_scale = np.einsum("tfj,fj->tj", design, coefficients)
-        return replace(
-            out, scale_coef=coefficients, log_scale_low=log_scale.min(axis=0), log_scale_high=log_scale.max(axis=0)
-        )
+        return self.with_scale(moves, mean, own[-len(moves) :], shared[-len(moves) :], kind)
 
     def pooled(self, moves: FloatArray, mean: FloatArray, series: Series, days: int) -> LatentLaw:
         """Renew the pool of standardised residuals and of shocks to the remainder with the last days."""
@@ -191,16 +153,11 @@ class LatentLaw:
             return np.column_stack([found[:, 0], (target - latent) / self.move_sd[1:]])
         return np.asarray(self.drift(latent) + shrink * found)
 
-    def scale(self, own: FloatArray, shared: FloatArray) -> FloatArray:
-        """Standard deviations of the moves; inputs and result stay in the range of the training days."""
-        log_scale = np.einsum("tfj,fj->tj", self._design(own, shared), self.scale_coef)
-        return np.asarray(np.exp(np.clip(log_scale, self.log_scale_low, self.log_scale_high)))
-
     def start(self, series: Series, n: int, window: int) -> Path:
         """State of n paths at the end of a series."""
         inputs, _ = self._inputs(series)
         moves = self._moves(series)
-        own = np.stack([_weights(h) @ moves[-FILTER:] ** 2 for h in _HALF_LIVES])
+        own = np.stack([filter_weights(h) @ moves[-FILTER:] ** 2 for h in HALF_LIVES])
         return Path(
             *(
                 np.repeat(a[None], n, axis=0)
@@ -232,11 +189,11 @@ class LatentLaw:
             day = np.full(n, -1)
             move = mean
         else:
-            own, shared = self._features(path.variance, path.level)
+            own, shared = self.features(path.variance, path.level)
             day = rng.integers(len(self.residual), size=n)
             move = mean + self.scale(own, shared) * self.residual[day]
         path.latent = path.latent + self.move_sd[1:] * move[:, 1:]
-        keep = np.array([0.5 ** (1 / h) for h in _HALF_LIVES])[None, :, None]
+        keep = np.array([0.5 ** (1 / h) for h in HALF_LIVES])[None, :, None]
         path.variance = keep * path.variance + (1 - keep) * move[:, None] ** 2
         return self.move_sd[0] * move[:, 0], day
 
@@ -254,7 +211,7 @@ class LatentLaw:
         slack = 1e-6 * (1 + np.abs(raw))  # rasters are encoded in float32
         low, high = self.input_low[1:] - slack, self.input_high[1:] + slack
         path = self.start(series, 1, 1)
-        own, shared = self._features(path.variance, path.level)
+        own, shared = self.features(path.variance, path.level)
         outside = np.any((raw < low) | (raw > high))
         outside |= np.any(own[0] > self.own_high + 1e-6) or np.any(shared[0] > self.shared_high + 1e-6)
         return bool(outside)
@@ -272,23 +229,7 @@ class LatentLaw:
 
     def _scale_features(self, series: Series) -> tuple[FloatArray, FloatArray]:
         """Features of the scale known on the day before each date from ``FILTER`` + 1 on."""
-        squares = np.lib.stride_tricks.sliding_window_view(self._moves(series)[:-1] ** 2, FILTER, axis=0)
-        variance = np.stack([squares @ _weights(h) for h in _HALF_LIVES], axis=1)
-        return self._features(variance, series.level[FILTER:-1])
-
-    @staticmethod
-    def _features(variance: FloatArray, level: FloatArray) -> tuple[FloatArray, FloatArray]:
-        own = 0.5 * np.log(np.maximum(variance, _FLOOR))
-        together = 0.5 * np.log(np.maximum(variance[:, -1, 1:].mean(axis=1), _FLOOR))
-        return own, np.column_stack([own[:, 0, 0], own[:, 1, 0], together, level])
-
-    def _design(self, own: FloatArray, shared: FloatArray) -> FloatArray:
-        """(n, features, moves): one, the move's own averages, those shared by all."""
-        own = (np.clip(own, self.own_low, self.own_high) - self.own_mean) / self.own_sd
-        shared = (np.clip(shared, self.shared_low, self.shared_high) - self.shared_mean) / self.shared_sd
-        n, _, m = own.shape
-        spread = np.broadcast_to(shared[:, :, None], (n, _N_SHARED, m))
-        return np.concatenate([np.ones((n, 1, m)), own, spread], axis=1)
+        return self.features(filtered(self._moves(series)), series.level[FILTER:-1])
 
     # ------------------------------------------------------------------------------------------- keeping
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -301,19 +242,13 @@ class LatentLaw:
         m, days = n_latents + 1, len(arrays["residual"])
         shapes: dict[str, tuple[int, ...]] = {
             **dict.fromkeys(("latent_mean", "latent_sd", "reversion"), (n_latents,)),
-            **dict.fromkeys(("input_low", "input_high", "move_sd", "log_scale_low", "log_scale_high"), (m,)),
-            **dict.fromkeys(("own_mean", "own_sd", "own_low", "own_high"), (_N_OWN, m)),
-            **dict.fromkeys(("shared_mean", "shared_sd", "shared_low", "shared_high"), (_N_SHARED,)),
+            **dict.fromkeys(("input_low", "input_high", "move_sd"), (m,)),
+            **MoveScale.scale_shapes(m),
             **dict.fromkeys(("rest_mean", "rest_memory"), (n_cells,)),
-            "shrink": (2,), "scale_coef": (1 + _N_OWN + _N_SHARED, m), "residual": (days, m),
+            "shrink": (2,), "residual": (days, m),
             "rest_shock": (days, n_cells),
         }  # fmt: skip
         for name, shape in shapes.items():
             if arrays[name].shape != shape or arrays[name].dtype.kind != "f" or days == 0:
                 raise ValueError(f"array {name} of shape {arrays[name].shape} does not fit the grid and parameters")
         return cls(**{name: arrays[name] for name in shapes})
-
-
-def _weights(half_life: float) -> FloatArray:
-    weight = 0.5 ** (np.arange(FILTER)[::-1] / half_life)
-    return np.asarray(weight / weight.sum())

@@ -107,7 +107,7 @@ def initialise(module: nn.Module, rng: torch.Generator) -> None:
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear | nn.ConvTranspose2d):
             fan = part.weight[0].numel() if not isinstance(part, nn.ConvTranspose2d) else part.weight[:, 0].numel()
-            parameters, bound = [part.weight, part.bias], 1 / math.sqrt(fan)
+            parameters, bound = [p for p in (part.weight, part.bias) if p is not None], 1 / math.sqrt(fan)
         elif isinstance(part, nn.LSTM):
             parameters, bound = list(part.parameters()), 1 / math.sqrt(part.hidden_size)
         else:
