@@ -17,6 +17,7 @@ from volscen._cli_arguments import check_out, number_or, parse_option, parse_pai
 from volscen._cli_given import parse_given
 from volscen._cli_history import history_app
 from volscen._cli_models import models_app
+from volscen._cli_plot import plot_app
 from volscen._cli_repair import repair_app
 from volscen._cli_report import report_app
 from volscen.errors import InputError, VolscenError
@@ -35,6 +36,7 @@ app.add_typer(history_app, name="history")
 app.add_typer(models_app)
 app.add_typer(repair_app)
 app.add_typer(report_app)
+app.add_typer(plot_app)
 
 
 def _show_version(wanted: bool) -> None:
