@@ -66,7 +66,9 @@ def percent(axis: Any) -> None:
     """Show decimals as per cent; the data drawn stay decimals."""
     from matplotlib.ticker import FuncFormatter
 
-    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{round(100 * x, 9) + 0.0:.4g}%"))
+    axis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{round(100 * x, 9) + 0.0:.4g}%".replace("-", "\N{MINUS SIGN}"))
+    )
 
 
 def whole_numbers(axis: Any) -> None:
@@ -107,6 +109,12 @@ def tenor(tau: float) -> str:
     if months < 1 or abs(12 * tau - months) * 365 / 12 > _NEAR_MONTH:
         return f"{365 * tau:.3g}d"
     return f"{months // 12}Y" if months % 12 == 0 else f"{months}M"
+
+
+def name_tenors(axis: Any, low: float, high: float) -> None:
+    """Ticks at tenors in common use between two maturities, where the grid is too fine to name all of it."""
+    common = [t for t in (7 / 365, 1 / 12, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0) if 0.98 * low <= t <= 1.02 * high]
+    label_tenors(axis, common if len(common) > 1 else [low, high])
 
 
 def label_tenors(axis: Any, tau: npt.NDArray[np.floating] | Sequence[float]) -> None:

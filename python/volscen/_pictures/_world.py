@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from volscen._pictures._style import SEQUENTIAL, axes_for, colourbar, percent, pyplot, tenor
+from volscen._pictures._style import SEQUENTIAL, axes_for, colourbar, name_tenors, percent, pyplot
 from volscen.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -206,19 +206,17 @@ def _paint(ax: Axes, surface: xr.DataArray, low: float, high: float, *, log: boo
         shading="gouraud", norm=norm, cmap=SEQUENTIAL,
     )  # fmt: skip
     ax.set_yscale("log")
-    # Rasters have many rows: four of them, evenly apart to the eye, are named.
-    named = np.geomspace(tau[0], tau[-1], min(4, tau.size))
-    ax.set_yticks(named, [tenor(t) for t in named])
-    ax.set_yticks([], minor=True)
+    name_tenors(ax.yaxis, tau[0], tau[-1])
     return image
 
 
 def _bar(figure: Any, image: Any, axes: Any) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator, NullLocator
 
     bar = figure.colorbar(image, ax=axes, label="implied vol")
     bar.outline.set_visible(False)
-    if image.norm.vmax > 10 * image.norm.vmin:
-        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    if isinstance(image.norm, LogNorm):
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+        bar.ax.yaxis.set_minor_locator(NullLocator())
     percent(bar.ax.yaxis)
-    bar.ax.yaxis.set_minor_formatter(NullFormatter())
