@@ -21,15 +21,15 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import xarray as xr
 from PIL import Image
 
 import volscen
-from volscen import agent, plot, views
+from volscen import agent, arbitrage, plot, views
 
 OUT = Path(__file__).parents[1] / "docs" / "pictures"
 LARGEST = 80_000
-DPI = 110
 
 
 @cache
@@ -69,10 +69,15 @@ def world() -> Any:
 
 
 @cache
-def careless() -> xr.Dataset:
-    """Scenarios of a network that has seen too little: fifty epochs of a VolGAN."""
-    model = volscen.fit(history(), "volgan", epochs=50, progress=False)
-    return volscen.generate(model, history(), n_scenarios=5000, seed=7)
+def noisy() -> xr.Dataset:
+    """Scenarios as a careless system might send them: noise on every vol, of one scenario more than of another."""
+    ds = cube().isel(step=[0])
+    rng = np.random.default_rng(1)
+    scale = rng.uniform(0, 0.06, (ds.sizes["scenario"], 1, 1, 1))
+    vol = ds["implied_vol"] * np.exp(scale * rng.standard_normal(ds["implied_vol"].shape))
+    penalty = arbitrage.penalty(vol.values, ds["tau"].values, ds["moneyness"].values)
+    ds = ds.assign(implied_vol=vol, arbitrage_penalty=ds["arbitrage_penalty"].copy(data=penalty))
+    return volscen.reweight(ds)
 
 
 @cache
@@ -91,8 +96,8 @@ def policies() -> xr.Dataset:
 def arbitrage_pair() -> Any:
     """Violations before and after the weights, in the same colours."""
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, layout="constrained")
-    before = plot.arbitrage(careless(), weighted=False, ax=axes[0], add_colorbar=False)
-    plot.arbitrage(careless(), ax=axes[1], vmax=before.collections[0].get_clim()[1])
+    before = plot.arbitrage(noisy(), weighted=False, ax=axes[0], add_colorbar=False)
+    plot.arbitrage(noisy(), ax=axes[1], vmax=before.collections[0].get_clim()[1])
     for ax, name in zip(axes, ("before weights", "after"), strict=True):
         ax.set_title(f"{name}: mean penalty {ax.collections[0].get_array().sum():.1g}", fontsize="medium")
     axes[1].set_ylabel("")
@@ -142,18 +147,17 @@ PICTURES: dict[str, Callable[[], Any]] = {
 def save(name: str, drawn: Any) -> None:
     """Write one picture, with no more colours than a picture needs."""
     target = OUT / f"{name}.png"
-    if isinstance(drawn, Image.Image):
-        whole = drawn
-    else:
-        figure = getattr(drawn, "figure", drawn)
-        canvas = io.BytesIO()
-        figure.savefig(canvas, dpi=DPI)
-        plt.close(figure)
-        whole = Image.open(canvas).convert("RGB")
-    for colours in (255, 128, 64):
-        whole.quantize(colours, dither=Image.Dither.NONE).save(target, optimize=True)
+    for dpi in (110, 90, 75):
+        if isinstance(drawn, Image.Image):
+            whole = drawn
+        else:
+            canvas = io.BytesIO()
+            getattr(drawn, "figure", drawn).savefig(canvas, dpi=dpi)
+            whole = Image.open(canvas).convert("RGB")
+        whole.quantize(255, kmeans=2, dither=Image.Dither.NONE).save(target, optimize=True)
         if target.stat().st_size < LARGEST:
             break
+    plt.close("all")
     size = target.stat().st_size
     print(f"{target.name}: {size / 1e3:.0f} kB")
     if size >= LARGEST:

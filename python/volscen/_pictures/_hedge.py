@@ -49,7 +49,7 @@ def hedge_ratios(result: xr.Dataset, *, kind: str = "ratios", ax: Axes | None = 
     >>> straddle = volscen.Portfolio.straddle(moneyness=1.0, tau=91 / 365)
     >>> result = volscen.hedge(cube, straddle, [volscen.Underlying()])
     >>> volscen.plot.hedge_ratios(result, kind="residuals").get_xlabel()
-    'tracking error'
+    'tracking error, currency'
     """
     if not isinstance(result, xr.Dataset) or not {"ratio", "tracking_error", "weight"} <= set(result.data_vars):
         raise InputError("result must be a dataset that volscen.hedge returned")
@@ -85,5 +85,5 @@ def _residuals(result: xr.Dataset, ax: Axes, style: dict[str, Any]) -> None:
         value = -float(result[name].sel(tail=0.05))
         ax.axvline(value, color=ORANGE, linestyle=dash, label=f"{label} {-value:.4g}")
     ax.legend(frameon=False, fontsize="small")
-    ax.set_xlabel("tracking error")
+    ax.set_xlabel("tracking error, currency")
     ax.set_ylabel("weighted density")
