@@ -280,7 +280,7 @@ def test_weights_and_penalties(page, cube):
     assert after[0] < 0.8 * before[0]
     assert after[-1] == pytest.approx(w[phi > 1e-6].sum())
     order = np.argsort(phi)
-    assert after[2] == pytest.approx(phi[order][np.searchsorted(np.cumsum(w[order]), 0.9)])
+    assert after[2] == pytest.approx(phi[order][np.searchsorted(np.cumsum(w[order]), 0.95)])
 
 
 def test_components_are_weighted(page, cube, history):
@@ -310,6 +310,15 @@ def test_tail_is_the_worst(page, cube, history):
     day = np.datetime64(re.match(r"\d{4}-\d\d-\d\d", first[8])[0])
     assert day <= cube["as_of"].values.astype("datetime64[D]")
     assert day in history["date"].values.astype("datetime64[D]")
+
+
+def test_surface_in_the_tail_is_its_weighted_mean(page, cube):
+    total = volscen.portfolio.pnl(cube, BOOK)["total"].values[:, -1]
+    share = risk.tail_weight(total, cube["weight"].values, alpha=0.01)
+    change = 100 * (cube["implied_vol"].values[:, -1] - cube["implied_vol0"].values)
+    mean = (share[:, None, None] * change).sum(axis=0)
+    labels = [a["aria-label"] for tag, a in page.tags if tag == "svg" and "aria-label" in a]
+    assert f"Mean change of volatility in the tail, points, from {mean.min():.2f} to {mean.max():.2f}." in labels
 
 
 def test_most_like_finds_the_day_itself(history, tmp_path):

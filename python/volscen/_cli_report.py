@@ -30,6 +30,9 @@ def report_command(
     method: Annotated[str, typer.Option(help="Method of the hedge, as of 'volscen hedge'.")] = "auto",
     evaluation: Annotated[Path | None, typer.Option(help="Figures of an evaluation (.nc), for the card.")] = None,
     alpha: Annotated[str, typer.Option(help="Tail probabilities, with commas.")] = "0.05,0.025,0.01",
+    elapsed_days: Annotated[
+        str | None, typer.Option(help="Calendar days to each step, with commas. Default: counted in weekdays.")
+    ] = None,
     as_of: Annotated[str | None, typer.Option(help="Date, where the scenarios have several.")] = None,
     title: Annotated[str | None, typer.Option(help="Heading. Default: the scenarios' title.")] = None,
     n_shown: Annotated[int, typer.Option(help="Scenarios that the sliders lead through.")] = 41,
@@ -50,6 +53,7 @@ def report_command(
         method=method,
         evaluation=evaluation,
         alpha=parse_numbers(alpha, "--alpha"),
+        elapsed_days=None if elapsed_days is None else parse_numbers(elapsed_days, "--elapsed-days"),
         title=title,
         n_shown=n_shown,
         out=out,

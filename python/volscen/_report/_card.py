@@ -15,7 +15,9 @@ def card(model: Any, history: Any, evaluation: Any) -> str:
     """Model card of a fitted generator."""
     from volscen._model_card import model_card
 
-    return '<div class="model-card">' + markdown(model_card(model, history=history, evaluation=evaluation)) + "</div>"
+    head, *sections = re.split(r"^(?=## )", model_card(model, history=history, evaluation=evaluation), flags=re.M)
+    boxes = "".join(f'<div class="card">{markdown(section)}</div>' for section in sections)
+    return f'<div class="model-card">{markdown(head)}<div class="cards">{boxes}</div></div>'
 
 
 def markdown(text: str) -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from volscen._report._html import Cell, figure, number, panel, per_cent, table
-from volscen._report._palette import diverging
+from volscen._report._maps import scale, surface_map
 from volscen._report._subject import Subject
-from volscen._report._svg import Chart
 from volscen.evaluation._structure import N_COMPONENTS, principal_components
 
 __all__ = ["components"]
-
-FloatArray = npt.NDArray[np.float64]
 
 _SHAPES = ("first", "second", "third")
 
@@ -50,7 +46,7 @@ def components(subject: Subject) -> str:
             share = shares[k] if arm == "Scenarios" else float(np.asarray(past_shares)[k])
             pictures.append(
                 f'<div class="pane"><p class="pane-title">{arm}, {100 * share:.1f}% of the variance</p>'
-                + _picture(shape, tau, moneyness, limit, f"{arm}: {_SHAPES[k]} component")
+                + surface_map(shape, tau, moneyness, limit, f"{arm}: {_SHAPES[k]} component, loadings")
                 + "</div>"
             )
         agrees = "" if inner is None else f" Inner product with the history's: {abs(inner):.3f}."
@@ -78,38 +74,7 @@ def components(subject: Subject) -> str:
         + ("" if past_vectors is None else ", beside those of the history")
         + "."
     )
-    return "".join(parts) + panel("Share of the variance", about, shares_table + _scale(limit))
-
-
-def _edges(values: FloatArray) -> FloatArray:
-    """Borders between cells, halfway between their centres."""
-    if values.size == 1:
-        return np.array([values[0] - 0.5, values[0] + 0.5])
-    middle = (values[1:] + values[:-1]) / 2
-    return np.concatenate([[2 * values[0] - middle[0]], middle, [2 * values[-1] - middle[-1]]])
-
-
-def _picture(shape: FloatArray, tau: FloatArray, moneyness: FloatArray, limit: float, text: str) -> str:
-    x, y = _edges(moneyness), _edges(np.log(tau))
-    marks: list[tuple[float, str]] = []
-    for t in tau:  # labels that have room
-        if not marks or np.log(t) - marks[-1][0] > 0.11 * (y[-1] - y[0]):
-            marks.append((float(np.log(t)), f"{365 * t:.0f}d"))
-    chart = Chart(
-        (float(x[0]), float(x[-1])), (float(y[0]), float(y[-1])), x_label="moneyness K/F", y_label="", y_ticks=marks,
-        size=(210, 190), left=34,
-    )  # fmt: skip
-    chart.cells(x, y, [[diverging(v / limit) for v in row] for row in shape])
-    return chart.svg(f"{text}, as a map; loadings from {shape.min():.2f} to {shape.max():.2f}.")
-
-
-def _scale(limit: float) -> str:
-    chart = Chart(
-        (-limit, limit), (0.0, 1.0), x_label="loading", y_label="", y_ticks=[], size=(400, 58), left=12,
-    )  # fmt: skip
-    edges = np.linspace(-limit, limit, 41)
-    chart.cells(edges, [0.0, 1.0], [[diverging(v / limit) for v in (edges[1:] + edges[:-1]) / 2]])
-    return chart.svg("Scale of the loadings: blue is negative, white zero, orange positive.")
+    return "".join(parts) + panel("Share of the variance", about, shares_table + scale(limit, "loading"))
 
 
 assert len(_SHAPES) == N_COMPONENTS

@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 
 from volscen._instruments import Option, Underlying
-from volscen._report._html import Cell, caution, number, panel, per_cent, table
+from volscen._report._html import Cell, Number, caution, figure, number, panel, per_cent, table
 from volscen._report._subject import Subject
+from volscen._report._svg import Chart, bounds
 from volscen.errors import InputError
 from volscen.hedging import hedge
 
@@ -77,7 +78,7 @@ def hedges(subject: Subject, instruments: Any, method: str) -> str:
             "does not hold."
         )
     return (
-        f'<div class="wide">{caution(doubts)}</div>'
+        (f'<div class="wide">{caution(doubts)}</div>' if doubts else "")
         + panel(
             f"Hedge ratios by {found.attrs['method']}",
             f"{about} They hedge {100 * float(found['r_squared']):.1f}% of the variance.",
@@ -88,12 +89,33 @@ def hedges(subject: Subject, instruments: Any, method: str) -> str:
                 id="hedge-table",
             ),
         )
+        + _what_is_left(rows, float(alpha[-1]))
         + panel(
             "What is left",
             f"Profit and loss of the book less its hedge over {subject.horizon}, in currency.",
             table(head, rows, caption="What hedges leave", id="residual-table"),
             wide=True,
         )
+    )
+
+
+def _what_is_left(rows: list[tuple[Cell, ...]], alpha: float) -> str:
+    """Expected shortfall by way of hedging: the last of those in the rows."""
+    labels = [str(row[0]) for row in rows]
+    left = [row[-3].value for row in rows if isinstance(row[-3], Number)]
+    chart = Chart(
+        bounds(0.0, left, margin=0.05), (-float(len(left)), 0.0), x_label="expected shortfall, currency", y_label="",
+        y_ticks=[], size=(400, 52 + 34 * len(left)), left=152,
+    )  # fmt: skip
+    chart.horizontal_bars(
+        left, ["c2", *["c1"] * (len(left) - 1)], [label.replace(", underlying alone", "") for label in labels]
+    )
+    return figure(
+        f"Expected shortfall at {100 * (1 - alpha):g}%",
+        "Of the book alone, of the book less a hedge by the underlying, and less the hedge beside.",
+        chart.svg(
+            "Expected shortfall: " + ", ".join(f"{a} {number(v).text}" for a, v in zip(labels, left, strict=True)) + "."
+        ),
     )
 
 

@@ -102,7 +102,6 @@ def provenance(subject: Subject) -> str:
         ("day count", str(a["day_count"])),
         ("data fingerprint", str(a["data_fingerprint"])),
         ("written by", f"volscen {a['volscen_version']}"),
-        ("processing", str(a["history"])),
     ]  # fmt: skip
     if subject.history is not None:
         dates = subject.history["date"].values.astype("datetime64[D]")

@@ -8,6 +8,7 @@ import xarray as xr
 
 from volscen import risk
 from volscen._report._html import Cell, escape, figure, legend, number, panel, per_cent, points, table
+from volscen._report._maps import scale, surface_map
 from volscen._report._subject import Subject
 from volscen._report._svg import Chart, bounds
 from volscen.surface import interpolate_vol
@@ -59,7 +60,7 @@ def tail(subject: Subject) -> str:
             "and changes of volatility and skew, each in its own standard deviations; the number is that distance."
         )
     shown = table(head, kept, caption="The worst scenarios", id="tail-table", raw_last=True)
-    return panel("The worst", about, shown, wide=True) + _cloud(subject, positions)
+    return panel("The worst", about, shown, wide=True) + _cloud(subject, positions) + _mean_surface(subject, positions)
 
 
 def _positions(subject: Subject) -> npt.NDArray[np.intp]:
@@ -112,4 +113,22 @@ def _cloud(subject: Subject, positions: npt.NDArray[np.intp]) -> str:
         f"Each dot is a scenario: {shown.size:,} evenly chosen of {held.size:,}, and the tail.",
         chart.svg(text),
         key=legend([("dot c1", "scenarios"), ("dot c3", f"worst {100 * subject.levels[-1]:g}%")]),
+    )
+
+
+def _mean_surface(subject: Subject, positions: npt.NDArray[np.intp]) -> str:
+    """How the surface moves where the worst happens: the mean over the tail, cell by cell."""
+    worst = risk.tail_weight(subject.judged, subject.weight, alpha=subject.levels[-1])[positions]
+    change = subject.surfaces[positions, -1].astype(np.float64) - subject.start.implied_vol
+    mean = 100 * np.tensordot(worst, change, axes=1)
+    limit = max(float(np.abs(mean).max()), 1e-6)
+    drawing = surface_map(
+        mean, subject.start.tau, subject.start.moneyness, limit, "Mean change of volatility in the tail, points",
+        size=(400, 250),
+    )  # fmt: skip
+    return figure(
+        "The surface in the tail",
+        f"Mean change of volatility over the worst {100 * subject.levels[-1]:g}%, in vol points: moneyness across, "
+        "maturity upwards.",
+        drawing + scale(limit, "vol points"),
     )

@@ -12,7 +12,7 @@ from volscen._statistics import quantile
 
 __all__ = ["weights"]
 
-_LEVELS = (0.5, 0.9, 0.95, 0.99)
+_LEVELS = (0.5, 0.95, 0.99)
 #: A penalty above this is arbitrage, below it rounding.
 _ARBITRAGE = 1e-6
 
@@ -90,7 +90,7 @@ def _penalty(subject: Subject) -> str:
         for arm, u, _ in arms
     ]
     numbers = table(
-        ("", "mean", *(f"q{100 * q:g}" for q in _LEVELS), "largest", f"above {_ARBITRAGE:g}"),
+        ("", "mean", *(f"q{100 * q:g}" for q in _LEVELS), "largest", "above 1e−6"),
         rows,
         caption="Arbitrage penalty of a path",
         id="penalty-table",

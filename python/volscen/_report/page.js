@@ -98,14 +98,13 @@
     cols.forEach((c) => net(rows.map((r) => at(across[c], far[r], height(D.now[r][c])))));
     // Numbers along the two edges in front.
     const front = (back + 2) % 4, near = corners[front];
-    const mark = (x, y, text) => {
-      const p = at(x * 1.07, y * 1.07, 0), middle = at(0, 0, 0);
-      const side = p[0] < middle[0] - 60 ? "end" : p[0] > middle[0] + 60 ? "" : "middle";
+    const mark = (x, y, text, edge) => {
+      const p = at(x * 1.05, y * 1.05, 0), side = edge[0] < at(0, 0, 0)[0] ? "end" : "";
       out.push('<text class="tick ' + side + '" x="' + p[0].toFixed(1) + '" y="' + (p[1] + 13).toFixed(1) + '">' + text + "</text>");
     };
     const some = (n) => [...new Set([0, Math.floor((n - 1) / 2), n - 1])];
-    some(I).forEach((i) => mark(across[i] * 0.84, near[1], "K/F " + D.money[i].toFixed(2)));
-    some(J).forEach((j) => mark(near[0], far[j] * 0.84, days(D.tau[j])));
+    some(I).forEach((i) => mark(across[i] * 0.9, near[1], "K/F " + D.money[i].toFixed(2), at(0, near[1], 0)));
+    some(J).forEach((j) => mark(near[0], far[j] * 0.9, days(D.tau[j]), at(near[0], 0, 0)));
     el("x-surface").innerHTML = out.join("");
   }
 
@@ -150,7 +149,7 @@
     put(tenor, days(D.tau[value(tenor)]));
     put(turn, value(turn) + "\u00b0");
     const atm = D.atm[k][s];
-    const text = "Scenario " + D.name[k] + ", day " + D.day[s] + ": index " + signed(100 * D.growth[k][s], 2, "%") + ", " + D.tenor + "-day volatility " + (atm / 100).toFixed(2) + "% (" + signed((atm - D.now_atm) / 100, 2, "") + " points), weight " + D.weight[k] + " of an equal one, arbitrage penalty " + minus(String(D.penalty[k][s])) + ". " + (100 * D.share[k]).toFixed(1) + "% of the probability has a return as low.";
+    const text = "Scenario " + D.name[k] + ", day " + D.day[s] + ": index " + signed(100 * D.growth[k][s], 2, "%") + ", " + D.tenor + "-day volatility " + (atm / 100).toFixed(2) + "% (" + signed((atm - D.now_atm) / 100, 2, "") + " points), weight " + D.weight[k].toFixed(2) + " times an equal one, arbitrage penalty " + minus(String(D.penalty[k][s])) + ". " + (100 * D.share[k]).toFixed(1) + "% of the probability has a return as low.";
     el("x-say").textContent = text;
     el("x-surface").setAttribute("aria-label", "Surface of scenario " + D.name[k] + " on day " + D.day[s] + ", volatilities from " + (Math.min(...D.vol[k][s].map((r) => Math.min(...r))) / 100).toFixed(1) + "% to " + (Math.max(...D.vol[k][s].map((r) => Math.max(...r))) / 100).toFixed(1) + "%");
   }
