@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
@@ -9,13 +11,19 @@ from sphinx.errors import SphinxError
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
+#: Symbols that the converter takes for operators, which browsers set with space around.
+_OPERANDS = re.compile(r"<mo[^>]*>(&#x0007C;|&#x0221E;|\||\u221e)</mo>")
+#: Functions after an operand need a little space that the converter leaves out.
+_FUNCTIONS = re.compile(r"(?<=[\w})])\s*\\(ln|exp|max|min)\b")
+
 
 def _mathml(node: nodes.Element, display: str) -> str:
     text = node.astext()
     if "&" in text or r"\\" in text:
         text = rf"\begin{{aligned}}{text}\end{{aligned}}"
+    text = re.sub(r"\\ln\s*\\frac", r"\\ln \\, \\frac", _FUNCTIONS.sub(r"\\,\\\1", text))
     try:
-        return str(convert(text, display=display))
+        return _OPERANDS.sub(r"<mi>\1</mi>", str(convert(text, display=display)))
     except Exception as error:
         raise SphinxError(f"{node.source}: cannot set the formula {node.astext()!r}: {error}") from error
 
