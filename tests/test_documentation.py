@@ -6,6 +6,8 @@ import doctest
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -39,6 +41,16 @@ def test_every_public_function_has_an_example():
         if callable(object_ := getattr(volscen, name)) and ">>>" not in (object_.__doc__ or "")
     ]
     assert lacking == []
+
+
+def test_printed_parts_are_what_the_commands_print():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "refresh_pages.py", "--check", "--only", "volscen "],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def anchors(page: Path) -> set[str]:

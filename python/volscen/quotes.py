@@ -196,7 +196,7 @@ def _sorted_rows(keys: list[Any], rows: npt.NDArray[np.int64]) -> tuple[npt.NDAr
     for values in keys:
         held = values[rows]
         if not isinstance(held, np.ndarray) or held.dtype == object:
-            held, labels = pd.factorize(held, sort=True)
+            held, labels = pd.factorize(pd.Index(held), sort=True)  # pandas 2.2 warns of its own arrays
             held = np.where(held < 0, len(labels), held)  # absent values come last
         codes.append(held)
     order = np.lexsort(codes[::-1])
