@@ -32,7 +32,7 @@ OPTIONS = {
         "vae_epochs": 1,
         "epochs": 1,
         "horizons": (1, 5),
-    },  # fmt: skip
+    },
     "volgan": {"epochs": 3, "seed": 1},
     "world": {"raster_size": 16, "channels": (4, 4, 8), "latent_dim": 4, "epochs": 2, "dynamics_epochs": 2},
 }

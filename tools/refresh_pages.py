@@ -10,7 +10,8 @@ COMMAND runs in a shell from the root of the repository; {scratch} in it is a fo
 contains {markdown}, it writes Markdown to that file, which is taken in place of what it prints. Printed text becomes a
 fenced block unless it is Markdown already. A block that begins "measured on" is given this machine and its versions in
 that place: figures say on what they were measured, and never when. Without PAGE all of docs/ and the README are
-refreshed; ``--only`` takes the commands that contain a text, ``--check`` changes nothing and fails where a page differs.
+refreshed; ``--only`` takes the commands that contain a text, ``--check`` changes nothing and fails where a page
+differs.
 """
 
 from __future__ import annotations
