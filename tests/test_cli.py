@@ -17,21 +17,12 @@ from safetensors import safe_open
 
 import volscen
 import volscen.hedging
+from cli_runner import volscen_command
 from volscen._statistics import quantile
 from volscen.cli import main
 from volscen.portfolio import instruments_from_table
 from volscen.sources.simulate import simulate_market
 from volscen.surface._interpolate import interpolate_vol
-
-
-def volscen_command(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "volscen.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +33,11 @@ def files(tmp_path_factory):
 
 
 def test_bare_generate(tmp_path):
-    done = volscen_command("generate", "--out", "scenarios.nc", cwd=tmp_path)
+    """In a process of its own: what a shell sees."""
+    done = subprocess.run(
+        [sys.executable, "-m", "volscen.cli", "generate", "--out", "scenarios.nc"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for word in (
         "SIMULATED",
@@ -79,7 +74,7 @@ def test_fit_generate_info(files, tmp_path):
     assert model.period_[1] == "2001-01-01"
     dates = volscen.read(files / "history.nc").date.values[[280, 290]].astype("datetime64[D]")
     done = volscen_command(
-        "generate", "--generator", tmp_path / "m.safetensors", "--history", files / "history.nc", "--as-of", dates[0],
+        "generate", "--model", tmp_path / "m.safetensors", "--history", files / "history.nc", "--as-of", dates[0],
         "--as-of", dates[1], "-n", 200, "--horizon", 3, "--seed", 1, "--out", tmp_path / "s.nc", "--dtype", "float64",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -212,7 +207,7 @@ def test_history_build(tmp_path):
         (("generate", "--out", "s.nc", "-n", "many"), 2, "--n-scenarios"),
         (("generate", "--out", "s.nc", "--beta", "big"), 1, "--beta"),
         (("generate", "--out", "s.nc", "--history", "absent.nc"), 1, "absent.nc"),
-        (("generate", "--out", "s.nc", "--generator", "absent.safetensors"), 1, "--history is needed"),
+        (("generate", "--out", "s.nc", "--model", "absent.safetensors"), 1, "--history is needed"),
         (("generate", "--out", "s.nc", "-n", "1000000000000"), 1, "memory"),
         (("generate", "--out", "s.nc", "--dtype", "foo"), 1, "dtype"),
         (("generate", "--out", "s.nc", "-n", "1000000000000", "--compression", "10"), 1, "compression"),

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 import xarray as xr
 
 import volscen
+from cli_runner import volscen_command
 from evaluation_makers import small_cube, small_history
 from volscen.sources.simulate import simulate_market
 
 
 def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "volscen.cli", "evaluate", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return volscen_command("evaluate", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +34,7 @@ def test_generators_print_one_table_and_write_it(files):
     done = command(
         folder / "history.nc", "-g", "short=pca", "-g", folder / "model.safetensors", "--option",
         "short.residual_days=60", "--first", first, "-n", 80, "--oracle", "A", "--seed", 3, "--refit", "20",
-        "--folder", folder / "kept", "--out", folder / "all.nc",
+        "--checkpoint", folder / "kept", "--out", folder / "all.nc",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

@@ -25,7 +25,7 @@ def test_a_history_grows_to_what_one_build_gives(tmp_path: Path, run) -> None:
     quotes = quotes[(quotes["date"] != np.unique(quotes["date"])[2]) | (quotes["option_type"] == "C")]
     up_to(quotes, 0).to_csv(tmp_path / "first.csv", index=False)
     quotes.to_csv(tmp_path / "all.csv", index=False)
-    options = ["--option", "min_price=0.02", "--calendar", "XNYS", "--resume", tmp_path / "days"]
+    options = ["--option", "min_price=0.02", "--calendar", "XNYS", "--checkpoint", tmp_path / "days"]
     for name, suffix in (("first", "nc"), ("all", "zarr")):
         code, said, error = run(
             "build", tmp_path / f"{name}.csv", *GRID, *options, "--out", tmp_path / f"{name}.{suffix}"
@@ -68,7 +68,7 @@ def test_several_assets(tmp_path: Path, run) -> None:
 
 
 def test_factors_take_no_options_of_quotes(tmp_path: Path, run) -> None:
-    for option in (["--resume", "x"], ["--option", "a=1"], ["--intraday"], ["--calendar", "X"]):
+    for option in (["--checkpoint", "x"], ["--option", "a=1"], ["--intraday"], ["--calendar", "X"]):
         code, _, error = run("build", "f.csv", "--source", "spx-factors", *option, "--out", tmp_path / "h.nc")
         assert code == 1
         assert f"{option[0]} goes with quotes only" in error

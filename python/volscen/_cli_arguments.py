@@ -1,15 +1,66 @@
-"""Arguments of the command line: read, checked, and what commands print and write alike."""
+"""Arguments of the command line: those that many commands share, how they are read, and what commands check alike."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from volscen._cli_complete import DATASETS, MODELS, TABLES, files
 from volscen.errors import InputError
 
-__all__ = ["check_out", "number_or", "parse_numbers", "parse_option", "parse_pairs", "print_counts", "write_table"]
+__all__ = [
+    "AsOf",
+    "Beta",
+    "Model",
+    "NScenarios",
+    "Options",
+    "Out",
+    "Portfolio",
+    "Scenarios",
+    "Seed",
+    "Step",
+    "Store",
+    "Workers",
+    "check_file",
+    "check_out",
+    "number_or",
+    "of_one_date",
+    "parse_dates",
+    "parse_numbers",
+    "parse_option",
+    "parse_pairs",
+    "print_counts",
+    "read_grid",
+    "write_table",
+]
+
+# Headings of ``volscen --help``.
+DATA, MODELLING, SCENARIOS, RISK, WORK = "Data", "Models", "Scenarios", "Risk", "Whole runs"
+
+Store = Annotated[Path, typer.Argument(help="History (.nc or .zarr).", autocompletion=files(*DATASETS))]
+Scenarios = Annotated[Path, typer.Argument(help="Scenarios (.nc or .zarr).", autocompletion=files(*DATASETS))]
+Model = Annotated[Path, typer.Argument(help="Fitted model (.safetensors).", autocompletion=files(*MODELS))]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="File to write (.nc or .zarr).", autocompletion=files(*DATASETS))
+]
+Portfolio = Annotated[
+    Path,
+    typer.Option("--portfolio", "-p", help="Positions (.csv or .parquet), see below.", autocompletion=files(*TABLES)),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed; drawn and recorded when omitted.")]
+NScenarios = Annotated[int, typer.Option("--n-scenarios", "-n", help="Scenarios per date.")]
+Beta = Annotated[
+    str,
+    typer.Option(help="Strength of the arbitrage weights: a number, 'auto' or 'paper'.", metavar="NUMBER|auto|paper"),
+]
+Step = Annotated[int | None, typer.Option(help="Step, in trading days ahead. Default: the last.")]
+AsOf = Annotated[str | None, typer.Option(help="Date, where the file holds several.")]
+Workers = Annotated[int | None, typer.Option("--num-workers", "-j", help="Processes. Default: all available.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", help="Further option of the library, name=value; may be repeated.")
+]
 
 
 def number_or(text: str | None, words: tuple[str, ...], name: str) -> Any:
@@ -37,7 +88,7 @@ def parse_pairs(text: str | None, name: str) -> dict[str, str] | None:
     pairs = [part.split("=", 1) for part in text.split(",")]
     if any(len(pair) != 2 for pair in pairs):
         raise InputError(f"{name} must look like ours=theirs,ours=theirs, not {text!r}")
-    return {ours: theirs for ours, theirs in pairs}
+    return {ours.strip(): theirs.strip() for ours, theirs in pairs}
 
 
 def parse_option(text: str, flag: str = "--option") -> tuple[str, Any]:
@@ -53,14 +104,56 @@ def parse_option(text: str, flag: str = "--option") -> tuple[str, Any]:
         return name, value
 
 
+def parse_dates(dates: list[str] | None) -> Any:
+    """One date, several, or none."""
+    return dates[0] if dates and len(dates) == 1 else dates or None
+
+
+def read_grid(days: str | None, moneyness: str | None) -> dict[str, Any]:
+    """Times and moneyness that were given, for the verbs."""
+    from volscen._tenors import from_days
+    from volscen.schema import check_grid
+
+    grid: dict[str, Any] = {}
+    if days:
+        grid["tau"] = check_grid(from_days("--days", days), "--days")
+    if moneyness:
+        grid["moneyness"] = check_grid(parse_numbers(moneyness, "--moneyness"), "--moneyness")
+    return grid
+
+
 def check_out(out: Path, compression: int = 0) -> None:
     """Refuse, before any work, a NetCDF file or zarr store that could not be written after it."""
-    from volscen._files import check_writable
     from volscen._io import check_output
 
     check_output(out, compression)
     if out.suffix != ".zarr":
-        check_writable(out)
+        check_file(out)
+
+
+def check_file(out: Path, *suffixes: str) -> None:
+    """Refuse, before any work, a file that could not be written after it; leaves nothing behind."""
+    from volscen._files import check_writable
+
+    if suffixes and out.suffix not in suffixes:
+        raise InputError(f"cannot write to {out}: the name must end in {' or '.join(suffixes)}")
+    check_writable(out)
+
+
+def of_one_date(cube: Any, as_of: str | None) -> Any:
+    """Scenarios of one date."""
+    from volscen._dates import to_day
+
+    dates = cube["as_of"].values.astype("datetime64[D]")
+    held = f"the scenarios are of {', '.join(map(str, dates.ravel()[:5]))}{', ...' if dates.size > 5 else ''}"
+    if as_of is None:
+        if dates.ndim:
+            raise InputError(f"{held}; choose one with --as-of")
+        return cube
+    wanted = to_day(as_of, "--as-of")
+    if wanted not in dates:
+        raise InputError(f"--as-of {wanted}: {held}")
+    return cube.isel(as_of=int((dates == wanted).argmax())) if dates.ndim else cube
 
 
 def write_table(table: Any, path: Path) -> None:
@@ -73,6 +166,8 @@ def write_table(table: Any, path: Path) -> None:
 
 def print_counts(title: str, counts: dict[Any, int]) -> None:
     """One line: the total, and the counts by reason."""
+    from volscen._cli_command import note
+
     total = sum(counts.values())
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in counts.items())
-    typer.echo(f"{title}: {total:,}" + (f" ({reasons})" if reasons else ""))
+    note(f"{title}: {total:,}" + (f" ({reasons})" if reasons else ""))

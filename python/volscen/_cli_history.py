@@ -9,75 +9,117 @@ from typing import Annotated, Any
 
 import typer
 
-from volscen._cli_arguments import check_out, parse_numbers, parse_option, parse_pairs, print_counts, write_table
+from volscen._cli_arguments import (
+    Options,
+    Out,
+    Store,
+    Workers,
+    check_out,
+    parse_option,
+    parse_pairs,
+    print_counts,
+    read_grid,
+    write_table,
+)
+from volscen._cli_command import Result, command, group, note
+from volscen._cli_complete import SMOOTHERS, SOURCES, files, words
+from volscen._cli_plan import dry_run, expected, planned
 from volscen.errors import InputError
 
-__all__ = ["history_app"]
-
-history_app = typer.Typer(
-    help="Build histories of surfaces, add days, align several.", no_args_is_help=True, rich_markup_mode=None
-)
-
-_Source = Annotated[
-    str,
-    typer.Option(help="What the file is: table (CSV, Parquet), databento, optionmetrics, lean, deribit, spx-factors."),
+__all__ = [
+    "Columns",
+    "Days",
+    "Moneyness",
+    "Quotes",
+    "Read",
+    "Smoother",
+    "Source",
+    "history_app",
+    "naming",
+    "read_quotes",
 ]
-_Read = Annotated[list[str] | None, typer.Option(help="Option of the reader, name=value; may be repeated.")]
-_Columns = Annotated[str | None, typer.Option(help="Where the names differ: ours=theirs, separated by commas.")]
-_Workers = Annotated[int | None, typer.Option(help="Processes. Default: all available.")]
+
+history_app = group("Histories of surfaces: build one, add days, align several.")
+
+Quotes = Annotated[
+    Path,
+    typer.Argument(
+        help="File (or, for databento, folder) of quotes.",
+        autocompletion=files(".csv", ".parquet", ".pq", ".gz", ".json", ".zst", ".dbn", ".zip"),
+    ),
+]
+Source = Annotated[str, typer.Option(help=f"What the file is: {', '.join(SOURCES)}.", autocompletion=words(*SOURCES))]
+Read = Annotated[list[str] | None, typer.Option(help="Option of the reader, name=value; may be repeated.")]
+Columns = Annotated[str | None, typer.Option(help="Where the names differ: ours=theirs, separated by commas.")]
+Days = Annotated[
+    str | None, typer.Option(help="Maturities: calendar days or tenors (3M), with commas.", metavar="30,60,91")
+]
+Moneyness = Annotated[str | None, typer.Option(help="K/F, separated by commas.", metavar="0.9,1,1.1")]
+Smoother = Annotated[str, typer.Option(help=f"Smoother: {', '.join(SMOOTHERS)}.", autocompletion=words(*SMOOTHERS))]
 _Report = Annotated[
-    Path | None, typer.Option(help="CSV file for the report, one row per date. Default: beside the history.")
+    Path | None,
+    typer.Option(
+        help="CSV file for the report, one row per date. Default: OUT.report.csv.", autocompletion=files(".csv")
+    ),
 ]
-_Resume = Annotated[
+_Checkpoint = Annotated[
     Path | None, typer.Option(help="Folder for finished days; a build that was stopped goes on from it.")
 ]
 
 
-@history_app.command(
+@command(
+    history_app,
     "build",
-    epilog="Examples:  volscen history build quotes.parquet --days 30,60,91 --moneyness 0.9,0.95,1,1.05,1.1 "
-    "--columns price=close,option_type=type --out history.nc   |   volscen history build opra/ --source databento "
-    "--read times=15:45 --read roots=SPXW --days 30,60,91 --moneyness 0.9,0.95,1,1.05 --out history.zarr   |   "
-    "volscen history build factors.csv --source spx-factors --out history.nc",
+    panel="Commands",
+    renamed={"--resume": "--checkpoint"},
+    examples=[
+        "volscen history build quotes.parquet --days 30,60,91 --moneyness 0.9,0.95,1,1.05,1.1 --out history.nc",
+        "volscen history build closes.csv --days 1M,2M,3M --moneyness 0.9,1,1.1 \\\n"
+        "    --columns date=day,expiry=expires,strike=K,option_type=cp,price=last --out history.nc",
+        "volscen history build opra/ --source databento --read times=15:45 --read roots=SPXW \\\n"
+        "    --days 30,60,91 --moneyness 0.9,0.95,1,1.05 --calendar XNYS --out history.zarr",
+        "volscen history build factors.csv --source spx-factors --out history.nc",
+    ],
 )
 def history_build(
-    quotes: Annotated[Path, typer.Argument(help="File (or, for databento, folder) of quotes, or of daily factors.")],
-    out: Annotated[Path, typer.Option(help="NetCDF file or zarr store to write.")],
-    source: _Source = "table",
-    read: _Read = None,
-    days: Annotated[str | None, typer.Option(help="Maturities: calendar days or tenors (3M), with commas.")] = None,
-    moneyness: Annotated[str | None, typer.Option(help="K/F, separated by commas.")] = None,
-    columns: _Columns = None,
-    method: Annotated[str, typer.Option(help="Smoother: svi, essvi, ssvi, cubic, kernel or repair.")] = "svi",
-    option: Annotated[
-        list[str] | None, typer.Option(help="Further option of chain or smoother, name=value; may be repeated.")
-    ] = None,
-    returns: Annotated[str, typer.Option(help="What returns are of: forward, spot or auto.")] = "auto",
+    quotes: Quotes,
+    out: Out,
+    source: Source = "table",
+    read: Read = None,
+    days: Days = None,
+    moneyness: Moneyness = None,
+    columns: Columns = None,
+    method: Smoother = "svi",
+    option: Options = None,
+    returns: Annotated[
+        str,
+        typer.Option(
+            help="What returns are of: forward, spot or auto.", autocompletion=words("auto", "forward", "spot")
+        ),
+    ] = "auto",
     calendar: Annotated[str | None, typer.Option(help="Exchange calendar's code, such as XNYS, to record.")] = None,
     intraday: Annotated[bool, typer.Option("--intraday", help="A row per snapshot, not one per day.")] = False,
     periods_per_year: Annotated[float | None, typer.Option(help="Rows a year. Default: 252.")] = None,
-    resume: _Resume = None,
-    num_workers: _Workers = None,
+    checkpoint: _Checkpoint = None,
+    num_workers: Workers = None,
     report: _Report = None,
-) -> None:
-    """Build a history of surfaces from option quotes."""
+) -> Result:
+    """Build a history of surfaces from option quotes.
+
+    Quotes have the columns date, expiry, strike, option_type (C or P), and price or bid and ask; spot is optional.
+    Others' names are given with --columns. Options must be European unless a column exercise says American.
+    """
     import volscen
-    from volscen._tenors import from_days
-    from volscen.schema import check_grid
     from volscen.sources import read_spx_factors
 
     check_out(out)
-    grid: dict[str, Any] = {}
-    if days:
-        grid["tau"] = check_grid(from_days("--days", days), "--days")
-    if moneyness:
-        grid["moneyness"] = check_grid(parse_numbers(moneyness, "--moneyness"), "--moneyness")
+    grid = read_grid(days, moneyness)
     if source == "spx-factors":
         for given, name in (
             (report, "--report"),
             (read, "--read"),
             (columns, "--columns"),
-            (resume, "--resume"),
+            (checkpoint, "--checkpoint"),
             (option, "--option"),
             (intraday or None, "--intraday"),
             (periods_per_year, "--periods-per-year"),
@@ -85,12 +127,25 @@ def history_build(
         ):
             if given is not None:
                 raise InputError(f"{name} goes with quotes only; leave it out for --source spx-factors")
+        if dry_run():
+            return planned(reads=[quotes], writes=[out])
         volscen.write(history := read_spx_factors(quotes, **grid), out)
-        _say_written(history, out)
-        return
+        return _written(history, out)
     table_out = _report_beside(out, report)
-    table = _quotes(quotes, source, read, columns, grid)
-    with _naming(quotes):
+    if dry_run() and expected(quotes):
+        return planned(reads=[quotes], writes=[out, table_out, checkpoint])
+    table, dropped = read_quotes(quotes, source, read, columns, grid)
+    if dry_run():
+        n_days = int(table["date"].nunique())
+        cells = len(grid["tau"]) * len(grid["moneyness"])
+        size = n_days * (9 * cells + 16 * len(grid["tau"]) + 64)
+        return planned(
+            reads=[quotes],
+            writes={out: size, table_out: 400 * n_days, checkpoint: None},
+            memory_bytes=int(table.memory_usage(index=True).sum()),
+            figures={"rows": len(table), "rows_dropped": int(dropped.sum()), "days": n_days, "grid_points": cells},
+        )
+    with naming(quotes):
         history, days_report = volscen.build_history(
             table,
             method=method,
@@ -98,7 +153,7 @@ def history_build(
             calendar=calendar or "unspecified",
             intraday=intraday,
             periods_per_year=periods_per_year,
-            resume=resume,
+            resume=checkpoint,
             num_workers=num_workers,
             **grid,
             **dict(parse_option(text) for text in option or []),
@@ -106,25 +161,30 @@ def history_build(
     _print_days(days_report)
     volscen.write(history, out)
     write_table(days_report, table_out)
-    _say_written(history, out)
+    return _written(history, out, table_out, dropped, days_report)
 
 
-@history_app.command(
+@command(
+    history_app,
     "update",
-    epilog="Example:  volscen history update history.nc today.parquet --columns price=close,option_type=type. Grid, "
-    "method and options are those that the history was built with; days that it holds are skipped.",
+    panel="Commands",
+    renamed={"--resume": "--checkpoint"},
+    examples=["volscen history update history.nc today.parquet --columns price=close,option_type=type"],
 )
 def history_update(
-    store: Annotated[Path, typer.Argument(help="History (NetCDF file or zarr store); it grows.")],
-    quotes: Annotated[Path, typer.Argument(help="File (or, for databento, folder) of quotes.")],
-    source: _Source = "table",
-    read: _Read = None,
-    columns: _Columns = None,
-    resume: _Resume = None,
-    num_workers: _Workers = None,
+    store: Store,
+    quotes: Quotes,
+    source: Source = "table",
+    read: Read = None,
+    columns: Columns = None,
+    checkpoint: _Checkpoint = None,
+    num_workers: Workers = None,
     report: _Report = None,
-) -> None:
-    """Append the new days of a file of quotes to a history."""
+) -> Result:
+    """Append the new days of a file of quotes to a history.
+
+    Grid, method and options are those that the history was built with; days that it holds are skipped.
+    """
     import pandas as pd
 
     import volscen
@@ -132,51 +192,69 @@ def history_update(
     from volscen.schema import HISTORY
 
     check_out(store)
-    read_dataset(store, kind=HISTORY)  # before the quotes, which may take long
     table_out = _report_beside(store, report)
-    table = _quotes(quotes, source, read, columns)
-    with _naming(quotes):
-        history, new = volscen.update_history(store, table, resume=resume, num_workers=num_workers)
-    typer.echo(f"days there already, skipped: {new.attrs['days_skipped']:,}")
-    if not len(new):
-        typer.echo(f"no new day; {store} stays as it is")
-        return
-    _print_days(new)
+    if dry_run() and (expected(store) or expected(quotes)):
+        return planned(reads=[store, quotes], writes=[store, table_out])
+    held = read_dataset(store, kind=HISTORY)  # before the quotes, which may take long
+    table, dropped = read_quotes(quotes, source, read, columns)
+    if dry_run():
+        days = pd.DatetimeIndex(table["date"].unique()).normalize()
+        new = int((~days.isin(pd.DatetimeIndex(held["date"].values).normalize())).sum())
+        size = store.stat().st_size if store.is_file() else None
+        counts = {"rows": len(table), "rows_dropped": int(dropped.sum()), "days": len(days), "new_days": new}
+        return planned(reads=[store, quotes], writes={store: size, table_out: None}, figures=counts)
+    with naming(quotes):
+        history, report_new = volscen.update_history(store, table, resume=checkpoint, num_workers=num_workers)
+    skipped = report_new.attrs["days_skipped"]
+    note(f"days there already, skipped: {skipped:,}")
+    if not len(report_new):
+        figures = _written(history, store, None, dropped, report_new).figures
+        return Result({**figures, "days_skipped": skipped}, f"no new day; {store} stays as it is")
+    _print_days(report_new)
+    whole = report_new
     if table_out.exists():
         old = pd.read_csv(table_out, index_col="date", parse_dates=True, keep_default_na=False, dtype=str)
-        old = old[~old.index.isin(new.index)]
-        new = pd.concat([old, new.astype(str)])
-    write_table(new, table_out)
-    _say_written(history, store)
+        old = old[~old.index.isin(report_new.index)]
+        whole = pd.concat([old, report_new.astype(str)])
+    write_table(whole, table_out)
+    done = _written(history, store, table_out, dropped, report_new)
+    return Result({**done.figures, "days_skipped": skipped}, done.text)
 
 
-@history_app.command(
-    "align",
-    epilog="Example:  volscen history align SPX=spx.nc SSE=sse.nc --out both.nc",
-)
+@command(history_app, "align", panel="Commands", examples=["volscen history align SPX=spx.nc SSE=sse.nc --out both.nc"])
 def history_align(
     histories: Annotated[list[str], typer.Argument(help="Name and file of each asset, as name=file.")],
-    out: Annotated[Path, typer.Option(help="NetCDF file or zarr store to write.")],
+    out: Out,
     join: Annotated[
-        str, typer.Option(help="inner: the dates that all have; exact: refuse where dates differ.")
+        str,
+        typer.Option(
+            help="inner: the dates that all have; exact: refuse where dates differ.",
+            autocompletion=words("inner", "exact"),
+        ),
     ] = "inner",
-) -> None:
-    """Put the histories of several underlyings beside each other, on common dates."""
+) -> Result:
+    """Put the histories of several underlyings on common dates."""
     import volscen
     from volscen._io import read_dataset
     from volscen.schema import HISTORY
 
     check_out(out)
-    files = dict(_named_file(text) for text in histories)
-    if len(files) < len(histories):
+    named = dict(_named_file(text) for text in histories)
+    if len(named) < len(histories):
         raise InputError("two histories bear the same name; give each its own, as name=file")
+    if dry_run():
+        for file in named.values():
+            expected(Path(file))
+        return planned(reads=[Path(file) for file in named.values()], writes=[out])
     joined = volscen.align_histories(
-        {name: read_dataset(file, kind=HISTORY) for name, file in files.items()},
+        {name: read_dataset(Path(file), kind=HISTORY) for name, file in named.items()},
         join=join,  # type: ignore[arg-type]
     )
     volscen.write(joined, out)
-    print_counts("dates lost", dict(zip(files, joined["days_lost"].values.tolist(), strict=True)))
-    _say_written(joined, out)
+    lost = dict(zip(named, joined["days_lost"].values.tolist(), strict=True))
+    print_counts("dates lost", lost)
+    done = _written(joined, out)
+    return Result({**done.figures, "dates_lost": lost}, done.text)
 
 
 def _named_file(text: str) -> tuple[str, str]:
@@ -186,11 +264,12 @@ def _named_file(text: str) -> tuple[str, str]:
     return name, file
 
 
-def _quotes(
+def read_quotes(
     path: Path, source: str, read: list[str] | None, columns: str | None, grid: dict[str, Any] | None = None
-) -> Any:
-    """Table of quotes; what was dropped on the way is printed."""
-    from volscen.sources._readers import READERS, read_quotes
+) -> tuple[Any, Any]:
+    """Table of quotes, and how many were dropped on the way, by reason, which is printed too."""
+    from volscen.sources._readers import READERS
+    from volscen.sources._readers import read_quotes as read_with
 
     if source not in READERS:
         raise InputError(f"--source must be one of {', '.join(READERS)}, spx-factors, not {source!r}")
@@ -199,13 +278,14 @@ def _quotes(
     options = dict(parse_option(text, "--read") for text in read or [])
     if columns is not None:
         options["columns"] = parse_pairs(columns, "--columns")
-    table, dropped = read_quotes(path, source, **options)
-    print_counts("quotes dropped on reading", dropped[dropped > 0].to_dict())
-    return table
+    table, dropped = read_with(path, source, **options)
+    dropped = dropped[dropped > 0]
+    print_counts("quotes dropped on reading", dropped.to_dict())
+    return table, dropped
 
 
 @contextmanager
-def _naming(quotes: Path) -> Iterator[None]:
+def naming(quotes: Path) -> Iterator[None]:
     """Name the file in errors that lie in its quotes."""
     try:
         yield
@@ -216,10 +296,10 @@ def _naming(quotes: Path) -> Iterator[None]:
 
 def _report_beside(store: Path, report: Path | None) -> Path:
     """Where the report goes; refused now if it could not be written later."""
-    from volscen._files import check_writable
+    from volscen._cli_arguments import check_file
 
     path = store.with_name(f"{store.stem}.report.csv") if report is None else report
-    check_writable(path)
+    check_file(path)
     return path
 
 
@@ -228,9 +308,27 @@ def _print_days(report: Any) -> None:
 
     reasons = report.loc[report["status"] == "dropped", "reason"].value_counts().to_dict()
     print_counts("days dropped", reasons)
-    typer.echo(summarise_report(report))
+    note(summarise_report(report))
 
 
-def _say_written(history: Any, out: Path) -> None:
+def _written(history: Any, out: Path, table: Path | None = None, dropped: Any = None, report: Any = None) -> Result:
+    from volscen._figures import history_figures
+
     dates = history["date"].values.astype("datetime64[D]")
-    typer.echo(f"wrote {out}: {dates.size} days from {dates[0]} to {dates[-1]}")
+    days: dict[str, Any] = {}
+    if report is not None:
+        days = {"days_added": 0, "days_dropped": {}}
+        if len(report):
+            reasons = report.loc[report["status"] == "dropped", "reason"]
+            days = {
+                "days_added": int((report["status"] == "kept").sum()),
+                "days_dropped": reasons.value_counts().to_dict(),
+            }
+    figures = {
+        "out": out,
+        "report": table,
+        "rows_dropped": {} if dropped is None else dropped.to_dict(),
+        **days,
+        **history_figures(history),
+    }
+    return Result(figures, f"wrote {out}: {dates.size} days from {dates[0]} to {dates[-1]}")

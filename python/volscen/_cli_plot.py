@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from volscen._cli_arguments import parse_option
+from volscen._cli_arguments import RISK, AsOf, Options, Step, parse_option
+from volscen._cli_command import Result, command
+from volscen._cli_complete import DATASETS, MODELS, files, words
+from volscen._cli_plan import dry_run, expected, planned
 from volscen.errors import InputError, MissingExtraError, VolscenError
 
 if TYPE_CHECKING:
@@ -38,43 +41,62 @@ _OF_MODELS = ("reconstruction", "latent-path", "attention", "stress")
 _FLAGS = {"asset": "--asset", "as_of": "--as-of", "date": "--date", "step": "--step"}
 
 
-@plot_app.command(
-    "plot",
-    epilog="Examples:  volscen plot fan scenarios.nc -o fan.png --option of=atm_vol --option tau=3M   |   volscen plot "
-    "surface history.nc -o surface.svg --date 2024-06-03 --option kind=heatmap   |   volscen plot stress history.nc "
-    "--model world.safetensors -o crash.gif --option factor=1.5. Options are those of the functions of volscen.plot, "
-    "of a stress those of volscen.world.stress.",
+@command(
+    plot_app,
+    panel=RISK,
+    examples=[
+        "volscen plot fan scenarios.nc -o fan.png --option of=atm_vol --option tau=3M",
+        "volscen plot surface history.nc -o surface.svg --date 2024-06-03 --option kind=heatmap",
+        "volscen plot stress history.nc --model world.safetensors -o crash.gif --option factor=1.5",
+    ],
 )
-def plot_command(
-    kind: Annotated[str, typer.Argument(help=f"What to draw: {', '.join(_KINDS)}.")],
+def plot(
+    kind: Annotated[str, typer.Argument(help=f"What to draw: {', '.join(_KINDS)}.", autocompletion=words(*_KINDS))],
     file: Annotated[
         Path,
         typer.Argument(
             help="Scenarios (surface, smile, fan, pca, weights, arbitrage), a history (all but fan, weights and hedge) "
-            "or the result of 'volscen hedge' (hedge)."
+            "or the result of 'volscen hedge' (hedge).",
+            autocompletion=files(*DATASETS),
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Picture to write; its ending gives the format: .png, .svg, .pdf, ...")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Picture to write; its ending gives the format: .png, .svg, .pdf, ...",
+            autocompletion=files(".png", ".svg", ".pdf", ".gif"),
+        ),
     ],
     model: Annotated[
-        Path | None, typer.Option(help=f"Fitted model (.safetensors), for {', '.join(_OF_MODELS)}.")
+        Path | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"Fitted model (.safetensors), for {', '.join(_OF_MODELS)}.",
+            autocompletion=files(*MODELS),
+        ),
     ] = None,
-    history: Annotated[Path | None, typer.Option(help="History to compare the components of pca with.")] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="History to compare the components of pca with.", autocompletion=files(*DATASETS)),
+    ] = None,
     date: Annotated[str | None, typer.Option(help="Date of a history. Default: the last.")] = None,
-    as_of: Annotated[str | None, typer.Option(help="Starting date, where the scenarios have several.")] = None,
-    step: Annotated[int | None, typer.Option(help="Step of the scenarios. Default: the last.")] = None,
+    as_of: AsOf = None,
+    step: Step = None,
     asset: Annotated[str | None, typer.Option(help="Underlying, where there are several.")] = None,
     until: Annotated[
         str | None,
         typer.Option(help="Of a portfolio: last date that its policies learn from. Default: the first half."),
     ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Option of the picture, name=value; may be repeated.")
-    ] = None,
+    option: Options = None,
     dpi: Annotated[int, typer.Option(min=10, max=1200, help="Dots per inch of a picture of dots.")] = 150,
-) -> None:
-    """Draw a picture of scenarios, a history, a hedge or a model."""
+) -> Result:
+    """Draw a picture of scenarios, a history, a hedge or a model.
+
+    Options (--option) are those of the functions of volscen.plot, of a stress those of volscen.world.stress.
+    """
     from volscen._io import read_dataset
 
     if kind not in _KINDS:
@@ -89,6 +111,10 @@ def plot_command(
     if model is None and kind in _OF_MODELS:
         raise InputError(f"--model is needed for {kind}: the model that sees the history")
     ending = _format(out, kind)
+    if dry_run():
+        for path in (file, model, history):
+            expected(path)
+        return planned(reads=[file, model, history], writes=[out])
     options = dict(parse_option(text) for text in option or [])
     chosen = {"date": date, "as_of": as_of, "step": step, "asset": asset}
     ds = _choose(read_dataset(file), kind, chosen)
@@ -106,7 +132,8 @@ def plot_command(
         raise InputError(f"--option: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(drawn, Path):
         _save(drawn, out, ending, dpi)
-    typer.echo(f"wrote {out} ({out.stat().st_size / 1e3:.0f} kB)")
+    size = out.stat().st_size
+    return Result({"out": out, "bytes": size, "kind": kind}, f"wrote {out} ({size / 1e3:.0f} kB)")
 
 
 def _format(out: Path, kind: str) -> str:

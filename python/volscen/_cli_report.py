@@ -7,55 +7,97 @@ from typing import Annotated
 
 import typer
 
-from volscen._cli_arguments import parse_numbers
+from volscen._cli_arguments import RISK, AsOf, Scenarios, check_file, of_one_date, parse_numbers
+from volscen._cli_command import Result, command
+from volscen._cli_complete import DATASETS, HEDGES, MODELS, TABLES, files, words
+from volscen._cli_plan import dry_run, expected, planned
 
 __all__ = ["report_app"]
 
 report_app = typer.Typer(rich_markup_mode=None)
 
 
-@report_app.command(
-    "report",
-    epilog="Example:  volscen report scenarios.nc --history history.nc --portfolio book.csv --model model.safetensors "
-    "-o report.html. The tables are those of 'volscen hedge'.",
+@command(
+    report_app,
+    panel=RISK,
+    examples=[
+        "volscen report scenarios.nc",
+        "volscen report scenarios.nc --history history.nc --portfolio portfolio.csv --model model.safetensors \\\n"
+        "    --out report.html",
+    ],
 )
-def report_command(
-    scenarios: Annotated[Path, typer.Argument(help="Scenarios (NetCDF or zarr).")],
-    history: Annotated[Path | None, typer.Option(help="History on the same grid, to compare with.")] = None,
-    portfolio: Annotated[Path | None, typer.Option(help="Positions (CSV or Parquet): risk and hedges.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Fitted model (.safetensors), for its card.")] = None,
-    instruments: Annotated[
-        Path | None, typer.Option(help="Instruments to hedge with (CSV or Parquet). Default: underlying and options.")
+def report(
+    scenarios: Scenarios,
+    history: Annotated[
+        Path | None, typer.Option(help="History on the same grid, to compare with.", autocompletion=files(*DATASETS))
     ] = None,
-    method: Annotated[str, typer.Option(help="Method of the hedge, as of 'volscen hedge'.")] = "auto",
-    evaluation: Annotated[Path | None, typer.Option(help="Figures of an evaluation (.nc), for the card.")] = None,
-    alpha: Annotated[str, typer.Option(help="Tail probabilities, with commas.")] = "0.05,0.025,0.01",
+    portfolio: Annotated[
+        Path | None,
+        typer.Option(
+            "--portfolio",
+            "-p",
+            help="Positions (.csv or .parquet), as of 'volscen hedge': risk and hedges.",
+            autocompletion=files(*TABLES),
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Fitted model (.safetensors), for its card.", autocompletion=files(*MODELS)),
+    ] = None,
+    instruments: Annotated[
+        Path | None,
+        typer.Option(
+            "--instruments",
+            "-i",
+            help="Instruments to hedge with (.csv or .parquet). Default: underlying and options.",
+            autocompletion=files(*TABLES),
+        ),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="Method of the hedge, as of 'volscen hedge'.", autocompletion=words(*HEDGES))
+    ] = "auto",
+    evaluation: Annotated[
+        Path | None, typer.Option(help="Figures of an evaluation (.nc), for the card.", autocompletion=files(".nc"))
+    ] = None,
+    alpha: Annotated[str, typer.Option(help="Tail probabilities, separated by commas.")] = "0.05,0.025,0.01",
     elapsed_days: Annotated[
         str | None, typer.Option(help="Calendar days to each step, with commas. Default: counted in weekdays.")
     ] = None,
-    as_of: Annotated[str | None, typer.Option(help="Date, where the scenarios have several.")] = None,
+    as_of: AsOf = None,
     title: Annotated[str | None, typer.Option(help="Heading. Default: the scenarios' title.")] = None,
     n_shown: Annotated[int, typer.Option(help="Scenarios that the sliders lead through.")] = 41,
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
-) -> None:
-    """Write one self-contained page: surfaces, fans, weights, tails, risk and hedges."""
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.", autocompletion=files(".html"))] = Path(
+        "report.html"
+    ),
+) -> Result:
+    """Write one page: surfaces, fans, weights, tails, risk and hedges.
+
+    The page is self-contained: it needs no network, and can be mailed.
+    """
     import volscen
     from volscen._io import read_dataset
-    from volscen.cli import _of_one_date
     from volscen.schema import SCENARIOS
 
+    check_file(out, ".html")
+    levels = parse_numbers(alpha, "--alpha")
+    if dry_run():
+        read = [scenarios, history, portfolio, model, instruments, evaluation]
+        for path in read:
+            expected(path)
+        return planned(reads=read, writes=[out])
     path = volscen.report(
-        _of_one_date(read_dataset(scenarios, kind=SCENARIOS), as_of),
+        of_one_date(read_dataset(scenarios, kind=SCENARIOS), as_of),
         history,
         portfolio,
         model,
         instruments=instruments,
         method=method,
         evaluation=evaluation,
-        alpha=parse_numbers(alpha, "--alpha"),
+        alpha=levels,
         elapsed_days=None if elapsed_days is None else parse_numbers(elapsed_days, "--elapsed-days"),
         title=title,
         n_shown=n_shown,
         out=out,
     )
-    typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    size = path.stat().st_size
+    return Result({"out": path, "bytes": size}, f"wrote {path} ({size / 1e6:.1f} MB)")

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from volscen import risk, schema
-from volscen._reweight import weighing_penalty
-from volscen._statistics import quantile
+from volscen import schema
+from volscen._figures import QUANTILES, off_grid, scenario_figures
 from volscen.errors import FileFormatError
-from volscen.surface._interpolate import interpolate_vol
 
-__all__ = ["describe_file", "hedge_summary", "scenario_summary"]
-
-_LEVELS = (0.05, 0.01)
-_QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
-_TENOR_DAYS = (30, 91, 365)
+__all__ = ["describe_file", "hedge_summary", "scenario_summary", "scenario_text"]
 
 #: Weight of the scenarios off the grid above which an instrument's hedge ratio is starred.
 _OFF_GRID = 0.01
@@ -29,63 +24,49 @@ _FOR_MACHINES = ("build_settings", "last_day", "dropped_days")
 
 def scenario_summary(cube: xr.Dataset) -> str:
     """Table of index VaR and ES, ATM vol quantiles, penalties and effective sample size, per as-of date."""
+    return scenario_text(scenario_figures(cube))
+
+
+def scenario_text(figures: Mapping[str, Any]) -> str:
+    """The figures of :func:`volscen._figures.scenario_figures` as a table."""
     header = (
-        f"{cube.attrs['title']}\n"
-        f"generator {cube.attrs['generator']}, {cube.sizes['scenario']:,} scenarios, {cube.sizes['step']} "
-        f"step(s), seed {cube.attrs['seed']}"
+        f"{figures['title']}\n"
+        f"generator {figures['generator']}, {figures['n_scenarios']:,} scenarios, {figures['horizon']} "
+        f"step(s), seed {figures['seed']}"
     )
-    if "as_of" not in cube.dims:
-        return header + "\n" + _one_date(cube, cube.attrs["beta"], cube.attrs["ess_fraction"], _distinct(cube, 0))
-    betas, fractions = np.atleast_1d(cube.attrs["beta"]), np.atleast_1d(cube.attrs["ess_fraction"])
-    parts = [
-        _one_date(cube.isel(as_of=i), betas[i], fractions[i], _distinct(cube, i)) for i in range(cube.sizes["as_of"])
-    ]
-    return "\n".join([header, *parts])
+    return "\n".join([header, *(_one_date(date, figures["horizon"]) for date in figures["dates"])])
 
 
-def _distinct(cube: xr.Dataset, row: int) -> int | None:
-    """How many different scenarios there are of a date, where a cube says."""
-    counts = np.atleast_1d(cube.attrs.get("distinct_scenarios", []))
-    return int(counts[row]) if len(counts) == cube.sizes.get("as_of", 1) else None
-
-
-def _one_date(cube: xr.Dataset, beta: float, ess_fraction: float, distinct: int | None = None) -> str:
-    weight = cube["weight"].values
-    horizon = cube.sizes["step"]
-    loss = 100 * (1 - cube["spot"].isel(step=-1).values / float(cube["spot0"]))
-    lines = [f"as of {np.datetime_as_string(cube['as_of'].values, unit='D')}, over {horizon} trading day(s)"]
-    if bool(cube["state_clipped"]):
+def _one_date(figures: Mapping[str, Any], horizon: int) -> str:
+    lines = [f"as of {np.datetime_as_string(figures['as_of'], unit='D')}, over {horizon} trading day(s)"]
+    if figures["state_clipped"]:
         lines.append("  warning: the starting state lies outside what the generator was fitted on")
+    losses = figures["index_loss"]
+    heads = [(f"VaR {1 - one['alpha']:.0%}", f"ES {1 - one['alpha']:.0%}") for one in losses]
+    lines.append("  index loss, % of spot      " + "".join(f"{var:>10}{es:>10}" for var, es in heads))
     lines.append(
-        "  index loss, % of spot      " + "".join(f"{f'VaR {1 - a:.0%}':>10}{f'ES {1 - a:.0%}':>10}" for a in _LEVELS)
+        " " * 29
+        + "".join(f"{100 * one['value_at_risk']:>10.3f}{100 * one['expected_shortfall']:>10.3f}" for one in losses)
     )
-    figures = [
-        f"{risk.value_at_risk(-loss, weight, alpha=a):>10.3f}{risk.expected_shortfall(-loss, weight, alpha=a):>10.3f}"
-        for a in _LEVELS
-    ]
-    lines.append(" " * 29 + "".join(figures))
-    lines.append("  at-the-money vol, %     now" + "".join(f"{f'q{100 * q:.0f}':>10}" for q in _QUANTILES))
-    tau, moneyness = cube["tau"].values, cube["moneyness"].values
-    tenors = [d / 365 for d in _TENOR_DAYS if tau[0] <= d / 365 * (1 + 1e-9) and d / 365 <= tau[-1] * (1 + 1e-9)]
-    for tenor in tenors or [float(tau[0])]:
-        now = 100 * interpolate_vol(cube["implied_vol0"].values, tau, moneyness, tenor, 1.0)
-        values = 100 * interpolate_vol(cube["implied_vol"].values[:, -1], tau, moneyness, tenor, 1.0)
-        quantiles = "".join(f"{v:>10.2f}" for v in quantile(values, weight, _QUANTILES))
-        lines.append(f"    {f'{365 * tenor:.0f} days':<14}{float(now):>9.2f}{quantiles}")
-    penalty = cube[weighing_penalty(cube)].sum("step").values
+    lines.append("  at-the-money vol, %     now" + "".join(f"{f'q{100 * q:.0f}':>10}" for q in QUANTILES))
+    for vol in figures["atm_vol"]:
+        days = f"{vol['days']:.0f} days"
+        quantiles = "".join(f"{100 * value:>10.2f}" for value in vol["quantiles"].values())
+        lines.append(f"    {days:<14}{100 * vol['now']:>9.2f}{quantiles}")
+    penalty = figures["arbitrage_penalty"]
     lines.append(
-        f"  arbitrage penalty          mean {penalty.mean():.3g}, weighted mean {weight @ penalty:.3g} "
-        f"(beta {beta:.4g})"
+        f"  arbitrage penalty          mean {penalty['mean']:.3g}, weighted mean {penalty['weighted_mean']:.3g} "
+        f"(beta {figures['beta']:.4g})"
     )
-    if "projection_status" in cube:
-        status = cube["projection_status"].values
-        changed, unsure = int((status > 0).sum()), int((status > 1).sum())
+    if "projected" in figures:
+        done = figures["projected"]
         lines.append(
-            f"  projected surfaces         {changed:,} of {status.size:,}; the penalty is that before"
-            + (f"; {unsure:,} may not be the nearest" if unsure else "")
+            f"  projected surfaces         {done['changed']:,} of {done['surfaces']:,}; the penalty is that before"
+            + (f"; {done['unsure']:,} may not be the nearest" if done["unsure"] else "")
         )
+    distinct = figures["distinct_scenarios"]
     different = "" if distinct is None else f", of which {distinct:,} differ"
-    lines.append(f"  effective sample size      {ess_fraction:.1%} of the scenarios{different}")
+    lines.append(f"  effective sample size      {figures['ess_fraction']:.1%} of the scenarios{different}")
     return "\n".join(lines)
 
 
@@ -97,12 +78,12 @@ def hedge_summary(result: xr.Dataset) -> str:
         "of the scenarios",
         f"  {'instrument':<40}{'ratio':>12}{'value':>12}",
     ]
-    off_grid = _off_grid(result)
-    for name, ratio, value, off in zip(
-        result["instrument"].values, result["ratio"].values, result["value0"].values, off_grid, strict=True
+    off = off_grid(result)
+    for name, ratio, value, share in zip(
+        result["instrument"].values, result["ratio"].values, result["value0"].values, off, strict=True
     ):
-        lines.append(f"  {name:<40}{ratio:>12.5f}{value:>12.5f}" + (f" * {off:.1%}" if off > _OFF_GRID else ""))
-    if (off_grid > _OFF_GRID).any():
+        lines.append(f"  {name:<40}{ratio:>12.5f}{value:>12.5f}" + (f" * {share:.1%}" if share > _OFF_GRID else ""))
+    if (off > _OFF_GRID).any():
         lines.append(
             "  * weight of the scenarios in which it lies off the surface's grid, where volatility is flat: distrust "
             "its value and ratio"
@@ -116,14 +97,6 @@ def hedge_summary(result: xr.Dataset) -> str:
     tails = zip(result["tail"].values, result["residual_var"].values, result["residual_es"].values, strict=True)
     lines.append("  tracking loss " + "; ".join(f"VaR {1 - t:.1%} {v:.4g}, ES {e:.4g}" for t, v, e in tails))
     return "\n".join(lines)
-
-
-def _off_grid(result: xr.Dataset) -> np.typing.NDArray[np.float64]:
-    """Weight of the scenarios off the grid, by instrument; results of early versions say less, or nothing."""
-    for name in ("extrapolated_weight", "extrapolated"):
-        if name in result.coords:
-            return result[name].values.astype(np.float64)
-    return np.zeros(result["ratio"].shape)
 
 
 def describe_file(path: str | Path) -> str:

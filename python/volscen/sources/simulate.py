@@ -18,6 +18,7 @@ from volscen.sources._market_models import BatesMarket, MertonMarket, SABRMarket
 from volscen.sources._market_names import Name, NameMarket, NamesMarket, names_market
 from volscen.sources._market_ssvi import SSVIMarket
 from volscen.sources._names_history import SimulatedNames, simulate_names
+from volscen.sources._simulated_quotes import simulate_quotes
 from volscen.sources._smiles import simulate_smiles
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "names_market",
     "simulate_market",
     "simulate_names",
+    "simulate_quotes",
     "simulate_smiles",
 ]
 

@@ -1,0 +1,371 @@
+"""What every command has: JSON, configuration, dry runs, quiet, completion, examples, exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import volscen
+import volscen._cli_complete as complete
+from cli_runner import volscen_command
+from volscen.cli import app
+from volscen.sources.simulate import simulate_market, simulate_quotes
+
+GRID = ("--days", "30,60", "--moneyness", "0.95,1,1.05")
+
+
+def load(text):
+    """One JSON object, with no number that JSON does not know."""
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def all_commands():
+    import typer
+
+    def walk(one, path):
+        if hasattr(one, "commands"):
+            for name, inner in one.commands.items():
+                yield from walk(inner, [*path, name])
+        else:
+            yield ".".join(path), one
+
+    return dict(walk(typer.main.get_command(app), []))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Files of every kind under the names that the examples use."""
+    path = tmp_path_factory.mktemp("frame")
+    history = simulate_market("A", 130, seed=1)
+    volscen.write(history, path / "history.nc")
+    model = volscen.fit(history.isel(date=slice(0, 120)), "bootstrap")
+    model.save(path / "model.safetensors")
+    volscen.write(volscen.generate(model, history, n_scenarios=300, horizon=2, seed=1), path / "scenarios.nc")
+    simulate_quotes(history.isel(date=slice(-4, None)), n_strikes=13, seed=1).to_csv(path / "quotes.csv", index=False)
+    (path / "portfolio.csv").write_text("type,quantity,moneyness,tau\ncall,1,1,.25\nput,-2,.9,.25\n")
+    (path / "instruments.csv").write_text("type,moneyness,tau\nunderlying,,\ncall,1,.4\n")
+    return path
+
+
+# -------------------------------------------------------------------------------------------------- JSON
+def test_numbers_of_json_are_those_of_the_library(folder):
+    done = volscen_command("risk", "scenarios.nc", "-p", "portfolio.csv", "--alpha", "0.05,0.1", "--json", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = load(done.stdout)
+    assert page["command"] == "risk"
+    cube, book = volscen.read(folder / "scenarios.nc"), volscen.Portfolio.from_table(folder / "portfolio.csv")
+    profit = volscen.portfolio.pnl(cube, book)
+    total, weight = profit.total.values[:, -1], profit.weight.values
+    assert page["tails"][0]["expected_shortfall"] == volscen.risk.expected_shortfall(total, weight, alpha=0.05)
+    parts = volscen.risk.contributions(profit, alpha=0.1)
+    assert [one["component_es"] for one in page["positions"]] == parts.component_es.values.tolist()
+    assert page["value"] == pytest.approx(float(profit.value0.sum()), rel=1e-15)
+    text = volscen_command("risk", "scenarios.nc", "-p", "portfolio.csv", "--alpha", "0.05,0.1", cwd=folder).stdout
+    assert f"{page['tails'][0]['expected_shortfall']:,.4f}" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "keys"),
+    [
+        ("generate --out {t}/s.nc -n 50 --seed 1", {"out", "bytes", "seed", "n_scenarios", "dates"}),
+        ("hedge scenarios.nc -p portfolio.csv -i instruments.csv", {"instruments", "r_squared", "residual_tails"}),
+        ("info scenarios.nc", {"schema", "sizes", "attributes", "dates"}),
+        ("info history.nc", {"n_dates", "first", "last", "days"}),
+        ("info model.safetensors", {"generator", "fitted_on", "parameters"}),
+        ("stress scenarios.nc -p portfolio.csv --shock log_return=-0.1,level=0.05", {"value", "scenarios"}),
+        ("surface quotes.csv --days 30,60 --moneyness 0.95,1,1.05", {"date", "implied_vol", "spot"}),
+        ("history build quotes.csv --days 30,60 --moneyness 0.95,1,1.05 --out {t}/h.nc", {"n_dates", "days_added"}),
+        ("fit history.nc -g bootstrap --out {t}/m.safetensors", {"generator", "fitted_on"}),
+        ("update model.safetensors history.nc --out {t}/u.safetensors", {"updated_to", "fitted_on"}),
+        ("resample scenarios.nc -n 20 --out {t}/r.nc", {"out", "n_scenarios"}),
+        ("reweight scenarios.nc --view mean(atm_vol(0.25))<=1 --out {t}/w.nc", {"views", "dates"}),
+        ("export scenarios.nc --out {t}/s.parquet", {"out", "bytes"}),
+        ("card model.safetensors", {"card", "out"}),
+        ("config keys generate", {"table", "keys"}),
+    ],
+)
+def test_json_is_one_object_and_the_rest_is_on_standard_error(folder, tmp_path, line, keys):
+    done = volscen_command(*shlex.split(line.format(t=tmp_path)), "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    page = load(done.stdout)
+    assert keys | {"command", "volscen_version", "dry_run", "exit_code", "warnings"} <= set(page)
+    assert "wrote" not in done.stderr
+    assert (page["exit_code"], page["dry_run"], page["warnings"]) == (0, False, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "kind"),
+    [
+        ("info absent.nc", 1, "FileFormatError"),
+        ("generate --out s.txt", 1, "InputError"),
+        ("generate --out s.nc -n many", 2, "BadParameter"),
+        ("frobnicate", 2, "UsageError"),
+    ],
+)
+def test_errors_as_json(folder, line, code, kind):
+    done = volscen_command(*line.split(), "--json", cwd=folder)
+    assert (done.returncode, done.stderr) == (code, "")
+    page = load(done.stdout)
+    assert (page["error"], page["exit_code"]) == (kind, code)
+    assert page["message"] in volscen_command(*line.split(), cwd=folder).stderr.replace("\n", " ") or code == 2
+
+
+def test_what_is_no_number_is_null():
+    from volscen._cli_command import to_json
+
+    values = {"a": np.float32("nan"), "b": np.array([1, np.inf]), "c": np.datetime64("2024-06-03"), "d": np.int8(3)}
+    assert to_json(values) == {"a": None, "b": [1.0, None], "c": "2024-06-03", "d": 3}
+    assert to_json(np.array(["2024-06-03T12:00"], dtype="datetime64[ns]")) == ["2024-06-03T12:00:00"]
+    assert to_json(math.pi) == math.pi
+
+
+def test_warnings_are_in_json_too(folder, tmp_path):
+    line = f"generate --out {tmp_path}/s.nc -n 8 --seed 1 --given log_return=-0.5:0.5"
+    quiet = volscen_command(*line.split(), "--json", "--quiet", cwd=folder)
+    page = load(quiet.stdout)
+    assert len(page["warnings"]) == quiet.stderr.count("warning: ")
+
+
+# ---------------------------------------------------------------------------------------- quiet, progress
+def test_quiet_says_nothing_but_does_the_work(folder, tmp_path):
+    out = tmp_path / "h.nc"
+    done = volscen_command("history", "build", "quotes.csv", *GRID, "--out", out, "--quiet", cwd=folder)
+    assert done == (0, "", "")
+    assert volscen.read(out).sizes["date"] == 4
+
+
+def test_bars_show_on_a_terminal_only_and_not_when_quiet(monkeypatch):
+    from tqdm import tqdm
+
+    from volscen._cli_command import _no_progress
+
+    class Terminal:
+        def __init__(self):
+            self.text = ""
+
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    for _ in tqdm(range(3), disable=None):
+        pass
+    assert "3/3" in screen.text
+    screen.text = ""
+    with _no_progress():
+        for _ in tqdm(range(3), disable=None):
+            pass
+        print("message", file=sys.stderr)
+    assert screen.text == "message\n"
+
+
+# ------------------------------------------------------------------------------------------------ dry runs
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("generate --out new/s.nc", "cannot write"),
+        ("generate --out s.nc -n 1000 --horizon 5", "writes  s.nc (about 1.7 MB)"),
+        ("generate --model model.safetensors --history history.nc --out s.nc --dry-run -q", ""),
+        ("fit history.nc --out m.safetensors", "days                 130"),
+        ("history build quotes.csv --days 30 --moneyness 1 --out h.nc", "days                 4"),
+        ("history update history.nc quotes.csv", "new days             0"),
+        ("hedge scenarios.nc -p portfolio.csv -i instruments.csv --out h.nc", "writes  h.nc"),
+        ("evaluate history.nc -g pca --first 2000-06-20 -n 10", "scenarios to draw"),
+        ("demo --out d", "writes  d/quotes.csv"),
+        ("stress scenarios.nc -p portfolio.csv --loss 1 --out s.nc", "reads   portfolio.csv"),
+        ("hedge absent.nc -p portfolio.csv -i instruments.csv", "absent.nc: no such file"),
+    ],
+)
+def test_a_dry_run_writes_nothing(folder, line, words):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    done = volscen_command(*line.split(), "--dry-run", cwd=folder)
+    assert words in done.stdout + done.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_dry_run_knows_the_size_and_the_lack_of_memory(folder, tmp_path):
+    out = tmp_path / "s.nc"
+    arguments = ("generate", "--out", out, "--seed", 1, "-n")
+    page = load(volscen_command(*arguments, 3000, "--dry-run", "--json").stdout)
+    assert page["dry_run"] is True
+    assert volscen_command(*arguments, 3000, "-q").returncode == 0
+    assert page["writes"][0]["bytes"] == pytest.approx(out.stat().st_size, rel=0.15)
+    huge = load(volscen_command(*arguments, 10**11, "--dry-run", "--json").stdout)
+    assert huge["too_large_for"] == ["memory", "disk"]
+    assert huge["writes"][0]["replaces_bytes"] == out.stat().st_size
+
+
+# ------------------------------------------------------------------------------------------- configuration
+def test_a_configuration_gives_defaults_and_flags_override(folder, tmp_path):
+    (tmp_path / "c.toml").write_text(
+        f'[generate]\nn_scenarios = 40\nseed = 3\nout = "s.nc"\nas-of = ["2000-06-29", "2000-06-30"]\n'
+        f'history = "{folder}/history.nc"\nmodel = "{folder}/model.safetensors"\nbeta = 50\n'
+    )
+    done = volscen_command("generate", "--config", tmp_path / "c.toml", "--seed", 4, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    cube = volscen.read(tmp_path / "s.nc")  # beside the configuration, not in the working folder
+    assert dict(cube.sizes) == {"as_of": 2, "scenario": 40, "step": 1, "tau": 8, "moneyness": 10}
+    assert cube.attrs["seed"] == 4
+    assert cube.attrs["beta"].tolist() == [50, 50]
+
+
+def test_lists_and_tables_of_a_configuration_are_options(folder, tmp_path):
+    frame = pd.read_csv(folder / "quotes.csv").rename(columns={"strike": "K", "option_type": "cp"})
+    frame.to_csv(tmp_path / "odd.csv", index=False)
+    (tmp_path / "c.toml").write_text(
+        '[history.build]\nquotes = "odd.csv"\ndays = [30, "2M"]\nmoneyness = [0.95, 1, 1.05]\n'
+        'columns = { strike = "K", option_type = "cp" }\noption = { min_price = 0.01 }\nout = "h.nc"\n'
+    )
+    done = volscen_command("history", "build", "--config", tmp_path / "c.toml")
+    assert done.returncode == 0, done.stderr
+    history = volscen.read(tmp_path / "h.nc")
+    np.testing.assert_allclose(history.tau, [30 / 365, 1 / 6])
+    assert '"min_price":0.01' in history.attrs["build_settings"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "[generate]\nn_scenario = 5",
+            "c.toml, table [generate]: unknown key 'n_scenario'; did you mean 'n_scenarios'?",
+        ),
+        ("[genrate]\nseed = 5", "c.toml: unknown table [genrate]; did you mean [generate]?"),
+        ("[history.biuld]\nseed = 5", "unknown table [history.biuld]; did you mean [history.build]?"),
+        ('[generate]\nn_scenarios = "many"', "table [generate]: 'n_scenarios' must be a whole number, not \"many\""),
+        ("[generate]\nn_scenarios = true", "'n_scenarios' must be a whole number, not true"),
+        ("[generate]\nproject = 1", "'project' must be true or false, not 1"),
+        ("[generate]\nhistory = 1", "'history' must be a file name, in quotes, not 1"),
+        ("[monitor]\nalpha = '1'", "table [monitor]: 'alpha' must be a number"),
+        ("[generate]\ngenerator = 'm.safetensors'", "'generator' is now 'model'"),
+        ("generate = 5", "generate must be a table, written [generate]"),
+        ("[generate]\nseed = x", "c.toml: not TOML: Invalid value (at line 2, column 8)"),
+        ("[fit]\nuntil = '2000-01-01'", "has no table [generate] for this command; it has [fit]"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_named(tmp_path, text, words):
+    (tmp_path / "c.toml").write_text(text)
+    done = volscen_command("generate", "--config", "c.toml", "--out", "s.nc", cwd=tmp_path)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "s.nc").exists()
+
+
+# --------------------------------------------------------------------------------------------- completion
+def completed(line, cwd):
+    words = shlex.split(line) + ([""] if line.endswith(" ") else [])
+    environment = {**os.environ, "_VOLSCEN_COMPLETE": "complete_bash", "COMP_WORDS": line,
+                   "COMP_CWORD": str(len(words) - 1)}  # fmt: skip
+    code = "import sys; from volscen.cli import main; main([])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=cwd, check=False
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("volscen gen", ["generate"]),
+        ("volscen fit history.nc --generator boot", ["bootstrap"]),
+        ("volscen generate --history ", ["history.nc", "scenarios.nc"]),
+    ],
+)
+def test_the_shell_completes(folder, line, expected):
+    assert completed(line, folder) == expected
+
+
+def test_completers(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(folder)
+    assert complete.files(".csv")("p") == ["portfolio.csv"]
+    assert complete.files(".csv")(f"{folder}/inst") == [f"{folder}/instruments.csv"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep" / "store.zarr").mkdir(parents=True)
+    (tmp_path / "deep" / "a.txt").touch()
+    assert complete.files(".zarr")("d") == ["deep/store.zarr"]
+    assert complete.files(".nc")("d") == ["deep/store.zarr/"] or complete.files(".nc")("d") == ["deep/"]
+
+
+def test_names_that_are_completed_are_those_there_are():
+    from volscen._repair._base import REGISTRY as predictors
+    from volscen.hedging import REGISTRY as hedges
+    from volscen.sources._readers import READERS
+    from volscen.sources.simulate import MARKETS
+    from volscen.surface._smoothers import REGISTRY as smoothers
+
+    assert sorted(complete.HEDGES[1:]) == sorted(hedges)
+    assert sorted(complete.SMOOTHERS) == sorted(smoothers)
+    assert set(complete.SOURCES) == {*READERS, "spx-factors"}
+    assert set(complete.MARKETS) == set(MARKETS)
+    assert set(complete.REPAIRS) == {"default", *predictors}
+
+
+# ------------------------------------------------------------------------------------------ help, aliases
+@pytest.mark.parametrize("name", all_commands())
+def test_every_command_has_help_and_examples_that_parse(name, monkeypatch):
+    done = volscen_command(*name.split("."), "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 120
+    found = all_commands()[name]
+    assert found.examples
+    for example in found.examples:
+        words = shlex.split(example.replace("\\\n", " "))
+        words = words[: words.index(">")] if ">" in words else words
+        assert words[0] == "volscen"
+        with found.make_context(name, words[1 + name.count(".") + 1 :]) as context:  # a usage error otherwise
+            assert context.params
+
+
+def test_common_options_are_spelled_alike():
+    for name, one in all_commands().items():
+        flags = {flag for parameter in one.params for flag in parameter.opts}
+        assert {"--json", "--quiet", "-q", "--config"} <= flags, name
+        assert ("-o" in flags) == ("--out" in flags), name
+        if "--out" in flags:
+            assert "--dry-run" in flags, name
+
+
+def test_old_spellings_are_understood_with_a_note(folder, tmp_path):
+    line = ("--history", "history.nc", "-n", 20, "--seed", 1, "--out", tmp_path / "s.nc")
+    done = volscen_command("generate", "--generator=model.safetensors", *line, cwd=folder)
+    assert done.returncode == 0
+    assert done.stderr == "note: --generator is now --model; the old spelling will go\n"
+    assert "--generator" not in volscen_command("generate", "--help").stdout
+
+
+def test_help_is_fast_and_light():
+    code = (
+        "import sys\nfrom volscen.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'xarray', 'pandas', 'scipy', 'rich', 'numpy.random') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_interrupted_is_130(monkeypatch, folder):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(volscen, "generate", interrupt)
+    done = volscen_command("generate", "--out", "x.nc", cwd=folder)
+    assert (done.returncode, done.stderr.strip()) == (130, "volscen: interrupted")
+    page = load(volscen_command("generate", "--out", "x.nc", "--json", cwd=folder).stdout)
+    assert (page["error"], page["exit_code"]) == ("KeyboardInterrupt", 130)
+    assert not (folder / "x.nc").exists()
