@@ -13,8 +13,10 @@ import torch
 import xarray as xr
 
 import volscen
+from volscen import evaluation
 from volscen.errors import FitError, InputError
 from volscen.evaluation import forecast
+from volscen.evaluation.forecast import _variance_models
 
 #: Share of the variance of a day's move that the driver makes.
 SHARE = 0.7
@@ -187,6 +189,45 @@ def test_bad_series_are_named(driven: Any) -> None:
     wide = pd.DataFrame(np.random.default_rng(0).normal(size=(N, 40)), index=score.index).add_prefix("x")
     with pytest.raises(InputError, match="too many"):
         forecast.Har().fit(forecast.add_exogenous(history, wide, lag=0).isel(date=slice(0, 300)), (1,))
+
+
+def test_a_series_that_drives_the_variance_of_the_next_day_improves_its_forecast() -> None:
+    """Log variance .5 score of the day before: QLIKE comes near that of the truth, and no lag may peek."""
+    rng = np.random.default_rng(3)
+    n = 4000
+    score = rng.normal(size=n)
+    truth = 1e-4 * np.exp(0.5 * np.r_[0.0, score[:-1]])
+    dates = pd.bdate_range("2000-01-03", periods=n)
+    returns = xr.DataArray(np.sqrt(truth) * rng.normal(size=n), coords={"date": dates}, dims="date")
+    series = pd.Series(score, index=dates, name="news")
+    options: dict[str, Any] = {
+        "first": dates[1500], "last": dates[-2], "models": ["no_change", "har"], "horizons": (1,), "refit_every": 5000,
+    }  # fmt: skip
+    with_it = forecast.forecast_variance(returns, exogenous=series, lag=0, **options)
+    plain, late = (
+        forecast.forecast_variance(returns, **options, **more)
+        for more in ({}, {"exogenous": _longer(series), "lag": 1})
+    )
+    assert with_it.uses_exogenous.values.tolist() == [False, True]
+    assert "uses_exogenous" not in plain.coords
+    found, without, old = (
+        float(forecast.judge_variance(one).qlike.sel(model="har", horizon=1)) for one in (with_it, plain, late)
+    )
+    best = evaluation.qlike(truth[1501:], returns.values[1501:] ** 2).mean()
+    assert found - best < 0.25 * (without - best)
+    assert old == pytest.approx(without, rel=0.01)
+    known = np.log(with_it.variance.sel(model="har").values[:, 0])
+    # The standard error of an exponential regression on 1,500 squared returns is sqrt(2 / 1500) = .037.
+    assert np.polyfit(score[1500 : n - 1], known, 1)[0] == pytest.approx(0.5, abs=0.11)
+    apart = _variance_models._log_factor(
+        rng.exponential(size=4000) * np.exp(0.3 + 0.7 * score), np.c_[np.ones(n), score]
+    )
+    np.testing.assert_allclose(apart, [0.3, 0.7], atol=0.07)
+    changed = series.copy()
+    changed.iloc[1701:] += 1.0
+    other = forecast.forecast_variance(returns, exogenous=changed, lag=0, **options)
+    np.testing.assert_array_equal(other.variance[1, :201], with_it.variance[1, :201])
+    assert not np.array_equal(other.variance[1], with_it.variance[1])
 
 
 def test_an_ensemble_is_the_mean_of_its_seeds(driven: Any) -> None:

@@ -13,7 +13,7 @@ from volscen import schema
 from volscen.errors import InputError
 from volscen.evaluation.forecast._series import whole
 
-__all__ = ["VARIABLE", "Scaling", "add_exogenous", "exogenous_values"]
+__all__ = ["VARIABLE", "Scaling", "add_exogenous", "check_columns", "exogenous_values", "known_on"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -69,10 +69,24 @@ def add_exogenous(
         raise InputError("history holds several assets; choose one with history.sel(asset=...)")
     if VARIABLE in history:
         raise InputError("history holds exogenous series already; give all columns at once")
+    known = known_on(history["date"].values, exogenous, lag)
+    return history.assign(
+        {
+            VARIABLE: (
+                ("date", "column"),
+                known.to_numpy(),
+                {"long_name": "series from outside, as known on the date", "units": "1", "lag": int(lag)},
+            )
+        }
+    ).assign_coords(column=list(known.columns))
+
+
+def known_on(dates: npt.NDArray[np.datetime64], exogenous: Any, lag: int) -> pd.DataFrame:
+    """The last values known at each of a history's dates; see :func:`add_exogenous`."""
     back = whole("lag", lag, 0)
     table = _table(exogenous)
     stamped = table.index.to_numpy().astype("datetime64[ns]")
-    days = history["date"].values.astype("datetime64[ns]")
+    days = dates.astype("datetime64[ns]")
     # The first rows have no rows before them: weekdays stand in for these.
     before = np.busday_offset(days[0].astype("datetime64[D]"), np.arange(-back, 0), roll="backward")
     cutoff = np.concatenate([before.astype("datetime64[ns]"), days])[: days.size]
@@ -88,15 +102,9 @@ def add_exogenous(
             f"exogenous ends on {stamped[-1]:.10}, long before the history ({days[-1]:.10}); extend it, or end the "
             "history earlier"
         )
-    return history.assign(
-        {
-            VARIABLE: (
-                ("date", "column"),
-                table.to_numpy(dtype=np.float64)[known],
-                {"long_name": "series from outside, as known on the date", "units": "1", "lag": back},
-            )
-        }
-    ).assign_coords(column=[str(name) for name in table.columns])
+    return pd.DataFrame(
+        table.to_numpy(dtype=np.float64)[known], index=days, columns=[str(name) for name in table.columns]
+    )
 
 
 def exogenous_values(history: xr.Dataset) -> FloatArray:
@@ -123,6 +131,15 @@ class Scaling:
                 f"history holds {values.shape[1]} exogenous columns; the forecaster was fitted with {self.mean.size}"
             )
         return np.asarray(np.clip((values - self.mean) / self.sd, -_REACH, _REACH))
+
+
+def check_columns(name: str, n_columns: int, n: int) -> None:
+    """Refuse more columns than the days can bear."""
+    if 10 * n_columns > n:
+        raise InputError(
+            f"exogenous: {n_columns} columns are too many for the {n} days that forecaster {name!r} is fitted on; "
+            f"keep at most {n // 10}"
+        )
 
 
 def _table(exogenous: Any) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError, MissingExtraError
-from volscen.evaluation.forecast._exogenous import Scaling, exogenous_values
+from volscen.evaluation.forecast._exogenous import Scaling, check_columns, exogenous_values
 from volscen.evaluation.forecast._protocol import SurfaceForecaster, log_surfaces
 from volscen.generators import Generator, generator_class
 from volscen.history import state_at
@@ -102,7 +102,7 @@ class Har(_InLogs):
         rows = np.arange(self.n_past - 1, len(logs))
         outside = exogenous_values(history)
         self.scaling_ = Scaling(outside)
-        _check_columns(self.name, outside, len(rows) - max(self.horizons_))
+        check_columns(self.name, outside.shape[1], len(rows) - max(self.horizons_))
         x = self._inputs(logs, rows, outside)  # (n, cells, 4 and columns)
         self.coefficients_ = np.empty((len(self.horizons_), logs.shape[1], x.shape[2]))
         for i, h in enumerate(self.horizons_):
@@ -148,7 +148,7 @@ class Var(_InLogs):
         if self.uses_exogenous:
             outside = exogenous_values(history)
             self.scaling_ = Scaling(outside)
-            _check_columns(self.name, outside, len(logs) - 2)
+            check_columns(self.name, outside.shape[1], len(logs) - 2)
         state, rest = self._state(logs, history, np.arange(1, len(logs)))
         x = np.column_stack([np.ones(len(state) - 1), state[:-1]])
         coefficients = np.linalg.lstsq(x, state[1:])[0]
@@ -239,15 +239,6 @@ class GeneratorMean(_InLogs):
             vol = model.sample(state, self.n_scenarios, max(self.horizons_), rng)[1][:, take]
             out[i] = np.log(vol.astype(np.float64)).mean(axis=0).reshape(len(take), -1)
         return out
-
-
-def _check_columns(name: str, outside: FloatArray, n: int) -> None:
-    """Refuse more columns than the days can bear."""
-    if 10 * outside.shape[1] > n:
-        raise InputError(
-            f"exogenous: {outside.shape[1]} columns are too many for the {n} days that forecaster {name!r} is fitted "
-            f"on; keep at most {n // 10}"
-        )
 
 
 def _network(name: str) -> Callable[[], SurfaceForecaster]:

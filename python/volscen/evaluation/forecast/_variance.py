@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from volscen._dates import to_day
 from volscen.errors import InputError
 from volscen.evaluation._compare import diebold_mariano, holm
 from volscen.evaluation._forecasts import direction, qlike
+from volscen.evaluation.forecast._exogenous import known_on
 from volscen.evaluation.forecast._series import series, whole
 from volscen.evaluation.forecast._surfaces import check_horizons
 from volscen.evaluation.forecast._variance_models import VARIANCE_MODELS, Days, check_model
@@ -34,6 +36,8 @@ def forecast_variance(
     log_range: xr.DataArray | None = None,
     horizons: Sequence[int] = (1, 5, 10, 20, 30),
     refit_every: int = 250,
+    exogenous: pd.DataFrame | pd.Series | xr.Dataset | xr.DataArray | None = None,
+    lag: int = 1,
 ) -> xr.Dataset:
     """Forecast the mean daily variance of the next h days from each date of a period.
 
@@ -53,6 +57,11 @@ def forecast_variance(
         Trading days, increasing.
     refit_every : int
         Dates between fits.
+    exogenous : DataFrame, Series, Dataset or DataArray, optional
+        Series from outside by date of publication, further inputs of "har"; the others make nothing of it. See
+        :func:`add_exogenous`.
+    lag : int
+        Rows between a date of ``exogenous`` and the first close that knows its values.
 
     Returns
     -------
@@ -95,7 +104,9 @@ def forecast_variance(
         raise InputError(f"no date of log_return ({dates[0]} to {dates[-1]}) lies between first and last")
     if rows[0] + 1 < _LEAST_DAYS:
         raise InputError(f"first: {rows[0] + 1} days are known then; at least {_LEAST_DAYS} are needed")
-    days = Days(x, None if ranges is None else ranges * _whole_day(x[: rows[0] + 1], ranges[: rows[0] + 1]))
+    whole_days = None if ranges is None else ranges * _whole_day(x[: rows[0] + 1], ranges[: rows[0] + 1])
+    outside = None if exogenous is None else known_on(dates, exogenous, lag).to_numpy()
+    days = Days(x, whole_days, outside)
     variance = np.empty((len(names), rows.size, len(ahead)))
     for start in range(0, rows.size, step):
         part = slice(start, min(start + step, rows.size))
@@ -115,7 +126,16 @@ def forecast_variance(
             "proxy": (("date", "horizon"), actual),
             "previous": ("date", (sums[rows + 1] - sums[rows - 21]) / 22),
         },
-        coords={"model": names, "date": returns["date"].values[rows], "horizon": list(ahead)},
+        coords={
+            "model": names,
+            "date": returns["date"].values[rows],
+            "horizon": list(ahead),
+            **(
+                {}
+                if outside is None
+                else {"uses_exogenous": ("model", [VARIANCE_MODELS[name].uses_exogenous for name in names])}
+            ),
+        },
         attrs={"proxy": "squared return" if ranges is None else "Parkinson"},
     )
 

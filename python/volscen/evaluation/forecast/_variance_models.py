@@ -15,6 +15,7 @@ from scipy.signal import lfilter
 
 from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError, MissingExtraError
+from volscen.evaluation.forecast._exogenous import Scaling, check_columns
 from volscen.evaluation.forecast._long_memory import long_memory
 
 __all__ = ["VARIANCE_MODELS", "Days", "VarianceForecaster"]
@@ -41,6 +42,8 @@ class Days:
 
     log_return: FloatArray
     log_range: FloatArray | None
+    #: Series from outside as known at each close, (T, columns).
+    outside: FloatArray | None = None
 
     @property
     def proxy(self) -> FloatArray:
@@ -62,13 +65,17 @@ class Days:
 
     def until(self, row: int) -> Days:
         """The days before a row."""
-        return Days(self.log_return[:row], None if self.log_range is None else self.log_range[:row])
+        ranges, outside = (None if one is None else one[:row] for one in (self.log_range, self.outside))
+        return Days(self.log_return[:row], ranges, outside)
 
 
 class VarianceForecaster(ABC):
     """Forecasts of the mean daily variance of the next h days."""
 
     name: ClassVar[str]
+
+    #: Whether series from outside are among its inputs.
+    uses_exogenous: ClassVar[bool] = False
 
     def fit(self, days: Days, horizons: tuple[int, ...]) -> Self:
         """Learn from all days given."""
@@ -119,12 +126,23 @@ class _Ewma(VarianceForecaster):
 
 
 class _HarRv(VarianceForecaster):
-    """HAR of the proxy (Corsi 2009): a regression for each horizon on means over 1, 5 and 22 days."""
+    """HAR of the proxy (Corsi 2009): a regression for each horizon on means over 1, 5 and 22 days.
+
+    Series from outside, standardised, multiply it by exp of a linear form, fitted by QLIKE after the regression (its
+    first-order condition is that of a gamma law with a log link) and kept within the range of the days fitted on.
+    """
 
     name: ClassVar[str] = "har"
+    uses_exogenous = True
+    factors_: list[tuple[FloatArray, float, float]]
 
     def _learn(self, days: Days) -> None:
         x, proxy = self._inputs(days), days.proxy
+        z, self.factors_ = None, []
+        if days.outside is not None:
+            self.scaling_ = Scaling(days.outside)
+            check_columns(self.name, days.outside.shape[1], proxy.size - 21 - max(self.horizons_))
+            z = np.column_stack([np.ones(proxy.size), self.scaling_(days.outside)])
         self.coefficients_ = []
         for h in self.horizons_:
             ahead = np.convolve(proxy, np.full(h, 1 / h), "valid")[1:]  # the h days after row 0, 1, ...
@@ -132,9 +150,21 @@ class _HarRv(VarianceForecaster):
             # Errors grow with the variance: weigh by it, as the loss does.
             weight = 1 / x[rows, 3]
             self.coefficients_.append(np.linalg.lstsq(x[rows] * weight[:, None], ahead[rows] * weight)[0])
+            if z is not None:
+                plain = np.maximum(x[rows] @ self.coefficients_[-1], 0.1 * x[rows, 3])
+                factor = _log_factor(ahead[rows] / plain, z[rows])
+                reach = z[rows] @ factor
+                self.factors_.append((factor, float(reach.min()), float(reach.max())))
 
     def _ahead(self, days: Days, rows: npt.NDArray[np.intp]) -> FloatArray:
-        return np.asarray(self._inputs(days)[rows] @ np.array(self.coefficients_).T)
+        found = np.asarray(self._inputs(days)[rows] @ np.array(self.coefficients_).T)
+        if days.outside is None:
+            return found
+        z = np.column_stack([np.ones(rows.size), self.scaling_(days.outside[rows])])
+        # A line through means may fall below zero, which a factor would not mend.
+        found = np.maximum(found, 0.1 * self._inputs(days)[rows, 3:])
+        factors = np.column_stack([np.exp(np.clip(z @ b, low, high)) for b, low, high in self.factors_])
+        return np.asarray(found * factors)
 
     def _inputs(self, days: Days) -> FloatArray:
         proxy = days.proxy
@@ -294,6 +324,28 @@ class _LongMemory(VarianceForecaster):
             found[:, step] = made @ pi[:step] + past[:, : self.n_lags - step] @ pi[step:]
         sums = np.cumsum(np.exp(2 * (self.mean_ + found)), axis=1)
         return np.column_stack([sums[:, h - 1] / h for h in self.horizons_])
+
+
+def _log_factor(ratio: FloatArray, z: FloatArray) -> FloatArray:
+    """Coefficients b of least mean of ratio exp(-z b) + z b, by Newton's method; convex, a little ridge for ties."""
+    b = np.zeros(z.shape[1])
+    ridge = np.full(b.size, 1 / ratio.size)
+
+    def loss(b: FloatArray) -> float:
+        return float(np.mean(ratio * np.exp(-z @ b) + z @ b) + 0.5 * ridge @ b**2)
+
+    now = loss(b)
+    for _ in range(50):
+        u = ratio * np.exp(-z @ b)
+        gradient = z.T @ (1 - u) / ratio.size + ridge * b
+        step = np.linalg.solve((z.T * u) @ z / ratio.size + np.diag(ridge), gradient)
+        share = 1.0
+        while share > 1e-6 and not (after := loss(b - share * step)) <= now:
+            share /= 2
+        if share <= 1e-6 or now - after < 1e-12:
+            break
+        b, now = b - share * step, after
+    return b
 
 
 def _filter(
