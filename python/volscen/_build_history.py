@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from volscen._chain_options import whole_number
 from volscen._day_checkpoints import DayCheckpoints
 from volscen._fit_day import DAY_REASONS, Day, Outcome, Settings, fit_days, read_settings, split_days
 from volscen._history_parts import Recorded, assemble
 from volscen._instruments import _positive
 from volscen._returns import RETURNS
 from volscen._threads import resolve_num_threads
+from volscen._workers import check_workers, map_in_order
 from volscen.errors import InputError
 from volscen.surface._points import read_product_columns
 
@@ -44,6 +44,7 @@ def build_history(
     intraday: bool = False,
     resume: str | Path | None = None,
     num_workers: int | None = None,
+    client: Any = None,
     progress: bool | Literal["auto"] = "auto",
     title: str = "Implied-volatility surfaces from option quotes",
     source: str = "option quotes",
@@ -66,8 +67,10 @@ def build_history(
         See :func:`volscen.build_surface`; a day on which the grid reaches too far beyond the quotes is
         dropped.
     num_workers : int, optional
-        Processes to use; the result does not depend on it. One per processor for 400 days or more when
-        omitted, else none beside this one.
+        Processes to use; the result does not depend on it. When omitted, the cluster whose ``dask.distributed``
+        client is active, if one is; else one per processor for 400 days or more, and none beside this one for fewer.
+    client : distributed.Client, optional
+        Of the cluster to use, in place of ``num_workers``.
     progress : bool or "auto"
         Show a progress bar; "auto" shows it on a terminal only.
     returns : {"auto", "forward", "spot"}
@@ -146,7 +149,7 @@ def build_history(
         periods_per_year = 252
     periods_per_year = _positive("periods_per_year", periods_per_year)
     days, rows_without_date, kind = split_days(quotes, settings)
-    outcomes = run_days(days, settings, num_workers, progress, resume)
+    outcomes = run_days(days, settings, num_workers, progress, resume, client)
     if returns == "auto":
         returns = "spot" if kind["spot"] else "forward"
     recorded = Recorded(settings.record(), kind, returns)
@@ -173,38 +176,25 @@ def run_days(
     num_workers: int | None,
     progress: bool | Literal["auto"],
     resume: str | Path | None,
+    client: Any = None,
 ) -> list[Outcome]:
     """Outcome of every day, in order; finished days are read from, and kept in, the folder ``resume``."""
-    if num_workers is not None:
-        num_workers = whole_number("num_workers", num_workers)
+    check_workers(num_workers, client)
     checkpoints = None if resume is None else DayCheckpoints(resume, settings)
     done, missing = ({}, list(range(len(days)))) if checkpoints is None else checkpoints.split(days)
-    if num_workers is None:
-        num_workers = resolve_num_threads(None) if len(missing) >= _WORTH_WORKERS else 1
+    otherwise = resolve_num_threads(None) if len(missing) >= _WORTH_WORKERS else 1
+    workers, cluster = check_workers(num_workers, client, otherwise=otherwise)
     batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
     with _bar(len(days), progress) as bar:
         bar.update(len(done))
-        work = [[days[position] for position in batch] for batch in batches]
-        for batch, outcomes in zip(batches, _outcomes(work, settings, min(num_workers, len(work))), strict=True):
+        work = (([days[position] for position in batch], settings) for batch in batches)
+        found = map_in_order(fit_days, work, num_workers=min(workers, len(batches)), client=cluster)
+        for batch, outcomes in zip(batches, found, strict=True):
             done.update(zip(batch, outcomes, strict=True))
             if checkpoints is not None:
                 checkpoints.save([days[position] for position in batch], outcomes)
             bar.update(len(batch))
     return [done[position] for position in range(len(days))]
-
-
-def _outcomes(batches: Sequence[list[Day]], settings: Settings, num_workers: int) -> Iterator[list[Outcome]]:
-    if num_workers <= 1:
-        for batch in batches:
-            yield fit_days(batch, settings)
-        return
-    # loky starts clean interpreters that do not run the user's script again, and leaves none behind on
-    # Ctrl-C.
-    from joblib import Parallel, delayed
-
-    yield from Parallel(n_jobs=num_workers, return_as="generator", pre_dispatch="3 * n_jobs")(
-        delayed(fit_days)(batch, settings) for batch in batches
-    )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from volscen.errors import InputError
 
-__all__ = ["atomic_path", "cannot_write", "check_writable", "write_safetensors"]
+__all__ = ["atomic_path", "cannot_write", "check_writable", "put_file_in_place", "write_safetensors"]
 
 #: With less than this left on the disk, a failed write is put down to it.
 _HARDLY_ANY = 1_000_000
@@ -39,14 +39,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = _temporary_beside(target, path)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private to the user
-        os.replace(temporary, target)
+        put_file_in_place(temporary, target)
     except OSError as error:
         raise cannot_write(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def put_file_in_place(temporary: Path, path: Path) -> None:
+    """Move a finished file onto a path of the same file system, with the permissions of any new file."""
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)  # mkstemp makes it private to the user
+    os.replace(temporary, os.path.realpath(path))
 
 
 def check_writable(path: str | Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -89,10 +90,26 @@ class Given:
         return np.column_stack([quantity.values(ds, row) for quantity in self.quantities])
 
 
-def count_distinct(log_return: FloatArray, implied_vol: npt.NDArray[Any]) -> int:
-    """Different paths: by the return and a corner of the surface, up to rounding."""
+def path_keys(log_return: FloatArray, implied_vol: npt.NDArray[Any]) -> FloatArray:
+    """What tells paths apart: the returns and a corner of the surfaces, up to rounding."""
     corner = np.log(implied_vol[..., 0, 0].astype(np.float64))
-    return len(np.unique(np.concatenate([log_return, corner], axis=-1).round(6), axis=0))
+    return np.asarray(np.concatenate([log_return, corner], axis=-1).round(6))
+
+
+def count_distinct(keys: Sequence[FloatArray]) -> int:
+    """Different paths among several parts of a cube, from their keys."""
+    return len(np.unique(np.concatenate([np.unique(part, axis=0) for part in keys]), axis=0))
+
+
+def warn_of_few(counts: npt.NDArray[np.intp], n: int, given: Any, name: str, *, stacklevel: int) -> None:
+    """Warn where few of n scenarios of a date differ."""
+    least = int(counts.min())
+    if least < max(FEW_DISTINCT, n / 100) and least < n / 2:
+        warnings.warn(
+            f"{least} of the {n} scenarios with {given} differ: generator {name!r} redraws the "
+            f"same past days, which ess_fraction does not see. {REMEDY}",
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _band(value: Any, label: str) -> tuple[float, float]:

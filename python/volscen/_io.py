@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import pandas as pd
 import xarray as xr
 
 from volscen import schema
-from volscen._files import atomic_path, cannot_write
+from volscen._files import atomic_path, cannot_write, check_writable
 from volscen._reweight import weighing_penalty, weight_attributes
+from volscen._stream import is_streamed, stream
 from volscen._zarr import check_store, read_zarr, write_zarr
 from volscen.errors import FileFormatError, InputError, VolscenError
 
@@ -26,18 +29,24 @@ _ZARR = ".zarr"
 _TABLES = (".csv", ".parquet", ".pq")
 
 
-def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
+def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0, resume: bool = False) -> Path:
     """Write a history, surface, scenario or hedge dataset to NetCDF or zarr, whole or not at all.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Validated first (:func:`volscen.validate`). A lazy cube is computed and written chunk by chunk.
+        Validated first (:func:`volscen.validate`). A lazy cube is written chunk by chunk as it is drawn, in memory for a
+        few chunks and 24 bytes a scenario: by threads, or by the cluster whose client is active, whose workers must
+        see the folder of a zarr store.
     path : str or Path
         Ends in ``.nc`` or ``.zarr`` (a folder; needs ``volscen[distributed]``); what is there is replaced only
         when the new one is complete.
     compression : int
-        zlib level, 0 (none, fastest) to 9, of NetCDF; zarr compresses by a method of its own.
+        Level, 0 (none, fastest) to 9, of zlib in NetCDF and of Zstandard in zarr.
+    resume : bool
+        Of a lazy cube: go on from what a write of it to this path has left when it was stopped, to the same bits; and
+        leave it there if this one is stopped by an error or Ctrl-C (a process that is killed leaves it in any case).
+        What was begun with other arguments is refused. Needs ``compression=0`` in NetCDF.
 
     Returns
     -------
@@ -46,9 +55,15 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
     Raises
     ------
     InputError
-        If the path cannot be written to.
+        If the path cannot be written to, or another process is writing it; or what is to be resumed is of other
+        arguments.
     FileFormatError
         If the dataset breaks its schema.
+
+    Notes
+    -----
+    A lazy cube's weights need all penalties: they are written last, with the attributes ``beta``, ``ess_fraction`` and,
+    of a cube with ``given``, ``distinct_scenarios``. They are those of the cube in memory, to the bit.
 
     Examples
     --------
@@ -60,25 +75,42 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0) -> Path:
     True
     """
     path = check_output(path, compression)
+    if not isinstance(resume, (bool, np.bool_)):
+        raise InputError(f"resume must be True or False, not {resume!r}")
     schema.validate(ds)
-    if path.suffix == _ZARR:
-        try:
-            write_zarr(ds, path)
-        except OSError as error:
-            raise cannot_write(path, error, n_bytes=ds.nbytes) from None
-        return path
-    lazy = any(not isinstance(ds[name].data, np.ndarray) for name in ds.data_vars)
-    encoding = (
-        {str(v): {"zlib": True, "complevel": compression} for v in ds.data_vars if ds[v].ndim} if compression else None
-    )
-    with atomic_path(path) as temporary, nullcontext() if lazy else _interrupt_deferred():
-        try:
+    try:
+        if is_streamed(ds):
+            if path.suffix != _ZARR:
+                check_writable(path)
+            _check_space(path, ds, compression)
+            stream(ds, path, compression=compression, resume=bool(resume))
+            return path
+        if "beta_requested" in ds.attrs:  # of a lazy cube, computed since
+            beta, ess = weight_attributes(
+                ds[weighing_penalty(ds)].values, ds["weight"].values, ds.attrs["beta_requested"]
+            )
+            ds = ds.drop_attrs(deep=False).assign_attrs(
+                {k: v for k, v in ds.attrs.items() if k != "beta_requested"} | {"beta": beta, "ess_fraction": ess}
+            )
+        if path.suffix == _ZARR:
+            write_zarr(ds, path, compression)
+            return path
+        packed = {"zlib": True, "complevel": compression}
+        encoding = {str(v): packed for v in ds.data_vars if ds[v].ndim} if compression else None
+        with atomic_path(path) as temporary, _interrupt_deferred():
             ds.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
-            if "beta_requested" in ds.attrs:
-                _complete_attributes(temporary)
-        except (OSError, RuntimeError) as error:  # the NetCDF library knows both
-            raise cannot_write(path, error, n_bytes=ds.nbytes) from None
+    except (OSError, RuntimeError) as error:  # the NetCDF library knows both
+        raise cannot_write(path, error, n_bytes=ds.nbytes) from None
     return path
+
+
+def _check_space(path: Path, ds: xr.Dataset, compression: int) -> None:
+    """Refuse, before hours of work, what the disk has no room for."""
+    free = shutil.disk_usage(Path(os.path.realpath(path)).parent).free
+    if not compression and ds.nbytes > free:
+        raise InputError(
+            f"cannot write to {path}: it takes {ds.nbytes / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free on the disk"
+        )
 
 
 def check_output(path: str | Path, compression: int = 0) -> Path:
@@ -91,8 +123,6 @@ def check_output(path: str | Path, compression: int = 0) -> Path:
         raise InputError(f"compression must be a zlib level from 0 to 9, not {compression!r}")
     if Path(path).suffix == _ZARR:
         check_store(Path(path))
-        if compression:
-            raise InputError("compression is of NetCDF; leave it out for a zarr store, which compresses by itself")
     return Path(path)
 
 
@@ -110,18 +140,6 @@ def _interrupt_deferred() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
     if received:
         raise KeyboardInterrupt
-
-
-def _complete_attributes(path: Path) -> None:
-    """Set ``beta`` and ``ess_fraction``, which a lazy cube could not know before it was written."""
-    import netCDF4
-
-    with netCDF4.Dataset(path, "a") as file:
-        penalty = np.asarray(file[weighing_penalty(file.variables)][:])
-        beta, ess = weight_attributes(penalty, np.asarray(file["weight"][:]), file.getncattr("beta_requested"))
-        file.setncattr("beta", beta)
-        file.setncattr("ess_fraction", ess)
-        file.delncattr("beta_requested")
 
 
 def read(path: str | Path, **options: Any) -> xr.Dataset | tuple[pd.DataFrame, pd.Series[int]]:

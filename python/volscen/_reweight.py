@@ -36,6 +36,9 @@ BETA_MAX = 1e4
 #: Share of the scenarios that ``beta="auto"`` keeps effective.
 ESS_FLOOR = 0.5
 
+#: Scenarios summed at once in the search for beta.
+_PART = 8192
+
 
 def effective_sample_size(weight: npt.ArrayLike) -> FloatArray:
     """Number of equally weighted scenarios that carry the same information, 1 / sum w^2.
@@ -67,9 +70,13 @@ def effective_sample_size(weight: npt.ArrayLike) -> FloatArray:
 def _tilted(penalty: FloatArray, beta: float, prior: FloatArray) -> FloatArray:
     # Relative to the smallest penalty that has weight the largest factor is 1: nothing overflows, and the sum is
     # never 0. A scenario without weight may have a smaller penalty.
-    spread = penalty - penalty[prior > 0].min()
-    weight = prior * np.exp(-beta * np.maximum(spread, 0.0))
-    return np.asarray(weight / weight.sum())
+    weight = penalty - penalty[prior > 0].min()
+    np.maximum(weight, 0.0, out=weight)
+    np.multiply(weight, -beta, out=weight)
+    np.exp(weight, out=weight)
+    weight *= prior
+    weight /= weight.sum()
+    return weight
 
 
 def largest_beta(
@@ -80,16 +87,26 @@ def largest_beta(
     Both are monotone in beta. With R = sum p (w/p)^2, the floor is on 1/R, which is ESS/N for equal prior weights:
     d ln(1/R) / d beta = 2 (E_{2 beta}[Phi] - E_beta[Phi]) <= 0. KL(w | p) grows at the rate beta Var_beta[Phi].
     """
-    p = np.full(penalty.size, 1 / penalty.size) if prior is None else prior
-    p, phi = p[p > 0], penalty[p > 0]
+    p, phi = (None, penalty) if prior is None else (prior[prior > 0], penalty[prior > 0])
     spread = phi - phi.min()
 
+    def sums(beta: float) -> tuple[float, float]:
+        # In parts that stay in the cache, and that BLAS gives to one thread: millions of scenarios take little memory,
+        # and their order of summation is always the same.
+        mass = other = 0.0
+        for start in range(0, spread.size, _PART):
+            part = spread[start : start + _PART]
+            factor = np.exp(-beta * part)
+            weighed = factor / spread.size if p is None else factor * p[start : start + _PART]
+            mass += float(weighed.sum())
+            other += float(weighed @ (factor if kl_limit is None else part))
+        return mass, other
+
     def fits(beta: float) -> bool:
-        factor = np.exp(-beta * spread)
-        mass = p @ factor
+        mass, other = sums(beta)
         if kl_limit is None:
-            return bool(mass * mass >= ess_floor * (p @ (factor * factor)))
-        return bool(-beta * (p @ (factor * spread)) / mass - np.log(mass) <= kl_limit)
+            return mass * mass >= ess_floor * other
+        return bool(-beta * other / mass - np.log(mass) <= kl_limit)
 
     if fits(BETA_MAX):
         return BETA_MAX

@@ -30,6 +30,7 @@ def update_history(
     quotes: pd.DataFrame,
     *,
     num_workers: int | None = None,
+    client: Any = None,
     progress: bool | Literal["auto"] = "auto",
     resume: str | Path | None = None,
     **settings: Any,
@@ -43,7 +44,7 @@ def update_history(
         new one is complete, and stays as it is where anything fails; or a dataset, which is not altered.
     quotes : pandas.DataFrame
         As for :func:`volscen.build_history`. Days that the history holds, or dropped, are skipped.
-    num_workers, progress, resume
+    num_workers, client, progress, resume
         See :func:`volscen.build_history`.
     **settings
         Grid, method and options are those that the history recorded. Any given here (``tau``, ``moneyness``,
@@ -96,7 +97,7 @@ def update_history(
     report = pd.DataFrame()
     if new:
         part, report = assemble(
-            run_days(new, own, num_workers, progress, resume),
+            run_days(new, own, num_workers, progress, resume, client),
             own,
             recorded,
             before,

@@ -10,14 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from volscen._reweight import weighing_penalty, weight_attributes
 from volscen.errors import FileFormatError, InputError, MissingExtraError
 
-__all__ = ["check_store", "read_zarr", "write_zarr"]
+__all__ = ["check_store", "put_folder_in_place", "read_zarr", "write_zarr", "zarr_encoding"]
 
 
 def _need_zarr() -> None:
@@ -41,31 +40,33 @@ def _is_store(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup"))
 
 
-def write_zarr(ds: xr.Dataset, path: Path) -> None:
+def write_zarr(ds: xr.Dataset, path: Path, compression: int = 0) -> None:
     """Write a dataset to a new store, and put it in the place of an old one when it is complete."""
     check_store(path)
     with _atomic_folder(path) as temporary:
         # Chunks that a NetCDF file left behind would be taken for wishes.
+        plain = ds.drop_encoding()
         # Format 2: texts, such as names of assets, have no settled form in format 3 yet.
-        ds.drop_encoding().to_zarr(temporary, mode="w", consolidated=False, zarr_format=2)
-        if "beta_requested" in ds.attrs:
-            _complete(temporary)
+        plain.to_zarr(
+            temporary, mode="w", consolidated=False, zarr_format=2, encoding=zarr_encoding(plain, compression)
+        )
 
 
-def _complete(path: Path) -> None:
-    """Set the attributes that a lazy cube could not know before it was written."""
+def zarr_encoding(ds: xr.Dataset, compression: int) -> dict[str, dict[str, Any]]:
+    """How numbers are compressed: Blosc's Zstandard at a level, or not at all."""
     import zarr
 
-    group = zarr.open_group(str(path), mode="r+")
-    penalty = np.asarray(group[weighing_penalty(set(group.array_keys()))][:])
-    beta, ess = weight_attributes(penalty, np.asarray(group["weight"][:]), group.attrs["beta_requested"])
-    attributes = dict(group.attrs) | {"beta": np.asarray(beta).tolist(), "ess_fraction": np.asarray(ess).tolist()}
-    del attributes["beta_requested"]
-    group.attrs.put(attributes)
+    compressor = None
+    key = "compressor" if zarr.__version__.startswith("2.") else "compressors"
+    if compression:
+        from numcodecs import Blosc
+
+        compressor = Blosc(cname="zstd", clevel=compression, shuffle=Blosc.SHUFFLE)
+    return {str(name): {key: compressor} for name, v in ds.data_vars.items() if v.dtype.kind in "iuf"}
 
 
-def read_zarr(path: Path) -> xr.Dataset:
-    """Read a store into memory.
+def read_zarr(path: Path, chunks: dict[str, int] | None = None) -> xr.Dataset:
+    """Read a store into memory, or with ``chunks`` as arrays of dask.
 
     Raises
     ------
@@ -74,6 +75,8 @@ def read_zarr(path: Path) -> xr.Dataset:
     """
     _need_zarr()
     try:
+        if chunks is not None:
+            return xr.open_zarr(path, consolidated=False, chunks=chunks)
         with xr.open_zarr(path, consolidated=False, chunks=None) as ds:
             loaded: xr.Dataset = ds.load()
             return loaded
@@ -88,22 +91,28 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)  # mkdtemp makes it private to the user
-        if not target.exists():
-            os.replace(temporary, target)
-        elif not _exchange(temporary, target):
-            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-            os.replace(target, aside)  # onto an empty folder
-            try:
-                os.replace(temporary, target)
-            except BaseException:
-                os.replace(aside, target)
-                raise
-            shutil.rmtree(aside, ignore_errors=True)
+        put_folder_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # after an exchange, the old store
+
+
+def put_folder_in_place(temporary: Path, path: Path) -> None:
+    """Put a finished store in the place of an old one, which is left at ``temporary`` or gone."""
+    target = Path(os.path.realpath(path))
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o777 & ~umask)  # mkdtemp makes it private to the user
+    if not target.exists():
+        os.replace(temporary, target)
+    elif not _exchange(temporary, target):
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+        os.replace(target, aside)  # onto an empty folder
+        try:
+            os.replace(temporary, target)
+        except BaseException:
+            os.replace(aside, target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> bool:

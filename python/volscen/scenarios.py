@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -18,10 +17,11 @@ from tqdm import tqdm
 
 from volscen import datasets, schema
 from volscen._blocks import Plan, draw_block, pieces
-from volscen._given import FEW_DISTINCT, REMEDY, Given, count_distinct
-from volscen._reweight import Beta, arbitrage_weights, weighing_penalty, weight_dataset
+from volscen._given import Given, count_distinct, path_keys, warn_of_few
+from volscen._lazy import fill_lazily
+from volscen._reweight import Beta, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
-from volscen.errors import InputError, MissingExtraError
+from volscen.errors import InputError
 from volscen.generators import Generator, load
 from volscen.generators import fit as fit_generator
 from volscen.history import State, position, state_at
@@ -166,13 +166,13 @@ def generate(
         ds.attrs["given"] = str(condition)
     if chunks is None:
         _fill(ds, plan, states, threads)
-    else:
-        _fill_lazily(ds, plan, states, _chunk_size(chunks, n_scenarios), reweight, beta)
     ds.attrs["data_fingerprint"] = generator.fingerprint_
     if not many:
         ds = ds.isel(as_of=0)
     if chunks is None:
         weight_dataset(ds, beta if reweight else 0.0)
+    else:
+        fill_lazily(ds, plan, states, _chunk_size(chunks, n_scenarios), beta if reweight else 0.0)
     return schema.arrange(ds)
 
 
@@ -287,15 +287,9 @@ def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> None
     set_draws(ds, drawn)
     if plan.given is not None:
         pairs = zip(drawn["log_return"], drawn["implied_vol"], strict=True)
-        counts = np.array([count_distinct(*pair) for pair in pairs])
+        counts = np.array([count_distinct([path_keys(*pair)]) for pair in pairs])
         ds.attrs["distinct_scenarios"] = counts if len(counts) > 1 else int(counts[0])
-        least = int(counts.min())
-        if least < max(FEW_DISTINCT, n / 100) and least < n / 2:
-            warnings.warn(
-                f"{least} of the {n} scenarios with {plan.given} differ: generator {plan.generator.name!r} redraws the "
-                f"same past days, which ess_fraction does not see. {REMEDY}",
-                stacklevel=3,
-            )
+        warn_of_few(counts, n, plan.given, plan.generator.name, stacklevel=3)
 
 
 def set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:
@@ -304,44 +298,3 @@ def set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:
         ds[name] = ((*path, "tau", "moneyness") if name == "implied_vol" else path, values)
     growth = np.exp(np.cumsum(drawn["log_return"], axis=-1))
     ds["spot"] = (path, ds["spot0"].values[:, None, None] * growth)
-
-
-# ------------------------------------------------------------------------------------------------- lazily
-def _draw_chunk(plan: Plan, state: State, start: int, stop: int) -> tuple[Array, ...]:
-    """Scenarios [start, stop) of one date, in the order of the plan's variables."""
-    drawn = {name: np.empty((stop - start, *tail), kind) for name, (tail, kind) in plan.variables.items()}
-    with single_threaded_blas():
-        for block, part, place in pieces(start, stop):
-            for name, values in draw_block(plan, state, block, part).items():
-                drawn[name][place] = values
-    return tuple(drawn.values())
-
-
-def _fill_lazily(ds: xr.Dataset, plan: Plan, states: list[State], size: int, reweight: str | None, beta: Beta) -> None:
-    """Describe the same draws as a dask graph: one task per date and chunk."""
-    try:
-        import dask
-        import dask.array as da
-    except ImportError:
-        raise MissingExtraError("chunks=", "distributed") from None
-    n = plan.n_scenarios
-    shared = dask.delayed(plan, pure=False)
-    dates: list[dict[str, Any]] = []
-    for state in states:
-        chunks: dict[str, list[Any]] = {name: [] for name in plan.variables}
-        for start in range(0, n, size):
-            stop = min(start + size, n)
-            parts = dask.delayed(_draw_chunk, nout=len(chunks))(shared, state, start, stop)
-            for part, (name, (tail, kind)) in zip(parts, plan.variables.items(), strict=True):
-                chunks[name].append(da.from_delayed(part, (stop - start, *tail), kind))
-        dates.append({name: da.concatenate(pieces, axis=0) for name, pieces in chunks.items()})
-    drawn = {name: da.stack([date[name] for date in dates]) for name in plan.variables}
-    set_draws(ds, drawn)
-
-    def weigh(phi: Array) -> Array:
-        return arbitrage_weights(phi, beta if reweight else 0.0)[0]
-
-    penalty = drawn[weighing_penalty(drawn)]
-    weights = [da.from_delayed(dask.delayed(weigh)(phi.sum(axis=1)), (n,), np.float64) for phi in penalty]
-    ds["weight"] = (("as_of", "scenario"), da.stack(weights))
-    ds.attrs["beta_requested"] = beta if reweight else 0.0

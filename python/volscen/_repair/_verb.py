@@ -14,7 +14,8 @@ from volscen._repair._inputs import Request, read_request
 from volscen._repair._intervals import LEVELS
 from volscen._repair._pipeline import Options, Repaired, repair_batch
 from volscen._repair._result import make_dataset
-from volscen._threads import resolve_num_threads, single_threaded_blas
+from volscen._threads import resolve_num_threads
+from volscen._workers import map_in_order
 from volscen.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -167,17 +168,8 @@ def run(request: Request, options: Options, workers: int) -> list[Repaired]:
         for start in range(0, len(batch.rows), _BLOCK)
     ]
     grid = (request.tau, request.moneyness, request.on_grid, options)
-    if min(workers, len(blocks)) <= 1:
-        return [_one(block, *grid) for block in blocks]
-    from joblib import Parallel, delayed
-
-    return list(Parallel(n_jobs=min(workers, len(blocks)))(delayed(_one)(block, *grid) for block in blocks))
-
-
-def _one(*arguments: Any) -> Repaired:
-    # Sums of products may differ in the last bit with the number of BLAS threads, and workers have fewer of them.
-    with single_threaded_blas():
-        return repair_batch(*arguments)
+    tasks = ((block, *grid) for block in blocks)
+    return list(map_in_order(repair_batch, tasks, num_workers=min(workers, len(blocks))))
 
 
 def _levels(levels: Any) -> tuple[float, ...]:

@@ -46,7 +46,8 @@ def evaluate(
     n_scenarios: int = 1000,
     beta: Beta = "auto",
     measures: tuple[str, ...] = MEASURES,
-    num_workers: int = 1,
+    num_workers: int | None = None,
+    client: Any = None,
     folder: str | Path | None = None,
 ) -> xr.Dataset:
     """Judge generators out of sample, side by side, on the days of one period.
@@ -58,7 +59,7 @@ def evaluate(
         where ``baseline`` is absent.
     history : xarray.Dataset
         Holds the period and the days before it.
-    first, last, train_end, refit_every, update_every, window, n_scenarios, beta, measures, num_workers
+    first, last, train_end, refit_every, update_every, window, n_scenarios, beta, measures, num_workers, client
         As for :func:`walk_forward`; they hold for every generator.
     baseline : str
         Label of the generator that skill and differences are against.
@@ -104,7 +105,7 @@ def evaluate(
                 refit_every=None if isinstance(generator, Oracle) else refit_every,
                 update_every=1 if isinstance(generator, Oracle) else update_every,
                 window=window, n_scenarios=n_scenarios, seed=seed, beta=beta, measures=measures,
-                num_workers=num_workers, folder=None if folder is None else Path(folder) / f"{label}-{seed}",
+                num_workers=num_workers, client=client, folder=None if folder is None else Path(folder) / f"{label}-{seed}",
             )  # fmt: skip
         by_seed.append(judge(days, baseline=baseline, oracle="oracle" if oracle is not None else None))
     whole = xr.concat(by_seed, dim=pd.Index([int(s) for s in seeds], name="seed"), data_vars="all", join="override")

@@ -19,6 +19,7 @@ from volscen._dates import to_day
 from volscen._reweight import Beta
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
+from volscen._workers import check_workers, map_in_order
 from volscen.errors import FitError, InputError
 from volscen.evaluation._archive import Archive
 from volscen.evaluation._day import MEASURES, collect_days, score_day
@@ -49,7 +50,8 @@ def walk_forward(
     seed: int = 0,
     beta: Beta = "auto",
     measures: tuple[str, ...] = MEASURES,
-    num_workers: int = 1,
+    num_workers: int | None = None,
+    client: Any = None,
     folder: str | Path | None = None,
 ) -> xr.Dataset:
     """Score one-day-ahead scenarios on every date of a period, refitting and updating on the way.
@@ -86,8 +88,11 @@ def walk_forward(
     measures : tuple of str
         Groups to take besides the energy score and the PITs: "crps", "variogram", "portfolios", "arbitrage",
         "structure".
-    num_workers : int
-        Processes that score blocks of 42 days; the result is the same to the bit for any number.
+    num_workers : int, optional
+        Processes that score blocks of 42 days; the result is the same to the bit for any number. When omitted, the
+        cluster whose ``dask.distributed`` client is active, if one is, else this process.
+    client : distributed.Client, optional
+        Of the cluster to use, in place of ``num_workers``.
     folder : str or Path, optional
         Keep fitted models and scored blocks here, each written whole or not at all; a walk that was interrupted goes
         on from them. One folder belongs to one walk.
@@ -131,7 +136,7 @@ def walk_forward(
         measures=check_measures(measures),
         update_every=None if update_every is None else _count(update_every, "update_every"),
     )
-    workers = _count(num_workers, "num_workers")
+    workers, cluster = check_workers(num_workers, client)
     start = history["date"].values[rows[0] + 1].astype("datetime64[D]")
     end = start if train_end is None else min(to_day(train_end, "train_end"), start)
     yard = Yardstick.of(history, end)
@@ -163,7 +168,8 @@ def walk_forward(
     with bar, single_threaded_blas():
         bar.update(sum(blocks[i].rows.size for i in range(len(blocks)) if i not in todo))
         tasks = _tasks(todo, blocks, template, history, yard, window, plan, archive)
-        for i, days in zip(todo, _run(tasks, workers), strict=True):
+        found = map_in_order(_score_block, tasks, num_workers=workers, client=cluster)
+        for i, days in zip(todo, found, strict=True):
             bar.update(blocks[i].rows.size)
             if archive is None:
                 done[i] = days
@@ -279,17 +285,6 @@ def _fitted(
     if archive is not None:
         archive.keep(block.segment, fresh)
     return fresh
-
-
-def _run(tasks: Iterator[tuple[Any, ...]], workers: int) -> Iterator[xr.Dataset]:
-    if workers == 1:
-        yield from (_score_block(*task) for task in tasks)
-        return
-    from joblib import Parallel, delayed
-
-    yield from Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2*n_jobs")(
-        delayed(_score_block)(*task) for task in tasks
-    )
 
 
 def _score_block(fitted: Generator, history: xr.Dataset, yard: Yardstick, block: _Block, plan: _Plan) -> xr.Dataset:

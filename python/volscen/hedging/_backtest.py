@@ -15,6 +15,7 @@ from volscen import schema
 from volscen._instruments import Option
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
+from volscen._workers import check_workers, map_in_order
 from volscen.errors import InputError
 from volscen.evaluation._archive import Archive
 from volscen.evaluation._walk import Refit, _Block, _count, _fingerprint, _fitted, _period, _segments, _template
@@ -51,7 +52,8 @@ def backtest_hedge(
     n_scenarios: int = 1000,
     seed: int = 0,
     extrapolation: str = "flat_vol",
-    num_workers: int = 1,
+    num_workers: int | None = None,
+    client: Any = None,
     folder: str | Path | None = None,
 ) -> xr.Dataset:
     """Hedge a rolled position every day of a period, by every arm, and account for it.
@@ -86,8 +88,11 @@ def backtest_hedge(
         Passed to :func:`volscen.generate`.
     extrapolation : {"flat_vol", "flat_total_variance", "linear"}
         What holds outside the grid of surfaces.
-    num_workers : int
-        Processes, each with positions of its own; the result is the same to the bit for any number.
+    num_workers : int, optional
+        Processes, each with positions of its own; the result is the same to the bit for any number. When omitted, the
+        cluster whose ``dask.distributed`` client is active, if one is, else this process.
+    client : distributed.Client, optional
+        Of the cluster to use, in place of ``num_workers``.
     folder : str or Path, optional
         Keep fitted models and finished positions here; a run that was interrupted goes on from them. Rules that are
         callables are known by their names and by what they choose on the first evening.
@@ -159,6 +164,7 @@ def backtest_hedge(
     charge = Costs() if costs is None else costs
     if not isinstance(charge, Costs):
         raise InputError(f"costs must be volscen.hedging.Costs, not {charge!r}")
+    workers, cluster = check_workers(num_workers, client)
     updates = None if update_every is None else _count(update_every, "update_every")
     days = _Days(history, market, extrapolation)
     blocks = list(_positions(position, rows, dates, days))
@@ -204,7 +210,8 @@ def backtest_hedge(
     bar = tqdm(total=sum(r.size for _, r in blocks), desc="hedging", unit="day", disable=None, delay=1.0, leave=False)
     with bar, single_threaded_blas():
         bar.update(sum(blocks[i][1].size for i in range(len(blocks)) if i not in set(todo)))
-        for i, part in zip(todo, _run(tasks, _count(num_workers, "num_workers")), strict=True):
+        found = map_in_order(run_block, ((task,) for task in tasks), num_workers=workers, client=cluster)
+        for i, part in zip(todo, found, strict=True):
             bar.update(blocks[i][1].size)
             if archive is None:
                 done[i] = part
@@ -381,14 +388,3 @@ def _arms(arms: Mapping[str, HedgeArm], sets: dict[str, HedgeInstruments]) -> di
         if arm.instruments is not None and arm.instruments not in sets:
             raise InputError(f"arm {label!r}: no instruments {arm.instruments!r} among {', '.join(sets)}")
     return {str(label): arm for label, arm in arms.items()}
-
-
-def _run(tasks: Iterator[Block], workers: int) -> Iterator[xr.Dataset]:
-    if workers == 1:
-        yield from (run_block(task) for task in tasks)
-        return
-    from joblib import Parallel, delayed
-
-    yield from Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2*n_jobs")(
-        delayed(run_block)(task) for task in tasks
-    )
