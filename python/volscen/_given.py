@@ -184,7 +184,7 @@ def _in_band(
         if attempt == _TRIAL:
             if found < n / 16:
                 break
-            different = count_distinct(np.concatenate([r for r, _ in kept]), np.concatenate([v for _, v in kept]))
+            different = count_distinct([path_keys(*pair) for pair in kept])
             # Each came up several times by now: the generator resamples a pool, and more draws bring few others.
             if different < FEW_DISTINCT and found > _SEEN * different:
                 raise InputError(

@@ -20,7 +20,7 @@ from volscen._files import atomic_path, cannot_write, check_writable
 from volscen._reweight import weighing_penalty, weight_attributes
 from volscen._stream import is_streamed, stream
 from volscen._zarr import check_store, read_zarr, write_zarr
-from volscen.errors import FileFormatError, InputError, VolscenError
+from volscen.errors import FileFormatError, InputError, MissingExtraError, VolscenError
 
 __all__ = ["check_output", "read", "read_dataset", "write"]
 
@@ -35,9 +35,9 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0, resume: boo
     Parameters
     ----------
     ds : xarray.Dataset
-        Validated first (:func:`volscen.validate`). A lazy cube is written chunk by chunk as it is drawn, in memory for a
-        few chunks and 24 bytes a scenario: by threads, or by the cluster whose client is active, whose workers must
-        see the folder of a zarr store.
+        Validated first (:func:`volscen.validate`). A lazy cube is written chunk by chunk as it is drawn: by threads,
+        or by the cluster whose client is active, whose workers must see the folder of a zarr store. Memory holds
+        the chunks in work and 24 bytes a scenario.
     path : str or Path
         Ends in ``.nc`` or ``.zarr`` (a folder; needs ``volscen[distributed]``); what is there is replaced only
         when the new one is complete.
@@ -89,9 +89,8 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0, resume: boo
             beta, ess = weight_attributes(
                 ds[weighing_penalty(ds)].values, ds["weight"].values, ds.attrs["beta_requested"]
             )
-            ds = ds.drop_attrs(deep=False).assign_attrs(
-                {k: v for k, v in ds.attrs.items() if k != "beta_requested"} | {"beta": beta, "ess_fraction": ess}
-            )
+            ds = ds.assign_attrs(beta=beta, ess_fraction=ess)
+            del ds.attrs["beta_requested"]
         if path.suffix == _ZARR:
             write_zarr(ds, path, compression)
             return path
@@ -142,7 +141,9 @@ def _interrupt_deferred() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def read(path: str | Path, **options: Any) -> xr.Dataset | tuple[pd.DataFrame, pd.Series[int]]:
+def read(
+    path: str | Path, *, chunks: int | None = None, **options: Any
+) -> xr.Dataset | tuple[pd.DataFrame, pd.Series[int]]:
     """Read a file of ours, or a table of option quotes.
 
     Parameters
@@ -150,6 +151,9 @@ def read(path: str | Path, **options: Any) -> xr.Dataset | tuple[pd.DataFrame, p
     path : str or Path
         ``.nc`` or ``.zarr``: history, scenarios or hedge result, validated and loaded into memory.
         ``.csv`` or ``.parquet``: option quotes; see :func:`volscen.sources.read_table`.
+    chunks : int, optional
+        Scenarios per chunk of a lazy, dask-backed cube, for what is larger than memory; needs ``volscen[distributed]``.
+        Only its shape is validated then. A multiple of the chunks it was written in is fastest.
     **options
         Passed to :func:`volscen.sources.read_table` for tables (for instance ``columns``).
 
@@ -180,35 +184,64 @@ def read(path: str | Path, **options: Any) -> xr.Dataset | tuple[pd.DataFrame, p
     if path.suffix in _TABLES:
         from volscen.sources import read_table
 
+        if chunks is not None:
+            raise InputError(f"{path}: chunks is of NetCDF files and zarr stores of scenarios, not of tables")
         return read_table(path, **options)
     if path.suffix not in (*_NETCDF, _ZARR):
         raise FileFormatError(f"{path}: unknown kind of file; known are {', '.join((*_NETCDF, _ZARR, *_TABLES))}")
     if options:
         raise InputError(f"{path}: a NetCDF file or a zarr store takes no options, got {sorted(options)}")
-    return read_dataset(path)
+    return read_dataset(path, chunks=chunks)
 
 
-def read_dataset(path: str | Path, *, kind: str | None = None) -> xr.Dataset:
-    """Read and validate a NetCDF file or a zarr store, optionally of a given schema."""
+def read_dataset(path: str | Path, *, kind: str | None = None, chunks: int | None = None) -> xr.Dataset:
+    """Read and validate a NetCDF file or a zarr store, optionally of a given schema, or lazily."""
     path = Path(path)
+    size = None if chunks is None else _chunk_length(chunks)
     if not path.exists():
         raise FileFormatError(f"{path}: no such file")
     if path.suffix not in (*_NETCDF, _ZARR):
         raise FileFormatError(f"{path}: not a NetCDF file (.nc) or zarr store of volscen{_remedy(path)}")
     try:
         if path.suffix == _ZARR:
-            loaded = read_zarr(path)
-        else:
+            loaded = read_zarr(path, lambda ds: _loaded(ds, size))
+        elif size is None:
             with xr.open_dataset(path, engine="netcdf4") as ds:
                 loaded = ds.load()
+        else:
+            loaded = _loaded(xr.open_dataset(path, engine="netcdf4"), size)
     except VolscenError:
         raise
     except Exception as error:  # the libraries below raise whatever a corrupt file makes them stumble over
         raise FileFormatError(f"{path}: not a readable NetCDF file ({str(error)[:300]})") from None
+    if size is not None and "scenario" not in loaded.dims:
+        raise InputError(f"{path}: chunks is of scenarios, and there are none in it; leave it out")
     try:
         return schema.validate(loaded, schema=kind)
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from None
+
+
+def _loaded(ds: xr.Dataset, size: int | None) -> xr.Dataset:
+    """What was opened, in memory; or, with a size, in chunks of so many scenarios where there are scenarios."""
+    if size is None:
+        return ds.load()
+    parts = {"as_of": 1, "scenario": size}
+    lazy = {
+        name: v.chunk({dim: parts.get(str(dim), -1) for dim in v.dims}) if "scenario" in v.dims else v.load()
+        for name, v in ds.data_vars.items()
+    }
+    return ds.assign(lazy).assign_coords({name: coordinate.load() for name, coordinate in ds.coords.items()})
+
+
+def _chunk_length(chunks: Any) -> int:
+    if isinstance(chunks, bool) or not isinstance(chunks, (int, np.integer)) or chunks < 1:
+        raise InputError(f"chunks must be a positive number of scenarios, not {chunks!r}")
+    try:
+        import dask.array  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("chunks=", "distributed") from None
+    return int(chunks)
 
 
 def _remedy(path: Path) -> str:

@@ -70,7 +70,7 @@ def effective_sample_size(weight: npt.ArrayLike) -> FloatArray:
 def _tilted(penalty: FloatArray, beta: float, prior: FloatArray) -> FloatArray:
     # Relative to the smallest penalty that has weight the largest factor is 1: nothing overflows, and the sum is
     # never 0. A scenario without weight may have a smaller penalty.
-    weight = penalty - penalty[prior > 0].min()
+    weight = np.asarray(penalty - penalty[prior > 0].min())
     np.maximum(weight, 0.0, out=weight)
     np.multiply(weight, -beta, out=weight)
     np.exp(weight, out=weight)
@@ -272,6 +272,24 @@ PAPER_NOTE = "one reading of equation (20) of Vuletic and Cont (2024), unverifie
 OTHER_WEIGHTS = ("views", "kl_divergence", "view_confidence", "weight_prior", "condition")
 
 
+def _known(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset with its penalties in memory and, of a lazy cube with ``given``, its different paths counted."""
+    name = weighing_penalty(ds)
+    if ds[name].chunks is None:
+        return ds
+    if "given" not in ds.attrs or "distinct_scenarios" in ds.attrs:
+        return ds.assign({name: ds[name].compute()})
+    from volscen._given import count_distinct, path_keys
+
+    # Drawn once, for all three.
+    wanted = xr.Dataset({name: ds[name], "r": ds["log_return"], "corner": ds["implied_vol"][..., :1, :1]}).compute()
+    lead = ds.sizes.get("as_of", 1), ds.sizes["scenario"], -1
+    rows = zip(wanted["r"].values.reshape(lead), wanted["corner"].values.reshape(*lead, 1, 1), strict=True)
+    counts = np.array([count_distinct([path_keys(*row)]) for row in rows])
+    ds = ds.assign({name: wanted[name]})
+    return ds.assign_attrs(distinct_scenarios=counts if counts.size > 1 else int(counts[0]))
+
+
 def reweight(
     ds: xr.Dataset,
     *,
@@ -285,7 +303,8 @@ def reweight(
     Parameters
     ----------
     ds : xarray.Dataset
-        Scenarios (``volscen/scenarios/1``). A lazy cube's penalties are computed.
+        Scenarios (``volscen/scenarios/1``). A lazy cube's penalties are computed, and with ``given`` its
+        ``distinct_scenarios`` counted; the rest stays lazy.
     beta : float, "auto" or "paper"
         Strength. ``0`` gives the prior; ``"auto"`` the largest number in [0, 1e4] that keeps the
         effective sample size at or above ``ess_floor`` times N; ``"paper"`` 500 / max_i w_i with w taken at
@@ -331,7 +350,7 @@ def reweight(
         ds["arbitrage_penalty"].dims if "arbitrage_penalty" in ds else ()
     ):
         raise InputError("ds has no arbitrage_penalty(scenario, step); pass a dataset made by volscen.generate")
-    out = ds.copy()
+    out = _known(ds.copy())
     if isinstance(prior, str) and prior == "equal":
         for name in OTHER_WEIGHTS:
             out.attrs.pop(name, None)

@@ -87,9 +87,7 @@ class ZarrTarget:
             template[name] = variable.dims, zeros, variable.attrs
             encoding[name]["chunks"] = chunks
         # Format 2: texts, such as names of assets, have no settled form in format 3 yet.
-        template.to_zarr(
-            self.path, mode="w", consolidated=False, zarr_format=2, compute=False, encoding=encoding
-        )
+        template.to_zarr(self.path, mode="w", consolidated=False, zarr_format=2, compute=False, encoding=encoding)
 
     def put(self, dims: Mapping[str, tuple[str, ...]], block: Block, values: Mapping[str, Array]) -> None:
         """See :class:`Target`."""
@@ -142,14 +140,14 @@ class NetcdfTarget:
             file.set_fill_off()  # every value will be written: none is filled in before
             for dim, length in ds.sizes.items():
                 if dim not in file.dimensions:
-                    file.createDimension(dim, length)
+                    file.createDimension(str(dim), length)
             for name in streamed:
                 source = ds[name]
                 own = {"as_of": 1, "scenario": blocks}
                 chunks = [min(own.get(str(d), s), s) for d, s in source.sizes.items()]
                 missing = source.dtype.type(np.nan) if source.dtype.kind == "f" else None  # as xarray marks floats
                 variable = file.createVariable(
-                    name, source.dtype, source.dims, fill_value=missing, **packed,
+                    name, source.dtype, tuple(map(str, source.dims)), fill_value=missing, **packed,
                     **({"chunksizes": chunks} if packed else {"contiguous": True}),
                 )  # fmt: skip
                 beside = [str(c) for c in ds.coords if c not in ds.dims and set(ds[c].dims) <= set(source.dims)]

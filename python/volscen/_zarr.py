@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,8 @@ def zarr_encoding(ds: xr.Dataset, compression: int) -> dict[str, dict[str, Any]]
     return {str(name): {key: compressor} for name, v in ds.data_vars.items() if v.dtype.kind in "iuf"}
 
 
-def read_zarr(path: Path, chunks: dict[str, int] | None = None) -> xr.Dataset:
-    """Read a store into memory, or with ``chunks`` as arrays of dask.
+def read_zarr(path: Path, load: Callable[[xr.Dataset], xr.Dataset]) -> xr.Dataset:
+    """Read a store, of which ``load`` takes into memory what it wants.
 
     Raises
     ------
@@ -75,11 +75,7 @@ def read_zarr(path: Path, chunks: dict[str, int] | None = None) -> xr.Dataset:
     """
     _need_zarr()
     try:
-        if chunks is not None:
-            return xr.open_zarr(path, consolidated=False, chunks=chunks)
-        with xr.open_zarr(path, consolidated=False, chunks=None) as ds:
-            loaded: xr.Dataset = ds.load()
-            return loaded
+        return load(xr.open_zarr(path, consolidated=False, chunks=None))
     except Exception as error:  # the libraries below raise whatever a corrupt store makes them stumble over
         raise FileFormatError(f"{path}: not a readable zarr store ({str(error)[:300]})") from None
 

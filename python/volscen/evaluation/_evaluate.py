@@ -105,7 +105,8 @@ def evaluate(
                 refit_every=None if isinstance(generator, Oracle) else refit_every,
                 update_every=1 if isinstance(generator, Oracle) else update_every,
                 window=window, n_scenarios=n_scenarios, seed=seed, beta=beta, measures=measures,
-                num_workers=num_workers, client=client, folder=None if folder is None else Path(folder) / f"{label}-{seed}",
+                num_workers=num_workers, client=client,
+                folder=None if folder is None else Path(folder) / f"{label}-{seed}",
             )  # fmt: skip
         by_seed.append(judge(days, baseline=baseline, oracle="oracle" if oracle is not None else None))
     whole = xr.concat(by_seed, dim=pd.Index([int(s) for s in seeds], name="seed"), data_vars="all", join="override")
