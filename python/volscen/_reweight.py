@@ -67,14 +67,15 @@ def effective_sample_size(weight: npt.ArrayLike) -> FloatArray:
     return np.asarray(1 / np.sum(w * w, axis=-1))
 
 
-def _tilted(penalty: FloatArray, beta: float, prior: FloatArray) -> FloatArray:
+def _tilted(penalty: FloatArray, beta: float, prior: FloatArray | None) -> FloatArray:
     # Relative to the smallest penalty that has weight the largest factor is 1: nothing overflows, and the sum is
     # never 0. A scenario without weight may have a smaller penalty.
-    weight = np.asarray(penalty - penalty[prior > 0].min())
+    weight = np.asarray(penalty - (penalty if prior is None else penalty[prior > 0]).min())
     np.maximum(weight, 0.0, out=weight)
     np.multiply(weight, -beta, out=weight)
     np.exp(weight, out=weight)
-    weight *= prior
+    if prior is not None:
+        weight *= prior
     weight /= weight.sum()
     return weight
 
@@ -161,16 +162,15 @@ def arbitrage_weights(
             raise InputError(f"kl_limit must be a non-negative number of nats, not {kl_limit!r}")
         if beta != "auto":
             raise InputError(f"kl_limit chooses beta: leave beta='auto', not {beta!r}")
-    p = np.ones(phi.size) if prior is None else prior
     if beta == "auto":
         used = largest_beta(phi, ess_floor, prior=prior, kl_limit=kl_limit)
     elif beta == "paper":
-        used = 500 / float(_tilted(phi, 500.0, p).max())
+        used = 500 / float(_tilted(phi, 500.0, prior).max())
     elif isinstance(beta, (int, float, np.number)) and not isinstance(beta, bool) and 0 <= beta < np.inf:
         used = float(beta)
     else:
         raise InputError(f"beta must be a non-negative number, 'auto' or 'paper', not {beta!r}")
-    return _tilted(phi, used, p), used
+    return _tilted(phi, used, prior), used
 
 
 def prior_weights(ds: xr.Dataset, prior: Any) -> FloatArray:
@@ -245,7 +245,7 @@ def weight_dataset(
         arbitrage_weights(row, beta, ess_floor=ess_floor, kl_limit=kl_limit, prior=p)
         for row, p in zip(rows, priors, strict=True)
     ]
-    set_weights(ds, np.stack([w for w, _ in pairs]))
+    set_weights(ds, pairs[0][0][None] if len(pairs) == 1 else np.stack([w for w, _ in pairs]))
     betas = np.array([b for _, b in pairs])
     ds.attrs["beta"] = betas if "as_of" in ds.dims else float(betas[0])
     if beta == "paper":
