@@ -75,8 +75,7 @@ def test_rates_and_yields_below_zero(rate: float, dividend_yield: float) -> None
         assert american.early_exercise_premium(100.0, 85.0, 1.0, 0.25, True, rate, 0.0) > 0.1
 
 
-# The same examples every time: a search at random meets the cases below once in a hundred runs.
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(
     st.floats(-2, 2),
     st.floats(0.02, 3.0),
@@ -92,12 +91,12 @@ def test_prices_agree_with_the_twin(
     given_ = (spot, 100.0, tau, vol, False, rate, dividend_yield)
     assert american.price(*given_) == pytest.approx(value, abs=7e-5)
     assert american.early_exercise_premium(*given_) == pytest.approx(premium, abs=7e-5)
-    # The typical error is far below the largest: at a resolution like the kernel's own, rounding and the last sweep.
-    value, _ = american_put(spot, 100.0, tau, vol, rate, dividend_yield, 10, 8, 24)
+    # The typical error is far below the largest: at the kernel's own resolution, rounding and the last sweep.
+    resolution = (13, 10, 40) if rate * tau > 0.06 else (10, 8, 24)
+    value, _ = american_put(spot, 100.0, tau, vol, rate, dividend_yield, *resolution)
     assert american.price(*given_) == pytest.approx(value, abs=5e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="low volatility under a high rate for years: 1.1e-4 off at a strike of 100")
 def test_prices_at_low_volatility_under_high_rates() -> None:
     value, _ = american_put(100.0, 100.0, 3.0, 0.0546875, 0.09375, 0.0)
     assert american.price(100.0, 100.0, 3.0, 0.0546875, False, 0.09375, 0.0) == pytest.approx(value, abs=7e-5)
@@ -172,8 +171,7 @@ def test_deep_puts_are_exercised_at_once() -> None:
     assert american.price(60.0, 100.0, 1.0, vol[2], False, 0.08) == pytest.approx(40.001, abs=1e-5)
 
 
-# The same examples every time, as above.
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None)
 @given(
     st.floats(-2.5, 2.5), st.floats(0.01, 3.0), st.floats(0.03, 2.0), st.booleans(), st.floats(-0.03, 0.12),
     st.floats(-0.03, 0.12), st.sampled_from([np.nan, 0.01, 0.4, 3.0]),
@@ -236,7 +234,7 @@ def test_what_cannot_be_priced_says_why() -> None:
 
 def test_neighbours_threads_and_layout_change_nothing() -> None:
     rng = np.random.default_rng(3)
-    n = 203
+    n = 203  # a third of them beyond the rate times life from which the boundary has more points
     strike, tau, vol = rng.uniform(60, 150, n), rng.uniform(0.01, 3, n), rng.uniform(0.02, 1, n)
     is_call, rate, dividend_yield = rng.random(n) < 0.5, rng.uniform(-0.02, 0.1, n), rng.uniform(-0.02, 0.1, n)
     whole = american.price(100.0, strike, tau, vol, is_call, rate, dividend_yield)
@@ -275,8 +273,8 @@ def test_the_module_itself_refuses_shapes_it_cannot_read() -> None:
         _core.american_implied_vol(a, a, a, a, b, a, a[:2], a, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="a vol of 200% under a negative rate comes back 3.6e-4 off")
 def test_volatility_of_200_percent_under_a_negative_rate() -> None:
+    """Steps come from 256%, whose boundary lies far below that of 200% and must not be kept."""
     strike = 100 * np.exp(-1.0)
     value = american.price(100.0, strike, 1.0, 2.0, True, -0.015625, 0.0)
     found, _ = american.implied_vol(value, 100.0, strike, 1.0, True, -0.015625, 0.0, start=0.01)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from volscen import arbitrage, black, svi
@@ -104,8 +103,6 @@ def noisy_slice(seed):
     return k, 0.04 + 0.1 * (-0.4 * k + np.hypot(k, 0.2)) + rng.normal(0, 2e-4, 12)
 
 
-# The same examples every time: a search at random meets a local optimum once in fifty runs.
-@settings(derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.floats(-1.0, 1.0), st.floats(0.1, 10.0))
 def test_a_fitted_slice_moves_with_its_strikes(seed, shift, stretch):
     k, w = noisy_slice(seed)
@@ -115,15 +112,15 @@ def test_a_fitted_slice_moves_with_its_strikes(seed, shift, stretch):
     assert abs(other.rmse - one.rmse) <= 0.02 * one.rmse
 
 
-@pytest.mark.xfail(strict=True, reason="the search ends in a local optimum with four times the error")
-def test_a_slice_whose_search_ends_early():
+def test_a_bend_far_from_the_strikes_is_not_taken_for_a_fit():
+    """There a line and the hyperbola differ by less than rounding, which once passed for a fit without error."""
     k, w = noisy_slice(2158170663)
     one = svi.fit(k, w, butterfly=False)
     assert abs(svi.fit(0.1 * k + 0.1015625, w, butterfly=False).rmse - one.rmse) <= 0.02 * one.rmse
 
 
 def test_fitted_slices_move_with_their_strikes():
-    """Twelve noisy quotes may have several optima: about 2 slices in 10,000 end in another when strikes are moved."""
+    """Wherever the strikes lie, the search ends in the same optimum."""
     rng = np.random.default_rng(2024)
     apart = 0
     for _ in range(4000):
@@ -131,6 +128,5 @@ def test_fitted_slices_move_with_their_strikes():
         w = 0.04 + 0.1 * (-0.4 * k + np.hypot(k, 0.2)) + rng.normal(0, 2e-4, 12)
         one = svi.fit(k, w, butterfly=False)
         other = svi.fit(10 ** rng.uniform(-1, 1) * k + rng.uniform(-1, 1), w, butterfly=False)
-        # Rounding may lead to another optimum of nearly the same error.
         apart += abs(other.rmse - one.rmse) > 0.02 * one.rmse
-    assert apart <= 4
+    assert apart == 0

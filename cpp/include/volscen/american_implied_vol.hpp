@@ -22,14 +22,14 @@ constexpr int american_vol_steps = 100;
 
 struct AmericanImpliedVolBody {
     static VOLSCEN_INLINE void run(const AmericanImpliedVolTask* task) {
-        const AmericanTables& tables = american_tables();
         for (std::size_t begin = 0; begin < task->n; begin += american_lanes) {
             const std::size_t n = task->n - begin < american_lanes ? task->n - begin : american_lanes;
-            AmericanLanes o;
+            AmericanSolver solver;
+            AmericanLanes& o = solver.o;
             alignas(64) double unit[american_lanes], status[american_lanes], vol[american_lanes];
             american_load(n, task->spot + begin, task->strike + begin, task->tau + begin, task->call + begin,
                           task->rate + begin, task->dividend_yield + begin, o, unit, status);
-            american_prepare(o);
+            solver.prepare();
             alignas(64) double target[american_lanes], low[american_lanes], high[american_lanes];
             alignas(64) double before[american_lanes], missed[american_lanes];
             bool searching[american_lanes];
@@ -48,7 +48,7 @@ struct AmericanImpliedVolBody {
                 const double guess = task->start[i];
                 vol[l] = searching[l] && guess > 1e-6 && guess < 50.0 ? guess : 0.3;
             }
-            search(tables, o, target, searching, low, high, before, missed, vol, status);
+            search(solver, target, searching, low, high, before, missed, vol, status);
             for (std::size_t l = 0; l < n; ++l) {
                 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
                 task->vol[begin + l] = status[l] == 0.0 ? vol[l] : (status[l] == 1.0 ? 0.0 : nan);
@@ -73,11 +73,9 @@ private:
         return target >= most ? 3.0 : 0.0;
     }
 
-    static VOLSCEN_INLINE void search(const AmericanTables& tables, const AmericanLanes& o,
-                                      const double* target, bool* searching, double* low, double* high,
-                                      double* before, double* missed, double* vol, double* status) {
-        alignas(64) double price[american_lanes], premium[american_lanes], vega[american_lanes];
-        AmericanBoundary b;
+    static VOLSCEN_INLINE void search(AmericanSolver& solver, const double* target, bool* searching,
+                                      double* low, double* high, double* before, double* missed, double* vol,
+                                      double* status) {
         for (int step = 0; step < american_vol_steps; ++step) {
             bool any = false;
             for (std::size_t l = 0; l < american_lanes; ++l) {
@@ -86,21 +84,20 @@ private:
             if (!any) {
                 return;
             }
-            american_solve(tables, o, vol, b);
-            american_value(tables, o, vol, b, price, premium, vega);
+            solver.run(vol);
             for (std::size_t l = 0; l < american_lanes; ++l) {
                 if (!searching[l]) {
                     continue;
                 }
-                if (b.change[l] > american_failure) {
+                if (solver.change[l] > american_failure) {
                     status[l] = 6.0;
                     searching[l] = false;
                     continue;
                 }
-                const double miss = price[l] - target[l];
+                const double miss = solver.price[l] - target[l];
                 low[l] = miss < 0.0 ? vol[l] : low[l];
                 high[l] = miss < 0.0 ? high[l] : vol[l];
-                const double slope = step == 0 ? vega[l] : (miss - missed[l]) / (vol[l] - before[l]);
+                const double slope = step == 0 ? solver.vega[l] : (miss - missed[l]) / (vol[l] - before[l]);
                 double moved = vol[l] - miss / slope;
                 // Every other late step halves the bracket, should the others dawdle.
                 const bool inside = moved > low[l] && moved < high[l] && slope > 0.0;

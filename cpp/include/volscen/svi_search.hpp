@@ -37,6 +37,10 @@ constexpr double svi_log_sigma_high = 2.995732273553991;  // ln 20
 constexpr double svi_sigma_low = 0.01;
 constexpr double svi_sigma_high = 20.0;
 
+// Below this share of its largest value the determinant of the linear problem leaves too few digits to
+// subtract what is explained.
+constexpr double svi_ill = 1e-6;
+
 struct SviLinear {
     double d, c, mean_y, mean_q, error;
     bool interior;  // inside the cone
@@ -113,6 +117,20 @@ VOLSCEN_INLINE SviLinear svi_linear(const SviSearch& s, double m, double sigma) 
         }
     }
     out.error = std::fmax(s.variance - gain, 0.0);
+    if (out.interior && det < svi_ill * out.syy * out.sqq) {
+        // Far from the strikes of a narrow bend y and q are one line but for rounding, and what (d, c) then
+        // seem to explain is rounding too: only the residuals say what is left.
+        double left[svi_lanes] = {};
+        for (std::size_t begin = 0; begin < s.n; begin += svi_lanes) {
+            for (std::size_t l = 0; l < svi_lanes; ++l) {
+                const std::size_t i = begin + l;
+                const double residual =
+                    out.d * (s.y[i] - out.mean_y) + out.c * (s.q[i] - out.mean_q) - s.w[i];
+                left[l] += s.weight[i] * residual * residual;
+            }
+        }
+        out.error = lane_sum(left);
+    }
     return out;
 }
 
@@ -217,6 +235,8 @@ VOLSCEN_INLINE SviCandidate svi_polish(const SviSearch& s, SviCandidate start, b
 // Eight points (m, sigma) and what the search knows of each: the best linear part p x + b z with z =
 // sqrt((x - m)^2 + sigma^2), its squared error, and gradient and curvature of that error with the linear part
 // projected out (Kaufman 1975).
+constexpr double svi_lane_ill = 1e-9;  // as svi_ill, for an error that need not be known as well
+
 struct SviLanes {
     double m[svi_lanes], sigma[svi_lanes], error[svi_lanes];
     double gm[svi_lanes], gt[svi_lanes], hmm[svi_lanes], hmt[svi_lanes], htt[svi_lanes];
@@ -272,7 +292,7 @@ VOLSCEN_INLINE void svi_evaluate(const SviSearch& s, SviLanes& at) {
         const double over = 1.0 / det;
         const double p_in = (s.sxw * zz - szw[l] * szx[l]) * over;
         const double b_in = (szw[l] * s.sxx - s.sxw * szx[l]) * over;
-        const bool inside = (det > 1e-13 * s.sxx * zz) & (b_in >= __builtin_fabs(p_in));
+        const bool inside = (det > svi_lane_ill * s.sxx * zz) & (b_in >= __builtin_fabs(p_in));
         // The two edges of the cone, p = b and p = -b.
         const double top_up = szw[l] + s.sxw, top_down = szw[l] - s.sxw;
         const double bottom_up = zz + 2.0 * szx[l] + s.sxx, bottom_down = zz - 2.0 * szx[l] + s.sxx;
