@@ -112,14 +112,26 @@ private:
 
 VOLSCEN_INLINE double american_rate(double rate) { return absolute(rate) < 1e-12 ? 0.0 : rate; }
 
-// Eight options as puts struck at 1 per `unit`. An operand that cannot be priced is put aside: `status` says
-// why, and a harmless option takes its place.
-VOLSCEN_INLINE void american_load(std::size_t n, const double* spot, const double* strike, const double* tau,
-                                  const double* call, const double* rate, const double* dividend_yield,
-                                  AmericanLanes& o, double* unit, double* status) {
+// Order in which the options of a block are taken: those of one resolution side by side, so that few lanes
+// wait for neighbours at the other.
+VOLSCEN_INLINE void american_order(std::size_t n, const double* tau, const double* call, const double* rate,
+                                   const double* dividend_yield, std::size_t* order) {
+    std::size_t front = 0, back = n;
+    for (std::size_t i = 0; i < n; ++i) {
+        const double r = call[i] > 0.5 ? dividend_yield[i] : rate[i];
+        order[r * tau[i] > american_long ? --back : front++] = i;
+    }
+}
+
+// Eight options, those named by `at`, as puts struck at 1 per `unit`. An operand that cannot be priced is put
+// aside: `status` says why, and a harmless option takes its place.
+VOLSCEN_INLINE void american_load(std::size_t n, const std::size_t* at, const double* spot,
+                                  const double* strike, const double* tau, const double* call,
+                                  const double* rate, const double* dividend_yield, AmericanLanes& o,
+                                  double* unit, double* status) {
     constexpr double top = std::numeric_limits<double>::max();
     for (std::size_t l = 0; l < american_lanes; ++l) {
-        const std::size_t i = l < n ? l : 0;
+        const std::size_t i = at[l < n ? l : 0];
         const bool is_call = call[i] > 0.5;
         const double mine = is_call ? strike[i] : spot[i], other = is_call ? spot[i] : strike[i];
         // A rate that is worth less than rounding is none: ratios of such rates mean nothing.
@@ -143,7 +155,7 @@ VOLSCEN_INLINE void american_load(std::size_t n, const double* spot, const doubl
 }
 
 struct AmericanPriceTask {
-    std::size_t n;
+    std::size_t n;  // at most american_block
     const double *spot, *strike, *tau, *vol, *call, *rate, *dividend_yield;
     double *price, *premium, *status;
 };
@@ -151,15 +163,18 @@ struct AmericanPriceTask {
 struct AmericanPriceBody {
     static VOLSCEN_INLINE void run(const AmericanPriceTask* task) {
         constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+        std::size_t order[american_block];
+        american_order(task->n, task->tau, task->call, task->rate, task->dividend_yield, order);
         for (std::size_t begin = 0; begin < task->n; begin += american_lanes) {
             const std::size_t n = task->n - begin < american_lanes ? task->n - begin : american_lanes;
             AmericanSolver solver;
             AmericanLanes& o = solver.o;
             alignas(64) double unit[american_lanes], status[american_lanes], vol[american_lanes];
-            american_load(n, task->spot + begin, task->strike + begin, task->tau + begin, task->call + begin,
-                          task->rate + begin, task->dividend_yield + begin, o, unit, status);
+            const std::size_t* at = order + begin;
+            american_load(n, at, task->spot, task->strike, task->tau, task->call, task->rate,
+                          task->dividend_yield, o, unit, status);
             for (std::size_t l = 0; l < american_lanes; ++l) {
-                const double given = task->vol[begin + (l < n ? l : 0)];
+                const double given = task->vol[at[l < n ? l : 0]];
                 const bool sound = (given > 0.0) & (given <= 100.0);
                 status[l] = (status[l] != 5.0) & !(given >= 0.0 && given <= 100.0) ? 5.0 : status[l];
                 vol[l] = sound ? given : 1.0;
@@ -168,7 +183,7 @@ struct AmericanPriceBody {
             solver.run(vol);
             for (std::size_t l = 0; l < n; ++l) {
                 const double s = status[l] == 0.0 && solver.change[l] > american_failure ? 6.0 : status[l];
-                const bool zero = task->vol[begin + l] == 0.0;
+                const bool zero = task->vol[at[l]] == 0.0;
                 const double at_once = o.x[l] < 1.0 ? 1.0 - o.x[l] : 0.0;
                 double value = solver.price[l], extra = solver.premium[l];
                 if (s == 4.0) {
@@ -180,9 +195,9 @@ struct AmericanPriceBody {
                     extra = value - (plain > 0.0 ? plain : 0.0);
                 }
                 const bool known = (s == 0.0) | (s == 4.0);
-                task->price[begin + l] = known ? value * unit[l] : nan;
-                task->premium[begin + l] = known ? extra * unit[l] : nan;
-                task->status[begin + l] = s == 4.0 ? 0.0 : s;
+                task->price[at[l]] = known ? value * unit[l] : nan;
+                task->premium[at[l]] = known ? extra * unit[l] : nan;
+                task->status[at[l]] = s == 4.0 ? 0.0 : s;
             }
         }
     }

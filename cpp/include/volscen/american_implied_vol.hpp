@@ -9,7 +9,7 @@
 namespace volscen {
 
 struct AmericanImpliedVolTask {
-    std::size_t n;
+    std::size_t n;  // at most american_block
     const double *price, *spot, *strike, *tau, *call, *rate, *dividend_yield;
     const double* start;  // a guess, or NaN
     double *vol, *status;
@@ -22,19 +22,22 @@ constexpr int american_vol_steps = 100;
 
 struct AmericanImpliedVolBody {
     static VOLSCEN_INLINE void run(const AmericanImpliedVolTask* task) {
+        std::size_t order[american_block];
+        american_order(task->n, task->tau, task->call, task->rate, task->dividend_yield, order);
         for (std::size_t begin = 0; begin < task->n; begin += american_lanes) {
             const std::size_t n = task->n - begin < american_lanes ? task->n - begin : american_lanes;
+            const std::size_t* at = order + begin;
             AmericanSolver solver;
             AmericanLanes& o = solver.o;
             alignas(64) double unit[american_lanes], status[american_lanes], vol[american_lanes];
-            american_load(n, task->spot + begin, task->strike + begin, task->tau + begin, task->call + begin,
-                          task->rate + begin, task->dividend_yield + begin, o, unit, status);
+            american_load(n, at, task->spot, task->strike, task->tau, task->call, task->rate,
+                          task->dividend_yield, o, unit, status);
             solver.prepare();
             alignas(64) double target[american_lanes], low[american_lanes], high[american_lanes];
             alignas(64) double before[american_lanes], missed[american_lanes];
             bool searching[american_lanes];
             for (std::size_t l = 0; l < american_lanes; ++l) {
-                const std::size_t i = begin + (l < n ? l : 0);
+                const std::size_t i = at[l < n ? l : 0];
                 target[l] = task->price[i] / unit[l];
                 if (status[l] == 0.0) {
                     status[l] = judged(o, l, target[l]);
@@ -51,8 +54,8 @@ struct AmericanImpliedVolBody {
             search(solver, target, searching, low, high, before, missed, vol, status);
             for (std::size_t l = 0; l < n; ++l) {
                 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-                task->vol[begin + l] = status[l] == 0.0 ? vol[l] : (status[l] == 1.0 ? 0.0 : nan);
-                task->status[begin + l] = status[l];
+                task->vol[at[l]] = status[l] == 0.0 ? vol[l] : (status[l] == 1.0 ? 0.0 : nan);
+                task->status[at[l]] = status[l];
             }
         }
     }
