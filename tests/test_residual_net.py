@@ -9,12 +9,13 @@ from safetensors.numpy import load_file, save_file
 from scoringrules import es_ensemble
 
 import volscen
+from volscen import arbitrage
 from volscen.errors import FileFormatError, InputError
 from volscen.generators._neural_training import unflatten
 from volscen.generators._residual_net import ResidualNet, _layers, choose
 from volscen.generators._residual_net_base import BASES
 from volscen.generators._residual_net_data import Inputs, Table, tables
-from volscen.generators._residual_net_training import ResidualTask, energy_score, reshape
+from volscen.generators._residual_net_training import Decoder, ResidualTask, energy_score, reshape
 from volscen.history import state_at
 from volscen.sources.simulate import simulate_market
 
@@ -171,6 +172,63 @@ def test_inputs_are_clipped():
     assert not inputs.is_outside(np.array([[2.0, 1.0]]))
 
 
+# ---------------------------------------------------------------------------------------------- the penalty
+def penalised(base, history, weight):
+    _, train, held = tables(base, history, 60, 2, 100, surfaces=True)
+    decoder = Decoder(weight, *base.decoder, history.tau.values, history.moneyness.values)
+    task = ResidualTask(
+        train, held, hidden=(8,), members=1, batch_size=64, draws=4, validation_scenarios=20, seed=0, decoder=decoder
+    )
+    return held, decoder, task
+
+
+@pytest.fixture(scope="module")
+def crossing(history):
+    """The market with maturities that move against one another, so that calendar spreads are violated."""
+    made = history.copy(deep=True)
+    up = np.where(np.arange(history.sizes["tau"]) % 2, 1, -1)
+    made["implied_vol"] *= np.exp(0.04 * np.random.default_rng(8).standard_normal((520, 1, 1)) * up[:, None])
+    return made
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_days_own_residual_decodes_to_its_surface(crossing, name):
+    held, decoder, task = penalised(BASES[name](volscen.fit(crossing, name)), crossing, 1.0)
+    rows = torch.arange(len(held.x))
+    own = torch.from_numpy(held.first + held.length)  # the row of the pool that follows those that may be drawn
+    found = decoder.penalty(task._held, rows, own[:, None], task._held["target"][:, None])
+    expected = arbitrage.penalty(crossing.implied_vol.values[-60:], decoder.tau, decoder.moneyness)
+    assert (expected > 1e-3).sum() > 10
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
+
+
+def test_a_penalty_lowers_the_penalty(crossing):
+    from volscen.generators._neural_training import Plan, initial, run
+
+    base = BASES["pca"](volscen.fit(crossing, "pca"))
+
+    def mean_penalty(weight):
+        _, decoder, task = penalised(base, crossing, weight)
+        done = run(task, Plan(8, 4, 1e-2, 0.0, 0.9, None), initial(task, 0), None)
+        drawn = task._draws_held(torch.from_numpy(done.average), (1.0,))
+        return float(torch.cat([decoder.penalty(task._held, *each) for each in drawn]).mean())
+
+    assert mean_penalty(300.0) < 0.8 * mean_penalty(1e-12)
+
+
+def test_without_a_penalty_nothing_changes(crossing):
+    base = BASES["pca"](volscen.fit(crossing, "pca"))
+    plain, wide = (tables(base, crossing, 60, 2, 100, surfaces=s)[1] for s in (False, True))
+    for name in ("x", "weight", "target", "rest", "pool", "pool_rest"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(wide, name))
+    assert plain.surface is None
+    none, tiny = (
+        ResidualNet("pca", **SMALL, penalty=penalty).fit(crossing).arrays()["network"] for penalty in (0.0, 1e-30)
+    )
+    np.testing.assert_array_equal(none, tiny)
+    assert not np.array_equal(none, ResidualNet("pca", **SMALL, penalty=1e4).fit(crossing).arrays()["network"])
+
+
 # ------------------------------------------------------------------------------------------------- the model
 def test_share_zero_is_the_base_bit_for_bit(model, history):
     state = at(model, history)
@@ -302,6 +360,8 @@ def test_files_that_do_not_fit_are_refused(model, tmp_path):
         ({"weight_decay": -1}, "weight_decay"),
         ({"validation_days": 0}, "validation_days"),
         ({"validation_days": 10.5}, "validation_days"),
+        ({"penalty": -1}, "penalty"),
+        ({"penalty": float("nan")}, "penalty"),
         ({"patience": 0}, "patience"),
         ({"progress": "loud"}, "progress"),
     ],

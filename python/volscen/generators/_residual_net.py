@@ -14,7 +14,7 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray, Generator
-from volscen.generators._neural_options import check_training
+from volscen.generators._neural_options import check_training, number
 from volscen.generators._record import TrainingCurve
 from volscen.generators._residual_net_base import BASES, Base, Step
 from volscen.generators._residual_net_data import Inputs, raw_inputs, tables
@@ -62,6 +62,9 @@ class ResidualNet(Generator):
         the training days by heart.
     averaging : float
         Decay per step of the running average of the parameters, which is what is validated and kept, in [0, 1).
+    penalty : float
+        Weight of the mean static-arbitrage penalty of the surfaces decoded from the draws, beside the energy score
+        of a day over the size of its moves; it counts on the days held out too. At 0 no surface is decoded.
     refits : int
         Growing samples that the base's law is refitted on for the training days: see the notes.
     validation_days : int or float
@@ -90,8 +93,8 @@ class ResidualNet(Generator):
         on the days held out, but 0 where it is not better by a standard error. At 0 the model equals its base, draw
         for draw.
     gain_ : float
-        What that share takes off the energy score of the days held out, as a share of it; they chose it, so that it
-        flatters.
+        What that share takes off the energy score (with ``penalty``, the penalised one) of the days held out, as a
+        share of it; they chose it, so that it flatters.
     epoch_ : int
         Epoch whose parameters were kept; 0 where none was better than the identity.
     base_ : Generator
@@ -142,6 +145,7 @@ class ResidualNet(Generator):
         learning_rate: float = 3e-4,
         weight_decay: float = 1.0,
         averaging: float = 0.99,
+        penalty: float = 0.0,
         refits: int = 6,
         validation_days: int | float = 0.15,
         validate_every: int = 5,
@@ -167,6 +171,7 @@ class ResidualNet(Generator):
                 "learning_rate": learning_rate,
                 "weight_decay": weight_decay,
                 "averaging": averaging,
+                "penalty": number("penalty", penalty),
                 "refits": whole("refits", refits),
                 "validation_days": validation_days,
                 "validate_every": validate_every,
@@ -213,18 +218,25 @@ class ResidualNet(Generator):
 
         from volscen._threads import single_threaded_torch
         from volscen.generators._neural_training import Plan, train
-        from volscen.generators._residual_net_training import ResidualTask
+        from volscen.generators._residual_net_training import Decoder, ResidualTask
 
         o = self.options
         fitted = self._new_base().fit(history)
         base: Base = BASES[o["base"]](fitted)
-        inputs, days, held = tables(base, history, o["validation_days"], o["refits"], o["residual_days"])
+        penalised = o["penalty"] > 0
+        inputs, days, held = tables(
+            base, history, o["validation_days"], o["refits"], o["residual_days"], surfaces=penalised
+        )
+        axes = (history["tau"].values.astype(np.float64), history["moneyness"].values.astype(np.float64))
         task = ResidualTask(
             days, held, hidden=o["hidden"], members=o["members"], batch_size=o["batch_size"], draws=o["draws"],
             validation_scenarios=o["validation_scenarios"], seed=o["seed"],
+            decoder=Decoder(o["penalty"], *base.decoder, *axes) if penalised else None,
         )  # fmt: skip
         plan = Plan(**{name: o[name] for name in Plan.__dataclass_fields__})
-        identity = {k: v for k, v in o.items() if k != "patience"} | {"data_fingerprint": schema.fingerprint(history)}
+        # Checkpoints from before there was a penalty go on.
+        left_out = {"patience"} if penalised else {"patience", "penalty"}
+        identity = {k: v for k, v in o.items() if k not in left_out} | {"data_fingerprint": schema.fingerprint(history)}
         done = train(
             task, plan, o["seed"], identity=identity, checkpoint=self.checkpoint,
             checkpoint_every=self.checkpoint_every, progress=self.progress,

@@ -44,6 +44,10 @@ class Days:
         Length of what the factors leave out of its standardised increments.
     inputs : tuple
         What the base fits its law on.
+    surface : ndarray, shape (n, cells)
+        Log vols the evening before, with what is expected of them outside the factors.
+    outside : ndarray, shape (n, cells)
+        What the factors leave out, of length ``rest``.
     """
 
     level: FloatArray
@@ -51,6 +55,8 @@ class Days:
     factor: FloatArray
     rest: FloatArray
     inputs: tuple[Any, ...]
+    surface: FloatArray
+    outside: FloatArray
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,13 @@ class Base(ABC):
         return self.model.residual_, self.model.rest_
 
     @property
+    def decoder(self) -> tuple[FloatArray, FloatArray]:
+        """What a unit of each standardised factor adds to the log vols (f, cells), and a unit of the rest (cells,)."""
+        m = self.model
+        loads = np.vstack([np.zeros(len(m.cell_sd_)), m.factor_sd_[1:, None] * m.components_.T * m.cell_sd_])
+        return loads, m.cell_sd_
+
+    @property
     def unit(self) -> FloatArray:
         """What a unit of each standardised factor moves: standard deviations of the return, and of all cells."""
         return np.append(1.0, self.model.factor_sd_[1:])
@@ -166,8 +179,13 @@ class HarBase(Base):
         outside, move = model._outside_pairs(log_iv)
         dates = _har._dates(history)[-len(factor) - 1 : -1]
         calendar = calendar_features(dates, sessions(model.calendar_))
-        rest = _har._size(move - model.reversion_.expected(outside))
-        return Days(known.level, known.factor, factor, rest, model._inputs(known, calendar))
+        expected = model.reversion_.expected(outside)
+        surprise = move - expected
+        surface = log_iv[-len(factor) - 1 : -1] + model.cell_sd_ * (expected @ model.outside_.T)
+        return Days(
+            known.level, known.factor, factor, _har._size(surprise), model._inputs(known, calendar), surface,
+            surprise @ model.outside_.T,
+        )  # fmt: skip
 
     def past(self, days: Days, cut: int, stop: int) -> Past:
         mean_raw, shared, own = (x[:stop] for x in days.inputs)
@@ -229,8 +247,10 @@ class PcaBase(Base):
         standard = np.diff(series.coordinate, axis=0)[-n:] / m.cell_sd_
         scores = standard @ m.components_
         factor = np.column_stack([m.annualise_ * series.log_return[-n:], scores]) / m.factor_sd_
-        rest = np.linalg.norm(standard - scores @ m.components_.T, axis=1)
-        return Days(raw[:, :k], raw[:, k : 2 * k + 1] / m.factor_sd_, factor, rest, (raw,))
+        outside = standard - scores @ m.components_.T
+        rest = np.linalg.norm(outside, axis=1)
+        surface = series.coordinate[-n - 1 : -1]
+        return Days(raw[:, :k], raw[:, k : 2 * k + 1] / m.factor_sd_, factor, rest, (raw,), surface, outside)
 
     def past(self, days: Days, cut: int, stop: int) -> Past:
         raw, y = days.inputs[0][:stop], days.factor[:stop]

@@ -79,6 +79,9 @@ class Table:
     pool : ndarray, shape (m, f)
     pool_rest : ndarray, shape (m,)
         Squared lengths.
+    surface, scale, outside : ndarray, shape (n, cells), (n, f), (m, cells)
+        Where surfaces are wanted: the log vols that residuals of 0 would make, what a residual is multiplied by, and
+        what the factors leave out of the days of the pool.
     """
 
     x: FloatArray
@@ -90,6 +93,9 @@ class Table:
     length: npt.NDArray[np.int64]
     pool: FloatArray
     pool_rest: FloatArray
+    surface: FloatArray | None = None
+    scale: FloatArray | None = None
+    outside: FloatArray | None = None
 
 
 def raw_inputs(now: Step) -> FloatArray:
@@ -98,7 +104,13 @@ def raw_inputs(now: Step) -> FloatArray:
 
 
 def tables(
-    base: Base, history: xr.Dataset, validation_days: int | float, refits: int, residual_days: int
+    base: Base,
+    history: xr.Dataset,
+    validation_days: int | float,
+    refits: int,
+    residual_days: int,
+    *,
+    surfaces: bool = False,
 ) -> tuple[Inputs, Table, Table]:
     """Lay out the training days and the validation days after them.
 
@@ -113,6 +125,8 @@ def tables(
         Number of growing samples that the law is refitted on for the training days.
     residual_days : int
         Residuals are drawn from the last so many days before.
+    surfaces : bool
+        Lay out what surfaces are decoded from too.
 
     Raises
     ------
@@ -134,23 +148,25 @@ def tables(
     raw, parts = [], []
     start = _LEAST // 2
     for cut, stop in zip(cuts, stops, strict=True):
-        x, part = _part(base, days, base.past(days, int(cut), int(stop)), start, residual_days)
+        x, part = _part(base, days, base.past(days, int(cut), int(stop)), start, residual_days, surfaces)
         raw.append(x)
         parts.append(part)
         start = int(stop)
-    held_raw, held_out = _part(base, days, base.past(days, last, n), last, residual_days)
+    held_raw, held_out = _part(base, days, base.past(days, last, n), last, residual_days, surfaces)
     inputs = Inputs.of(np.concatenate(raw))
     return inputs, _joined(parts, raw, inputs), _joined([held_out], [held_raw], inputs)
 
 
-def _part(base: Base, days: Days, past: Past, start: int, residual_days: int) -> tuple[FloatArray, dict[str, Any]]:
+def _part(
+    base: Base, days: Days, past: Past, start: int, residual_days: int, surfaces: bool
+) -> tuple[FloatArray, dict[str, Any]]:
     """Raw inputs and the rest of the table for the days from ``start`` to where ``past`` ends."""
     stop = len(past.error)
     pool = past.error * np.where(np.arange(stop) < past.cut, past.inflation, 1.0)[:, None]
     rows = np.arange(start, stop)
     first = np.maximum(rows - residual_days, 0)
     raw = raw_inputs(Step(past.mean[rows], past.scale[rows], days.level[rows], days.last[rows], None))
-    return raw, {
+    part = {
         "weight": past.scale[rows] * base.unit,
         "target": pool[rows],
         "rest": days.rest[rows] ** 2,
@@ -160,6 +176,13 @@ def _part(base: Base, days: Days, past: Past, start: int, residual_days: int) ->
         "pool": pool,
         "pool_rest": (days.rest[:stop] / past.rest_scale) ** 2,
     }
+    if surfaces:
+        part |= {
+            "surface": days.surface[rows] + past.mean[rows] @ base.decoder[0],
+            "scale": past.scale[rows],
+            "outside": days.outside[:stop] / past.rest_scale[:, None],
+        }
+    return raw, part
 
 
 def _joined(parts: list[dict[str, Any]], raw: list[FloatArray], inputs: Inputs) -> Table:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from volscen.arbitrage import torch_penalty
 from volscen.generators._neural_training import unflatten
 from volscen.generators._residual_net_data import Table
 
-__all__ = ["ResidualTask", "energy_score", "reshape"]
+__all__ = ["Decoder", "ResidualTask", "energy_score", "reshape"]
 
 _CHUNK = 64
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -73,6 +75,37 @@ def energy_score(move: Tensor, rest: Tensor, outcome_rest: Tensor) -> Tensor:
     return score
 
 
+@dataclass(frozen=True)
+class Decoder:
+    """How surfaces are made of factors, and what their static arbitrage costs.
+
+    Attributes
+    ----------
+    weight : float
+        Of the mean penalty, beside the energy score of a day over the size of its moves.
+    loads : ndarray, shape (f, cells)
+        What a unit of each standardised factor adds to the log vols.
+    unit : ndarray, shape (cells,)
+        What a unit of what the factors leave out adds.
+    tau, moneyness : ndarray
+        Of the grid.
+    """
+
+    weight: float
+    loads: npt.NDArray[np.float64]
+    unit: npt.NDArray[np.float64]
+    tau: npt.NDArray[np.float64]
+    moneyness: npt.NDArray[np.float64]
+
+    def penalty(self, data: dict[str, Tensor], rows: Tensor, draw: Tensor, z: Tensor) -> Tensor:
+        """Mean penalty of the surfaces that residuals z (..., m, f) make on each day: (...)."""
+        moved = (data["scale"][rows][..., None, :] * z) @ torch.from_numpy(self.loads).float()
+        outside = data["rest_scale"][rows].sqrt()[..., None, None] * data["outside"][draw]
+        log_iv = data["surface"][rows][..., None, :] + moved + outside * torch.from_numpy(self.unit).float()
+        grid = (*log_iv.shape[:-1], len(self.tau), len(self.moneyness))
+        return torch_penalty(log_iv.exp().reshape(grid), self.tau, self.moneyness, num_threads=1).mean(-1)
+
+
 class ResidualTask:
     """The network's energy score on batches of training days, and on the days held out.
 
@@ -88,6 +121,8 @@ class ResidualTask:
     validation_scenarios : int
         Draws on every day held out, the same at every call.
     seed : int
+    decoder : Decoder, optional
+        Adds a penalty on static arbitrage. The tables must hold what surfaces are decoded from.
     """
 
     label = "residual network"
@@ -104,7 +139,9 @@ class ResidualTask:
         draws: int,
         validation_scenarios: int,
         seed: int,
+        decoder: Decoder | None = None,
     ) -> None:
+        self._decoder = decoder
         self._train, self._held = _tensors(train), _tensors(held)
         f = train.target.shape[1]
         self.widths = (train.x.shape[1] + f, *hidden, 2 * f)
@@ -136,11 +173,14 @@ class ResidualTask:
         size = data["weight"][rows].square().sum(-1).sqrt()
         return (self._score(data, rows, draw, z) / size).mean(dim=1)
 
-    @staticmethod
-    def _score(data: dict[str, Tensor], rows: Tensor, draw: Tensor, z: Tensor) -> Tensor:
+    def _score(self, data: dict[str, Tensor], rows: Tensor, draw: Tensor, z: Tensor) -> Tensor:
         move = data["weight"][rows][..., None, :] * (z - data["target"][rows][..., None, :])
         rest = data["pool_rest"][draw] * data["rest_scale"][rows][..., None]
-        return energy_score(move, rest, data["rest"][rows])
+        score = energy_score(move, rest, data["rest"][rows])
+        if self._decoder is None:
+            return score
+        size = data["weight"][rows].square().sum(-1).sqrt()
+        return score + self._decoder.weight * size * self._decoder.penalty(data, rows, draw, z)
 
     def score(self, flat: Tensor) -> float:
         """Mean energy score on the days held out, all draws the network's."""
@@ -149,25 +189,24 @@ class ResidualTask:
     @torch.no_grad()
     def daily(self, flat: Tensor, shares: Sequence[float] = _SHARES) -> npt.NDArray[np.float64]:
         """Energy score of every day held out with each share of the draws the network's: (shares, days)."""
+        scores = [self._score(self._held, *drawn) for drawn in self._draws_held(flat, shares)]
+        chunks = [torch.stack(scores[i : i + len(shares)]) for i in range(0, len(scores), len(shares))]
+        return torch.cat(chunks, dim=1).double().numpy()
+
+    def _draws_held(self, flat: Tensor, shares: Sequence[float]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Chunks of the days held out, at each share in turn: rows, draws, residuals."""
         data, layers = self._held, unflatten(flat, self.widths)
-        parts = []
         for start in range(0, len(data["x"]), _CHUNK):
             rows = torch.arange(start, min(start + _CHUNK, len(data["x"])))
             draw = self._draw[rows]
             e = data["pool"][draw]
             wide = (self._members, -1, -1)
             z = reshape(layers, data["x"][rows].expand(*wide), e.expand(*wide, -1)).mean(dim=0)
-            parts.append(
-                torch.stack(
-                    [
-                        self._score(data, rows, draw, torch.where((self._on[rows] < share)[..., None], z, e))
-                        for share in shares
-                    ]
-                )
-            )
-        return torch.cat(parts, dim=1).double().numpy()
+            for share in shares:
+                yield rows, draw, torch.where((self._on[rows] < share)[..., None], z, e)
 
 
 def _tensors(table: Table) -> dict[str, Tensor]:
-    whole = {name: torch.from_numpy(np.ascontiguousarray(getattr(table, name))) for name in table.__dataclass_fields__}
+    held = {name: getattr(table, name) for name in table.__dataclass_fields__}
+    whole = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in held.items() if x is not None}
     return {name: value if name in ("first", "length") else value.float() for name, value in whole.items()}
