@@ -315,6 +315,31 @@ def test_names_that_are_completed_are_those_there_are():
     assert set(complete.REPAIRS) == {"default", *predictors}
 
 
+def test_columns_of_other_names_are_guessed_and_never_taken_silently(folder, tmp_path):
+    names = {"date": "QuoteDate", "strike": "StrikePrice", "option_type": "cp_flag", "bid": "Best Bid", "ask": "offer"}
+    pd.read_csv(folder / "quotes.csv").rename(columns=names).to_csv(tmp_path / "q.csv", index=False)
+    line = ("history", "build", "q.csv", *GRID, "--out", "h.nc")
+    done = volscen_command(*line, cwd=tmp_path)
+    assert done.returncode == 1
+    hint = shlex.split(done.stderr.strip().rpartition("perhaps ")[2])
+    assert hint[1] == "date=QuoteDate,strike=StrikePrice,option_type=cp_flag,bid=Best Bid,ask=offer"
+    assert volscen_command(*line, *hint, cwd=tmp_path).returncode == 0
+
+
+def test_shocks_in_per_cent_are_refused(folder):
+    line = ("stress", "scenarios.nc", "-p", "portfolio.csv", "--shock")
+    done = volscen_command(*line, "level=8", cwd=folder)
+    assert (done.returncode, "sizes are decimals, 0.08 for 8 points" in done.stderr) == (1, True)
+    page = load(volscen_command(*line, "log_return=-0.1,level=0.08,name=a", "--json", cwd=folder).stdout)
+    cube = volscen.read(folder / "scenarios.nc")
+    crash = volscen.stress.shock(cube, log_return=-0.1, level=0.08, name="a")
+    profit = volscen.portfolio.pnl(crash, volscen.Portfolio.from_table(folder / "portfolio.csv")).total.values[0, -1]
+    (found,) = page["scenarios"]
+    assert (found["name"], found["profit"]) == ("a", pytest.approx(profit, rel=1e-12))
+    assert found["spot_return"] == pytest.approx(np.expm1(-0.1), rel=1e-12)
+    assert found["mean_vol_change"] == pytest.approx(0.08, rel=1e-5)
+
+
 # ------------------------------------------------------------------------------------------ help, aliases
 @pytest.mark.parametrize("name", all_commands())
 def test_every_command_has_help_and_examples_that_parse(name, monkeypatch):

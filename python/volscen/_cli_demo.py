@@ -19,6 +19,8 @@ __all__ = ["demo_app"]
 demo_app = typer.Typer(rich_markup_mode=None)
 
 _DAYS, _MONEYNESS, _N_DAYS = "30,60,91", "0.9,0.95,1,1.05,1.1", 440
+#: Days left out at the end of the sample, to end on an ordinary one.
+_LEFT_OUT = 25
 
 _PORTFOLIO = """\
 type,quantity,moneyness,tau,group
@@ -132,7 +134,7 @@ def _write_inputs(out: Path) -> int:
     from volscen.datasets import sample_history
     from volscen.sources.simulate import simulate_quotes
 
-    quotes = simulate_quotes(sample_history().isel(date=slice(-_N_DAYS, None)), seed=1)
+    quotes = simulate_quotes(sample_history().isel(date=slice(-_N_DAYS - _LEFT_OUT, -_LEFT_OUT)), seed=1)
     with atomic_path(out / "quotes.csv") as temporary:
         quotes.to_csv(temporary, index=False)
     for name, text in (("portfolio.csv", _PORTFOLIO), ("instruments.csv", _INSTRUMENTS)):

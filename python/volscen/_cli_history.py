@@ -21,6 +21,7 @@ from volscen._cli_arguments import (
     read_grid,
     write_table,
 )
+from volscen._cli_columns import guess_columns
 from volscen._cli_command import Result, command, group, note
 from volscen._cli_complete import SMOOTHERS, SOURCES, files, words
 from volscen._cli_plan import dry_run, expected, planned
@@ -278,7 +279,13 @@ def read_quotes(
     options = dict(parse_option(text, "--read") for text in read or [])
     if columns is not None:
         options["columns"] = parse_pairs(columns, "--columns")
-    table, dropped = read_with(path, source, **options)
+    try:
+        table, dropped = read_with(path, source, **options)
+    except InputError as error:
+        guessed = (
+            guess_columns(path, options.get("columns")) if source == "table" and "lack the column" in str(error) else ""
+        )
+        raise InputError(f"{error}{guessed}") from None
     dropped = dropped[dropped > 0]
     print_counts("quotes dropped on reading", dropped.to_dict())
     return table, dropped

@@ -30,6 +30,10 @@ __all__ = ["risk_app"]
 
 risk_app = typer.Typer(rich_markup_mode=None)
 
+#: Sizes of a shock in decimals; none beyond this one is meant as such.
+_DECIMALS = ("log_return", "level", "skew", "curvature", "term")
+_LARGEST = 3.0
+
 
 @command(
     risk_app,
@@ -266,6 +270,8 @@ def _shock(text: str) -> dict[str, Any]:
             if name != "tenor":
                 raise InputError(f"--shock {name} must be a number, not {value!r}") from None
             out[name] = value
+        if name in _DECIMALS and abs(out[name]) > _LARGEST and "relative=true" not in text.lower():
+            raise InputError(f"--shock {name}={value} means {out[name]:,.0%}: sizes are decimals, 0.08 for 8 points")
     return out
 
 

@@ -160,9 +160,11 @@ class Generator(ABC):
         schema.validate(history, schema=schema.HISTORY)
         n = history.sizes["date"]
         if n < n_min:
+            # The needs of the two with the shortest memories; each refuses a history that is too short for it.
+            others = [name for name, least in (("bootstrap", 2), ("pca", 151)) if least <= n and name != self.name]
+            shorter = f", or take a generator with a shorter memory ({', '.join(map(repr, others))})" if others else ""
             raise InputError(
-                f"history holds {n} dates; generator {self.name!r} needs at least {n_min}: lengthen it, or take a "
-                "generator with a shorter memory ('bootstrap', 'pca')"
+                f"history holds {n} dates; generator {self.name!r} needs at least {n_min}: lengthen it{shorter}"
             )
 
     def _check_update(self, history: xr.Dataset, n_min: int) -> None:

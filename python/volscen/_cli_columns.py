@@ -1,0 +1,56 @@
+"""Names of columns that people give to quotes: what ``--columns`` might say, where the tidy names are not there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["guess_columns"]
+
+#: Tidy name -> names that mean it, without case and signs.
+_NAMES = {
+    "date": "date day quotedate tradedate tradingdate asof asofdate datadate time",
+    "expiry": "expiry expiration expires exdate expirydate expirationdate maturity maturitydate expire",
+    "strike": "strike k strikeprice exerciseprice exercise strk",
+    "option_type": "optiontype type cp cpflag callput putcall right pc kind",
+    "bid": "bid bestbid bidprice closebid",
+    "ask": "ask offer bestask bestoffer askprice offerprice closeask",
+    "price": "price close last mid midprice settle settlement settlementprice closeprice lastprice mark premium",
+    "spot": "spot underlyinglast underlyingprice spotprice stockprice underlyingclose undprice s",
+}
+
+
+def guess_columns(path: Path, given: Mapping[str, str] | None = None) -> str:
+    """Hint for an error: a mapping to try, where the header of a table allows a guess; nothing is taken silently.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from volscen._cli_columns import guess_columns
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "q.csv")
+    ...     _ = path.write_text("Quote Date,Expiration,K,CP_Flag,best_bid,best_offer,volume")
+    ...     print(guess_columns(path))
+    ; perhaps --columns 'date=Quote Date,expiry=Expiration,strike=K,option_type=CP_Flag,bid=best_bid,ask=best_offer'
+    """
+    from volscen.sources.table import load_frame
+
+    frame, _ = load_frame(path)
+    mapping = dict(given or {})
+    taken = {*mapping.values()}
+    for tidy, names in _NAMES.items():
+        if tidy in mapping or tidy in frame.columns:
+            continue
+        for column in map(str, frame.columns):
+            if column not in taken and re.sub(r"[^a-z]", "", column.lower()) in names.split():
+                mapping[tidy] = column
+                taken.add(column)
+                break
+    if "bid" in mapping and "ask" in mapping:
+        mapping.pop("price", None)  # their middle serves
+    if mapping == dict(given or {}):
+        return "; say which is which with --columns"
+    said = ",".join(f"{tidy}={column}" for tidy, column in mapping.items())
+    return f"; perhaps --columns {shlex.quote(said)}"
