@@ -340,6 +340,27 @@ def test_shocks_in_per_cent_are_refused(folder):
     assert found["mean_vol_change"] == pytest.approx(0.08, rel=1e-5)
 
 
+def test_scenarios_in_chunks_are_those_in_one_piece(folder, tmp_path):
+    line = ("generate", "-n", 2500, "--seed", 3, "--out")
+    assert volscen_command(*line, tmp_path / "a.nc", "-q").returncode == 0
+    done = volscen_command(*line, tmp_path / "b.nc", "--chunks", 1024, "--json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    whole, streamed = volscen.read(tmp_path / "a.nc"), volscen.read(tmp_path / "b.nc")
+    np.testing.assert_array_equal(streamed.implied_vol, whole.implied_vol)
+    page = load(done.stdout)
+    assert page["dates"][0]["ess_fraction"] == pytest.approx(whole.attrs["ess_fraction"], rel=1e-9)
+    small = load(volscen_command(*line, tmp_path / "c.nc", "--chunks", 1024, "--dry-run", "--json").stdout)
+    large = load(volscen_command(*line, tmp_path / "c.nc", "-n", 10**9, "--chunks", 1024, "--dry-run", "--json").stdout)
+    assert large["memory_bytes"] < 30e9 + small["memory_bytes"] < large["disk_bytes"]
+    for wrong, words in (
+        (["--resume"], "--resume goes with --chunks"),
+        (["--scheduler", "tcp://localhost:1"], "--scheduler goes with --chunks"),
+        (["--resume", "--chunks", "1024"], "--resume needs the --seed"),
+    ):
+        done = volscen_command("generate", "--out", tmp_path / "d.nc", *wrong)
+        assert (done.returncode, words in done.stderr) == (1, True)
+
+
 # ------------------------------------------------------------------------------------------ help, aliases
 @pytest.mark.parametrize("name", all_commands())
 def test_every_command_has_help_and_examples_that_parse(name, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,12 +21,14 @@ __all__ = [
     "Out",
     "Portfolio",
     "Scenarios",
+    "Scheduler",
     "Seed",
     "Step",
     "Store",
     "Workers",
     "check_file",
     "check_out",
+    "cluster",
     "number_or",
     "of_one_date",
     "parse_dates",
@@ -58,6 +62,9 @@ Beta = Annotated[
 Step = Annotated[int | None, typer.Option(help="Step, in trading days ahead. Default: the last.")]
 AsOf = Annotated[str | None, typer.Option(help="Date, where the file holds several.")]
 Workers = Annotated[int | None, typer.Option("--num-workers", "-j", help="Processes. Default: all available.")]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of a dask scheduler, tcp://host:8786, whose workers do the work.")
+]
 Options = Annotated[
     list[str] | None, typer.Option("--option", help="Further option of the library, name=value; may be repeated.")
 ]
@@ -102,6 +109,28 @@ def parse_option(text: str, flag: str = "--option") -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Work on a cluster while the block lasts, where there is an address."""
+    if address is None:
+        yield
+        return
+    from volscen.errors import MissingExtraError
+
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MissingExtraError("--scheduler", "distributed") from None
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--scheduler {address}: no scheduler answers there ({' '.join(str(error).split())})"
+        ) from None
+    with client:
+        yield
 
 
 def parse_dates(dates: list[str] | None) -> Any:

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from volscen._cli_arguments import MODELLING, Beta, NScenarios, Store, number_or, parse_option, parse_pairs
+from volscen._cli_arguments import (
+    MODELLING,
+    Beta,
+    NScenarios,
+    Scheduler,
+    Store,
+    cluster,
+    number_or,
+    parse_option,
+    parse_pairs,
+)
 from volscen._cli_command import Result, command
 from volscen._cli_complete import MARKETS, files, generators, words
 from volscen._cli_plan import dry_run, expected, planned
@@ -68,8 +78,10 @@ def evaluate(
     seed: Annotated[list[int] | None, typer.Option(help="May be repeated: the worst is printed. Default: 0.")] = None,
     beta: Beta = "auto",
     num_workers: Annotated[
-        int, typer.Option("--num-workers", "-j", help="Processes; the result is the same for any number.")
-    ] = 1,
+        int | None,
+        typer.Option("--num-workers", "-j", help="Processes; the result is the same for any number. Default: 1."),
+    ] = None,
+    scheduler: Scheduler = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="Folder for models and scored days; an evaluation that was stopped goes on from it."),
@@ -108,22 +120,23 @@ def evaluate(
         pairs = parse_pairs(",".join(scenarios), "--scenarios") or {}
         found = judge_scenarios(pairs, data, train_end=train_end, first=first, last=last, baseline=baseline)
     else:
-        found = evaluate_generators(
-            candidates,
-            data,
-            first=first,
-            last=data["date"].values[-1] if last is None else last,
-            train_end=train_end,
-            baseline=baseline,
-            oracle=oracle,
-            seeds=tuple(seed or (0,)),
-            refit_every=None if refit == "never" else int(refit) if refit.isdecimal() else refit,  # type: ignore[arg-type]
-            update_every=update_every or None,
-            n_scenarios=n_scenarios,
-            beta=strength,
-            num_workers=num_workers,
-            folder=checkpoint,
-        )
+        with cluster(scheduler):
+            found = evaluate_generators(
+                candidates,
+                data,
+                first=first,
+                last=data["date"].values[-1] if last is None else last,
+                train_end=train_end,
+                baseline=baseline,
+                oracle=oracle,
+                seeds=tuple(seed or (0,)),
+                refit_every=None if refit == "never" else int(refit) if refit.isdecimal() else refit,  # type: ignore[arg-type]
+                update_every=update_every or None,
+                n_scenarios=n_scenarios,
+                beta=strength,
+                num_workers=num_workers if num_workers or scheduler else 1,
+                folder=checkpoint,
+            )
     frame = table(found)
     lines = [
         f"{found.attrs['first']} to {found.attrs['last']}, {found.attrs['days']} days; skill against {baseline}",

@@ -12,9 +12,11 @@ import typer
 from volscen._cli_arguments import (
     Options,
     Out,
+    Scheduler,
     Store,
     Workers,
     check_out,
+    cluster,
     parse_option,
     parse_pairs,
     print_counts,
@@ -103,6 +105,7 @@ def history_build(
     periods_per_year: Annotated[float | None, typer.Option(help="Rows a year. Default: 252.")] = None,
     checkpoint: _Checkpoint = None,
     num_workers: Workers = None,
+    scheduler: Scheduler = None,
     report: _Report = None,
 ) -> Result:
     """Build a history of surfaces from option quotes.
@@ -146,7 +149,7 @@ def history_build(
             memory_bytes=int(table.memory_usage(index=True).sum()),
             figures={"rows": len(table), "rows_dropped": int(dropped.sum()), "days": n_days, "grid_points": cells},
         )
-    with naming(quotes):
+    with naming(quotes), cluster(scheduler):
         history, days_report = volscen.build_history(
             table,
             method=method,
@@ -180,6 +183,7 @@ def history_update(
     columns: Columns = None,
     checkpoint: _Checkpoint = None,
     num_workers: Workers = None,
+    scheduler: Scheduler = None,
     report: _Report = None,
 ) -> Result:
     """Append the new days of a file of quotes to a history.
@@ -204,7 +208,7 @@ def history_update(
         size = store.stat().st_size if store.is_file() else None
         counts = {"rows": len(table), "rows_dropped": int(dropped.sum()), "days": len(days), "new_days": new}
         return planned(reads=[store, quotes], writes={store: size, table_out: None}, figures=counts)
-    with naming(quotes):
+    with naming(quotes), cluster(scheduler):
         history, report_new = volscen.update_history(store, table, resume=checkpoint, num_workers=num_workers)
     skipped = report_new.attrs["days_skipped"]
     note(f"days there already, skipped: {skipped:,}")

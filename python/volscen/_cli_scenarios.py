@@ -13,9 +13,11 @@ from volscen._cli_arguments import (
     NScenarios,
     Out,
     Scenarios,
+    Scheduler,
     Seed,
     check_file,
     check_out,
+    cluster,
     number_or,
     parse_dates,
 )
@@ -44,6 +46,7 @@ _Given = Annotated[
         "volscen generate --out scenarios.nc",
         "volscen generate --model model.safetensors --history history.nc --as-of 2024-06-03 \\\n"
         "    -n 50000 --horizon 10 --seed 1 --out scenarios.nc",
+        "volscen generate -n 2000000 --horizon 21 --chunks 8192 --seed 1 --out large.zarr",
         "volscen generate --given log_return=-0.06:-0.04 --out crash.nc",
     ],
 )
@@ -80,6 +83,14 @@ def generate(
     ] = "float32",
     num_threads: Annotated[int | None, typer.Option(help="Default: all available.")] = None,
     compression: _Compression = 0,
+    chunks: Annotated[
+        int | None,
+        typer.Option(help="Draw and write so many scenarios at a time, however many there are; multiples of 1024."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --chunks: go on with a file that was stopped on the way.")
+    ] = False,
+    scheduler: Scheduler = None,
 ) -> Result:
     """Draw weighted scenarios and write them.
 
@@ -87,9 +98,9 @@ def generate(
     risk. Prints index VaR and ES, vol quantiles, arbitrage penalties and the effective sample size.
     """
     import volscen
-    from volscen._figures import scenario_figures
+    from volscen._figures import scenario_figures, streamed_figures
     from volscen._io import read_dataset
-    from volscen._summary import scenario_text
+    from volscen._summary import scenario_text, streamed_text
     from volscen.scenarios import float_type, positive
     from volscen.schema import HISTORY
 
@@ -97,6 +108,10 @@ def generate(
     if model is not None and history is None:
         raise InputError("--history is needed with --model: it gives the starting state")
     strength = number_or(beta, ("auto", "paper"), "--beta")
+    if chunks is None and (resume or scheduler is not None):
+        raise InputError(f"{'--resume' if resume else '--scheduler'} goes with --chunks, the scenarios in one piece")
+    if resume and seed is None:
+        raise InputError("--resume needs the --seed of the run that was stopped")
     if dry_run():
         unknown = expected(model) | expected(history)
         cells = None if unknown else _cells(history)
@@ -105,24 +120,29 @@ def generate(
         return planned(
             reads=[model, history],
             writes={out: size},
-            memory_bytes=size,
+            memory_bytes=_in_memory(cells, size, shape, chunks),
             figures={"n_scenarios": n_scenarios, "horizon": horizon, "n_dates": shape[2], "grid_points": cells},
         )
-    cube = volscen.generate(
-        model,
-        None if history is None else read_dataset(history, kind=HISTORY),
-        as_of=parse_dates(as_of),
-        n_scenarios=n_scenarios,
-        horizon=horizon,
-        given=parse_given(given),
-        seed=seed,
-        reweight=None if equal_weights else "arbitrage",
-        beta=strength,
-        project=project,
-        num_threads=num_threads,
-        dtype=dtype,
-    )
-    volscen.write(cube, out, compression=compression)
+    with cluster(scheduler):
+        cube = volscen.generate(
+            model,
+            None if history is None else read_dataset(history, kind=HISTORY),
+            as_of=parse_dates(as_of),
+            n_scenarios=n_scenarios,
+            horizon=horizon,
+            given=parse_given(given),
+            seed=seed,
+            reweight=None if equal_weights else "arbitrage",
+            beta=strength,
+            project=project,
+            num_threads=num_threads,
+            dtype=dtype,
+            chunks=chunks,
+        )
+        volscen.write(cube, out, compression=compression, resume=resume)
+    if chunks is not None:  # a summary would draw it all again
+        figures = streamed_figures(volscen.read(out, chunks=chunks))
+        return Result({"out": out, "bytes": _size(out), **figures}, f"{streamed_text(figures)}\n{_wrote(out)}")
     figures = scenario_figures(cube)
     return Result({"out": out, "bytes": _size(out), **figures}, f"{scenario_text(figures)}\n{_wrote(out)}")
 
@@ -325,6 +345,16 @@ def _cells(history: Path | None) -> int:
     from volscen.schema import HISTORY
 
     return int(read_dataset(history, kind=HISTORY)["implied_vol"].isel(date=0).size)
+
+
+def _in_memory(cells: int | None, size: int | None, shape: tuple[int, int, int], chunks: int | None) -> int | None:
+    """Bytes of the cube, or of the pieces that are in work at once and 24 for each scenario."""
+    import os
+
+    if cells is None or chunks is None:
+        return size
+    n, horizon, n_dates = shape
+    return (os.cpu_count() or 1) * scenario_bytes(cells, min(chunks, n), horizon) + 24 * n * n_dates
 
 
 def _size(out: Path) -> int:

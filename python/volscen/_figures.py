@@ -15,7 +15,15 @@ from volscen._statistics import quantile
 from volscen.errors import FileFormatError
 from volscen.surface._interpolate import interpolate_vol
 
-__all__ = ["QUANTILES", "file_figures", "hedge_figures", "history_figures", "model_figures", "scenario_figures"]
+__all__ = [
+    "QUANTILES",
+    "file_figures",
+    "hedge_figures",
+    "history_figures",
+    "model_figures",
+    "scenario_figures",
+    "streamed_figures",
+]
 
 #: Tail probabilities of the index loss, quantiles and tenors of the at-the-money volatility.
 LEVELS = (0.05, 0.01)
@@ -45,6 +53,29 @@ def scenario_figures(cube: xr.Dataset) -> dict[str, Any]:
                 "distinct_scenarios": int(distinct[i]) if len(distinct) == len(dates) else None,
             }
             for i, date in enumerate(dates)
+        ],
+    }
+
+
+def streamed_figures(cube: xr.Dataset) -> dict[str, Any]:
+    """What is known of a cube without reading it: that of :func:`scenario_figures` that its attributes hold."""
+    beta, fraction = np.atleast_1d(cube.attrs["beta"]), np.atleast_1d(cube.attrs["ess_fraction"])
+    distinct = np.atleast_1d(cube.attrs.get("distinct_scenarios", []))
+    days = np.atleast_1d(cube["as_of"].values)
+    return {
+        "title": cube.attrs["title"],
+        "generator": cube.attrs["generator"],
+        "seed": int(cube.attrs["seed"]),
+        "n_scenarios": cube.sizes["scenario"],
+        "horizon": cube.sizes["step"],
+        "dates": [
+            {
+                "as_of": day,
+                "beta": float(beta[i]),
+                "ess_fraction": float(fraction[i]),
+                "distinct_scenarios": int(distinct[i]) if len(distinct) == len(days) else None,
+            }
+            for i, day in enumerate(days)
         ],
     }
 

@@ -13,7 +13,7 @@ from volscen import schema
 from volscen._figures import QUANTILES, off_grid, scenario_figures
 from volscen.errors import FileFormatError
 
-__all__ = ["describe_file", "hedge_summary", "scenario_summary", "scenario_text"]
+__all__ = ["describe_file", "hedge_summary", "scenario_summary", "scenario_text", "streamed_text"]
 
 #: Weight of the scenarios off the grid above which an instrument's hedge ratio is starred.
 _OFF_GRID = 0.01
@@ -35,6 +35,19 @@ def scenario_text(figures: Mapping[str, Any]) -> str:
         f"step(s), seed {figures['seed']}"
     )
     return "\n".join([header, *(_one_date(date, figures["horizon"]) for date in figures["dates"])])
+
+
+def streamed_text(figures: Mapping[str, Any]) -> str:
+    """The figures of :func:`volscen._figures.streamed_figures` as text."""
+    lines = [
+        figures["title"],
+        f"generator {figures['generator']}, {figures['n_scenarios']:,} scenarios, {figures['horizon']} step(s), seed "
+        f"{figures['seed']}",
+    ]
+    for one in figures["dates"]:
+        day = np.datetime_as_string(one["as_of"], unit="D")
+        lines.append(f"as of {day}: beta {one['beta']:.4g}, effective sample size {one['ess_fraction']:.1%}")
+    return "\n".join(lines)
 
 
 def _one_date(figures: Mapping[str, Any], horizon: int) -> str:
