@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,36 +48,6 @@ def least(work: Callable[[], Any], repeats: int) -> tuple[Any, float]:
         found = work()
         best = min(best, time.process_time() - start)
     return found, best
-
-
-def simulated_chain(expiries: int = 25, strikes: int = 80, seed: int = 0) -> pd.DataFrame:
-    """Calls and puts with bid and ask on a nickel, like those on an index."""
-    rng = np.random.default_rng(seed)
-    tables = []
-    for days in np.unique(np.round(np.geomspace(7, 900, expiries)).astype(int)):
-        tau = days / 365
-        forward, discount = 4700 * np.exp(0.035 * tau), np.exp(-0.05 * tau)
-        strike = np.unique(np.round(forward * np.exp(np.linspace(-0.9, 0.63, strikes) * np.sqrt(tau)) / 5) * 5)
-        x = np.log(strike / forward) / (2 * np.sqrt(tau))
-        vol = np.repeat(np.sqrt(0.02 + 0.05 * (np.hypot(x, 0.15) - 0.6 * x)), 2)
-        strike, is_call = np.repeat(strike, 2), np.tile([True, False], len(strike))
-        price = black.price(forward, strike, tau, vol, is_call, discount)
-        half = np.maximum(0.05, 0.005 * price)
-        middle = price + half * rng.uniform(-0.5, 0.5, price.size)
-        date = pd.Timestamp("2024-01-02")
-        tables.append(
-            pd.DataFrame(
-                {
-                    "date": date,
-                    "expiry": date + pd.Timedelta(days=int(days)),
-                    "strike": strike,
-                    "option_type": np.where(is_call, "C", "P"),
-                    "bid": np.floor(np.maximum(middle - half, 0) * 20) / 20,
-                    "ask": np.ceil((middle + half) * 20) / 20,
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
 
 
 def plain_day(quotes: pd.DataFrame) -> tuple[int, int]:
@@ -151,7 +122,10 @@ def beside_plain(quotes: pd.DataFrame, days: list[Any], tau: Any, moneyness: Any
 
 
 def one_chain(repeats: int) -> None:
-    quotes = simulated_chain()
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # one chain for tests and benchmark
+    from chain_makers import index_chain
+
+    quotes = index_chain(strikes=80)
     chain, parse = least(lambda: volscen.Chain(quotes), repeats)
     surface, fit = least(lambda: volscen.build_surface(chain, LONG_TAU, LONG_MONEYNESS), repeats)
     assert surface.attrs["fit_share_in_spread"] > 0.95, surface.attrs

@@ -57,3 +57,32 @@ def make_chain(
             table["bid"], table["ask"] = price - spread / 2, price + spread / 2
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def index_chain(seed: int = 0, *, expiries: int = 25, strikes: int = 60) -> pd.DataFrame:
+    """Calls and puts with bid and ask on a nickel, like those on an index; benchmarks measure on it, too."""
+    rng = np.random.default_rng(seed)
+    tables = []
+    for days in np.unique(np.round(np.geomspace(7, 900, expiries)).astype(int)):
+        tau = days / 365
+        forward, discount = 4700 * np.exp(0.035 * tau), np.exp(-0.05 * tau)
+        strike = np.unique(np.round(forward * np.exp(np.linspace(-0.9, 0.63, strikes) * np.sqrt(tau)) / 5) * 5)
+        x = np.log(strike / forward) / (2 * np.sqrt(tau))
+        vol = np.repeat(np.sqrt(0.02 + 0.05 * (np.hypot(x, 0.15) - 0.6 * x)), 2)
+        strike, is_call = np.repeat(strike, 2), np.tile([True, False], len(strike))
+        price = black_price(forward, strike, tau, vol, is_call, discount)
+        half = np.maximum(0.05, 0.005 * price)
+        middle = price + half * rng.uniform(-0.5, 0.5, price.size)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "date": DATE,
+                    "expiry": DATE + pd.Timedelta(days=int(days)),
+                    "strike": strike,
+                    "option_type": np.where(is_call, "C", "P"),
+                    "bid": np.floor(np.maximum(middle - half, 0) * 20) / 20,
+                    "ask": np.ceil((middle + half) * 20) / 20,
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)

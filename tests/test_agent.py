@@ -86,6 +86,21 @@ class Alternate(agent.Policy):
         return np.full_like(hedged, exposure), np.full_like(hedged, hedge)
 
 
+def test_more_hedges_than_there_is_to_lose_must_be_asked_for(history: xr.Dataset, signal: agent.RiskSignal) -> None:
+    market = agent.option_market(history.isel(date=slice(0, 10)), signal)
+    n = market.sizes["time"]
+    for exposure, hedge, wanted in ((1.0, 3.0, "3"), (0.5, -2.5, "1.25"), (2.0, 1.5, "1.5")):
+        policy = {"x": Alternate(np.full(n, exposure), np.full(n, hedge))}
+        with pytest.raises(InputError, match=rf"'x' wants {wanted} hedges.*max_hedge={int(np.ceil(float(wanted)))}"):
+            agent.simulate(market, policy)
+    agent.simulate(market, {"x": Alternate(np.full(n, 1.0), np.full(n, 3.0))}, max_hedge=3)
+    agent.simulate(market, {"x": Alternate(np.full(n, 0.1), np.full(n, 10.0))})
+    agent.simulate(market, {"x": Alternate(np.full(n, 2.0), np.full(n, 1.0))})
+    for wrong in (-1, np.nan, "1", True):
+        with pytest.raises(InputError, match="max_hedge"):
+            agent.simulate(market, {"x": agent.BuyAndHold()}, max_hedge=wrong)
+
+
 def test_account_equals_one_kept_in_units_and_cash(history: xr.Dataset, signal: agent.RiskSignal) -> None:
     market = agent.option_market(history.isel(date=slice(0, 60)), signal, roll_every=7, index_cost=0.001)
     n = market.sizes["time"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 
 import numpy as np
 import pytest
@@ -124,3 +125,39 @@ def test_volatilities_in_per_cent_are_refused():
     wing = history.implied_vol.copy()
     wing[5, 0, 0] = 5.5
     volscen.validate(history.assign(implied_vol=wing))
+
+
+def test_dates_dropped_by_hand_are_noticed():
+    history = volscen.datasets.sample_history()
+    keep = np.ones(history.sizes["date"], dtype=bool)
+    keep[[100, 700, 701]] = False
+    after = str(history.date.values[101].astype("datetime64[D]"))
+    with pytest.warns(UserWarning, match=rf"2 date\(s\), the first {after}.*select_dates"):
+        volscen.validate(history.isel(date=keep))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        volscen.validate(volscen.select_dates(history, keep))
+        volscen.validate(history.isel(date=slice(50, 60)))
+        # A dividend parts returns from spots where no date is missing, and rows of every week skip none.
+        volscen.validate(history.assign(log_return=history.log_return + 0.005 * (history.spot == history.spot[40])))
+        weekly = volscen.select_dates(history, history.date[::5])
+        volscen.validate(weekly.assign(log_return=weekly.log_return + 0.005 * (weekly.spot == weekly.spot[40])))
+    forwards = history.isel(date=keep).assign_attrs(return_source="forward")
+    moved = np.abs(history.log_return.values[[100, 700]]).max()
+    assert moved < 0.02  # within what the basis of a nearest expiry does when it rolls
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        volscen.validate(forwards)
+    jump = forwards.assign(spot=forwards.spot * np.where(np.arange(keep.sum()) < 100, 1, 1.05))
+    with pytest.warns(UserWarning, match=r"1 date\(s\)"):
+        volscen.validate(jump)
+
+
+def test_a_missing_sunday_is_one_where_there_are_any():
+    days = np.arange("2024-01-01", "2024-02-20", dtype="datetime64[D]").astype("datetime64[ns]")
+    spot = 100 * np.exp(0.02 * np.random.default_rng(0).standard_normal(days.size).cumsum())
+    ds = volscen.make_history(
+        days, [0.1, 0.5], [0.9, 1.0, 1.1], np.full((days.size, 2, 3), 0.3), spot=spot, calendar="24/7"
+    )
+    with pytest.warns(UserWarning, match="2024-01-08"):
+        volscen.validate(ds.isel(date=np.arange(days.size) != 6))

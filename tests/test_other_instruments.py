@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from itertools import pairwise
 
 import numpy as np
@@ -327,6 +328,8 @@ def test_bad_structures(make, message):
 def test_tenors(tmp_path):
     assert Option("call", strike=100, tau="3M") == Option("call", strike=100, tau=0.25)
     assert Forward(strike=1, tau="2w").tau == 14 / 365
+    for instrument in (Option, Forward, VarianceSwap):  # a type checker takes what the constructor takes
+        assert str in typing.get_args(typing.get_type_hints(instrument)["tau"])
     assert VarianceSwap(tau="1Y6M").tau == 1.5
     assert [i.tau for i in Portfolio.calendar("1M", "1Y", strike=100).instruments] == [1.0, 1 / 12]
     (tmp_path / "book.csv").write_text("type,quantity,strike,tau\ncall,1,90,3M\nput,1,90,0.25\n")

@@ -400,3 +400,8 @@ def test_discriminator_score_needs_a_fitted_model_and_its_grid(improved, history
         VolGAN().discriminator_score(history)
     with pytest.raises(InputError, match="moneyness"):
         improved.discriminator_score(history.isel(moneyness=[0, 1]))
+
+
+def test_more_components_than_cells_are_refused(history):
+    with pytest.raises(InputError, match=r"n_components 10 .*9 cells.*n_components=9"):
+        VolGAN("improved", **FAST, n_components=10).fit(history)

@@ -3,39 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 import volscen
-from chain_makers import black_price
-
-
-def index_chain(seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    tables = []
-    for days in np.unique(np.round(np.geomspace(7, 900, 25)).astype(int)):
-        tau = days / 365
-        forward, discount = 4700 * np.exp(0.035 * tau), np.exp(-0.05 * tau)
-        strike = np.unique(np.round(forward * np.exp(np.linspace(-0.9, 0.63, 60) * np.sqrt(tau)) / 5) * 5)
-        x = np.log(strike / forward) / (2 * np.sqrt(tau))
-        vol = np.repeat(np.sqrt(0.02 + 0.05 * (np.hypot(x, 0.15) - 0.6 * x)), 2)
-        strike, is_call = np.repeat(strike, 2), np.tile([True, False], len(strike))
-        price = black_price(forward, strike, tau, vol, is_call, discount)
-        half = np.maximum(0.05, 0.005 * price)
-        middle = price + half * rng.uniform(-0.5, 0.5, price.size)
-        date = pd.Timestamp("2024-01-02")
-        tables.append(
-            pd.DataFrame(
-                {
-                    "date": date,
-                    "expiry": date + pd.Timedelta(days=int(days)),
-                    "strike": strike,
-                    "option_type": np.where(is_call, "C", "P"),
-                    "bid": np.floor(np.maximum(middle - half, 0) * 20) / 20,
-                    "ask": np.ceil((middle + half) * 20) / 20,
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
+from chain_makers import index_chain
 
 
 def test_crossings_beyond_the_quotes_do_not_bend_slices_within_them() -> None:

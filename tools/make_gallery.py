@@ -69,6 +69,13 @@ def world() -> Any:
 
 
 @cache
+def attention() -> xr.DataArray:
+    """What an LSTM with attention looks back at, in the last year."""
+    model = volscen.fit(history(), "vae_lstm", epochs=15, horizons=(1, 5), progress=False)
+    return model.attention(history().isel(date=slice(-330, None)))
+
+
+@cache
 def noisy() -> xr.Dataset:
     """Scenarios as a careless system might send them: noise on every vol, of one scenario more than of another."""
     ds = cube().isel(step=[0])
@@ -141,6 +148,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
         volscen.world.reconstruct(world(), volscen.select_dates(history(), history().date.values[::749])), n=3
     ),
     "stress": stress,
+    "attention": lambda: plot.attention_map(attention(), head=0),
 }
 
 

@@ -271,7 +271,7 @@ def _unique(labels: list[str]) -> tuple[str, ...]:
 
 def _years(option: Option | Forward | VarianceSwap, start: StartingState) -> float:
     if option.tau is not None:
-        return option.tau
+        return float(option.tau)
     if start.as_of is None:
         raise InputError(f"{option.label}: ds has no coordinate as_of to count days from; assign it or give tau")
     expiry = np.asarray(option.expiry, dtype="datetime64[D]")

@@ -58,7 +58,8 @@ class Option:
     expiry : datetime.date, numpy.datetime64, str or int
         Calendar date on which the option settles: "2020-06-19" or 20200619, without a time zone.
     tau : float or str
-        Time to expiry in years of 365 calendar days, or a tenor such as "3M" (a quarter of a year).
+        Time to expiry in years of 365 calendar days, or a tenor such as "3M" (a quarter of a year), which is kept as
+        years.
     implied_vol : float, optional
         The contract's own market volatility today; read off the surface when omitted.
 
@@ -85,7 +86,7 @@ class Option:
     strike_over_spot: float | None = None
     delta: float | None = None
     expiry: date | np.datetime64 | str | int | None = None
-    tau: float | None = None
+    tau: float | str | None = None  # a float once made
     implied_vol: float | None = None
 
     def __post_init__(self) -> None:
@@ -145,7 +146,7 @@ class Forward:
     moneyness: float | None = None
     strike_over_spot: float | None = None
     expiry: date | np.datetime64 | str | int | None = None
-    tau: float | None = None
+    tau: float | str | None = None  # a float once made
 
     def __post_init__(self) -> None:
         _exactly_one(self, "a forward", _STRIKES[:3])
@@ -217,7 +218,7 @@ class VarianceSwap:
 
     _: KW_ONLY
     expiry: date | np.datetime64 | str | int | None = None
-    tau: float | None = None
+    tau: float | str | None = None  # a float once made
     strike_vol: float | None = None
     accrued_variance: float = 0.0
     elapsed_years: float = 0.0

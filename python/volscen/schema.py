@@ -6,6 +6,7 @@ The contracts themselves are described in ``docs/schema.md``.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +48,9 @@ _HIGH_VOL = (2.0, 5.0)
 
 #: With fewer returns of forwards than this the basis may explain any difference from those of the spot.
 _FEW = 10
+
+#: A return over a gap this far from that of the spot is not of the whole gap: of spots, and of forwards.
+_LOST, _LOST_FORWARD = 1e-4, 0.02
 
 VARIABLES: dict[str, dict[str, Any]] = {
     "tau": {"long_name": "time to expiry", "units": "year"},
@@ -319,6 +323,11 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
     InputError
         If one asset is asked for and there are several.
 
+    Warns
+    -----
+    UserWarning
+        If a history skips weekdays and the returns over the gaps are not the spot's: dates were dropped by hand.
+
     Examples
     --------
     >>> import volscen
@@ -358,6 +367,12 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
         problems = _spot_problems(ds, wanted)
     if problems:
         raise FileFormatError(f"dataset breaks {wanted}: " + "; ".join(problems))
+    if wanted == HISTORY and (lost := _dates_after_gaps(ds)).size:
+        warnings.warn(
+            f"log_return into {lost.size} date(s), the first {lost[0]}, is not the return since the previous date "
+            "held: were dates dropped by hand? volscen.select_dates drops them and adds up the returns",
+            stacklevel=2,
+        )
     return ds
 
 
@@ -469,6 +484,26 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
     if name.startswith("arbitrage_penalty") and np.any(values < 0):
         return [f"{name} holds negative values"]
     return []
+
+
+def _dates_after_gaps(ds: xr.Dataset) -> npt.NDArray[np.datetime64]:
+    """Dates that follow skipped weekdays and whose returns are not of the spot over the gap.
+
+    Over holidays the two agree; a date dropped by hand takes its own return with it. Where returns leave out what the
+    spot does, on dates of dividends, there is no gap as a rule.
+    """
+    days = ds["date"].values.astype("datetime64[D]")
+    if days.size < 2 or np.any(days[1:] == days[:-1]):  # several rows a day: no telling which are missing
+        return days[:0]
+    apart = np.diff(days).astype(int) if ds.attrs.get("calendar") == "24/7" else np.busday_count(days[:-1], days[1:])
+    skipped = apart > max(1, np.median(apart))  # rows of every week are a week apart
+    of_spot = np.diff(np.log(np.atleast_2d(ds["spot"].values)), axis=-1)
+    gap = np.abs(np.atleast_2d(ds["log_return"].values)[:, 1:] - of_spot)
+    if "jump_flag" in ds:
+        skipped = skipped & ~np.any(np.atleast_2d(ds["jump_flag"].values)[:, 1:] == 1, axis=0)
+    # Spots read off the nearest forward jump by the basis where it rolls.
+    most = _LOST_FORWARD if ds.attrs.get("return_source") == "forward" else _LOST
+    return np.asarray(days[1:][skipped & np.any(gap > most, axis=0)])
 
 
 def _spot_problems(ds: xr.Dataset, schema: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from volscen._pictures._style import SEQUENTIAL, axes_for, colourbar, percent
+from volscen._pictures._style import SEQUENTIAL, axes_for, colourbar, percent, whole_numbers
 from volscen.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,16 +78,10 @@ def attention_map(
         ax.set_xticks(across, [str(name) for name in names])
     else:
         across = weights["date"].values if "date" in weights.coords else np.arange(n_dates)
-    options: dict[str, Any] = {
-        "cmap": SEQUENTIAL,
-        "vmin": 0.0,
-        "vmax": float(shown.max()),
-        "shading": "nearest",
-    } | style
-    if "norm" in style:
-        del options["vmin"], options["vmax"]
+    options: dict[str, Any] = {"cmap": SEQUENTIAL, "shading": "nearest"} | style
     image = ax.pcolormesh(across, lag, shown.T, **options)
     ax.set_ylabel("days before")
+    whole_numbers(ax.yaxis)
     ax.set_xlabel("head" if alone else "")
     if not alone and "date" in weights.coords:
         _date_ticks(ax.xaxis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ __all__ = ["growth", "simulate"]
 FloatArray = npt.NDArray[np.float64]
 
 
-def simulate(market: xr.Dataset, policies: Mapping[str, Policy]) -> xr.Dataset:
+def simulate(market: xr.Dataset, policies: Mapping[str, Policy], *, max_hedge: float = 1.0) -> xr.Dataset:
     """Run policies through a market, from a wealth of 1.
 
     Parameters
@@ -26,6 +27,9 @@ def simulate(market: xr.Dataset, policies: Mapping[str, Policy]) -> xr.Dataset:
     market : xarray.Dataset
         Made by :func:`volscen.agent.option_market` or :func:`volscen.agent.simplified_market`.
     policies : mapping of name to Policy
+    max_hedge : float
+        Most hedges, bought or sold, per unit of wealth or, where that is more, of the underlying held: with more than
+        one a hedge pays for more than there is to lose. A policy that wants more is refused.
 
     Returns
     -------
@@ -38,7 +42,8 @@ def simulate(market: xr.Dataset, policies: Mapping[str, Policy]) -> xr.Dataset:
     Raises
     ------
     InputError
-        If there is no policy, one returns anything but finite positions, or wealth is lost altogether.
+        If there is no policy, one returns anything but finite positions or wants more than ``max_hedge``, or wealth is
+        lost altogether.
 
     Examples
     --------
@@ -56,7 +61,9 @@ def simulate(market: xr.Dataset, policies: Mapping[str, Policy]) -> xr.Dataset:
         raise InputError("policies must be a mapping of names to policies, such as {'hold': agent.BuyAndHold()}")
     if not policies:
         raise InputError("policies holds none; give at least one, such as {'hold': agent.BuyAndHold()}")
-    found = [_run(market, name, policy) for name, policy in policies.items()]
+    if isinstance(max_hedge, bool) or not isinstance(max_hedge, int | float | np.number) or not max_hedge >= 0:
+        raise InputError(f"max_hedge must be a number of at least 0, not {max_hedge!r}")
+    found = [_run(market, name, policy, float(max_hedge)) for name, policy in policies.items()]
     dims = ("policy", "path", "time")
     result = xr.Dataset(
         {name: (dims, np.stack([one[name] for one in found])) for name in found[0]},
@@ -86,7 +93,7 @@ def growth(now: Mapping[str, Any], exposure: Any, hedge: Any, before: tuple[Any,
     return total, cost, (exposure * drift, wanted * drift)
 
 
-def _run(market: xr.Dataset, name: str, policy: Policy) -> dict[str, FloatArray]:
+def _run(market: xr.Dataset, name: str, policy: Policy, max_hedge: float) -> dict[str, FloatArray]:
     variables = ("index_gain", "hedge_gain", "entry_cost", "exit_cost", *OBSERVATIONS)
     values = {key: market[key].transpose("path", "time").values for key in variables}
     roll, index_cost = market["listed"].values, float(market.attrs["index_cost"])
@@ -103,6 +110,12 @@ def _run(market: xr.Dataset, name: str, policy: Policy) -> dict[str, FloatArray]
         for what, position in (("exposure", exposure), ("hedge", hedge)):
             if np.shape(position) != (n_paths,) or not np.all(np.isfinite(position)):
                 raise InputError(f"policies: {name!r} must return finite {what} of shape ({n_paths},)")
+        wanted = float(np.max(np.abs(exposure * hedge) / np.maximum(1.0, np.abs(exposure))))
+        if wanted > max_hedge * (1 + 1e-9):
+            raise InputError(
+                f"policies: {name!r} wants {wanted:.4g} hedges per unit at time {time}, more than "
+                f"max_hedge={max_hedge:g}; if that is meant, pass max_hedge={math.ceil(wanted)}"
+            )
         total, cost, held = growth({**now, "listed": roll[time]}, exposure, hedge, held, index_cost)
         if not np.all(total > 0):
             raise InputError(f"policies: {name!r} loses all its wealth at time {time}; lower its exposure")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.signal import lfilter
 
+from volscen.errors import InputError
 from volscen.generators._volgan_data import WINDOW, TrainingData, condition, moving_scale, n_training
 from volscen.history import State
 
@@ -107,7 +108,8 @@ class Factors:
         Raises
         ------
         InputError
-            If too few training days remain, or the return or a cell never moves over them.
+            If too few training days remain, the return or a cell never moves over them, or there are fewer cells
+            than ``n_components``.
         """
         log_return, log_iv = _series(history)
         n = n_training(len(log_return) - 1 - _BURN_IN, validation_days, n_min)
@@ -117,7 +119,12 @@ class Factors:
         scale = moving_scale(moves[:last])
         cell_sd = scale[1:]
         standard = moves[:last, 1:] / cell_sd
-        k = min(n_components, cell_sd.size)
+        if n_components > cell_sd.size:
+            raise InputError(
+                f"n_components {n_components} is more than the {cell_sd.size} cells of the grid; pass at most "
+                f"n_components={cell_sd.size}"
+            )
+        k = n_components
         _, axes = np.linalg.eigh(np.cov(standard.T).reshape(cell_sd.size, -1))
         components = axes[:, ::-1][:, :k]
         components = components * np.sign(components.sum(axis=0))  # an axis has no sign of its own: fix one
