@@ -128,6 +128,19 @@ def test_one_scenario_is_drawn_as_it_is(cube):
     np.testing.assert_allclose(ax.lines[0].get_ydata(), cube.implied_vol.values[7, 0, 3])
 
 
+def test_one_surface_alone_and_repaired_ones(history):
+    """What has no date left, and what has dimensions of its own."""
+    day = history.isel(date=3)
+    surface = xr.Dataset({"implied_vol": day.implied_vol.drop_vars("date")})
+    np.testing.assert_allclose(plot.smile(surface, tau="1Y").lines[0].get_ydata(), day.implied_vol[-1])
+    assert plot.surface(surface, kind="heatmap").get_title() == ""
+    assert "mean penalty" in plot.arbitrage(surface).get_title()
+    several = surface.expand_dims(surface=3)
+    with pytest.raises(InputError, match=r"3 entries of surface.*ds\.isel\(surface=-1\)"):
+        plot.smile(several)
+    assert len(plot.smile(several.isel(surface=[1])).lines) == history.sizes["tau"]
+
+
 # ------------------------------------------------------------------------------------------------ fans
 def test_fan_of_a_vol(cube, weight):
     ax = plot.fan(cube, "implied_vol", tau="3M", moneyness=0.95, levels=(0.05, 0.5, 0.95))
@@ -452,7 +465,9 @@ def test_order_of_dimensions_does_not_matter(cube):
         (lambda c, h: plot.surface(c.isel(step=0, scenario=slice(0, 5))), "sum to 1"),
         (lambda c, h: plot.surface(c.isel(step=0).drop_vars("weight")), "no weight"),
         (lambda c, h: plot.surface(h.isel(date=0), kind="wire"), "kind"),
-        (lambda c, h: plot.surface(h.isel(date=0), q=2), "q must"),
+        (lambda c, h: plot.surface(c.isel(step=0), q=2), "q must"),
+        (lambda c, h: plot.surface(h.isel(date=0), q=0.5), "leave it out"),
+        (lambda c, h: plot.smile(h.isel(date=0), levels=(0.1, 0.9)), "leave them out"),
         (lambda c, h: plot.surface(c, variable_name="spot"), "no dimension tau"),
         (lambda c, h: plot.surface(h.isel(date=0, tau=[0])), "two of each"),
         (lambda c, h: plot.surface(h.isel(date=0).where(h.moneyness < 1)), r"NaN.*repair"),

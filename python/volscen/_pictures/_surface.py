@@ -85,6 +85,8 @@ def surface(
         raise InputError(f"kind must be '3d' or 'heatmap', not {kind!r}")
     array = variable(ds, variable_name, "tau")
     strike = _strike_dim(array)
+    if q is not None and "scenario" not in array.dims:
+        raise InputError(f"q is a level over scenarios, which {variable_name} has none of here; leave it out")
     level = None if q is None else levels_of([q], "q")
     values = over_scenarios(ds, array, ("tau", strike), level)
     values = values if level is None else values[0]
@@ -186,6 +188,8 @@ def smile(
     rows = _maturities(ds["tau"].values.astype(np.float64), tau)
     scenarios = "scenario" in array.dims
     auto = isinstance(levels, str) and levels == "auto"
+    if levels is not None and not auto and not scenarios:
+        raise InputError("levels are over scenarios, of which there are none here; leave them out")
     band = levels_of((0.05, 0.95) if auto else levels) if levels is not None and scenarios else None
     if band is not None and band.size != 2:
         raise InputError(f"levels must be two probabilities such as (0.05, 0.95), not {levels!r}")
