@@ -13,7 +13,7 @@ import xarray as xr
 import volscen
 from scenario_toys import make_scenarios
 
-matplotlib = pytest.importorskip("matplotlib")
+plt = pytest.importorskip("matplotlib.pyplot")
 
 FOUND = "print(type(xr.Dataset().volscen).__name__)"
 
@@ -92,7 +92,7 @@ def test_effective_sample_size_by_date():
 
 def test_methods_draw_what_the_functions_draw():
     cube = make_scenarios(60, steps=3, weight=np.random.default_rng(1).dirichlet(np.ones(60)))
-    one, ax = cube.isel(step=0), matplotlib.pyplot.subplots()[1]
+    one, ax = cube.isel(step=0), plt.subplots()[1]
     history = volscen.datasets.sample_history()
     hedge = volscen.hedge(cube, volscen.Portfolio.straddle(moneyness=1.0, tau=0.25), [volscen.Underlying()])
     assert cube.volscen.plot_fan("spot", ax=ax) is ax
