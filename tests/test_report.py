@@ -77,7 +77,8 @@ class Page(HTMLParser):
 def weighted(n: int = 800, horizon: int = 5, **options) -> xr.Dataset:
     """Scenarios with unequal weights: a penalty that grows with the scenario's number, small enough for float64."""
     cube = volscen.generate(n_scenarios=n, horizon=horizon, seed=3, **options)
-    penalty = np.random.default_rng(0).gamma(0.3, 1e-3, size=(n, horizon))
+    rng = np.random.default_rng(0)
+    penalty = rng.gamma(0.3, 1e-3, size=(n, horizon)) * (rng.random((n, 1)) > 0.3)
     cube["arbitrage_penalty"] = (("scenario", "step"), penalty, cube["arbitrage_penalty"].attrs)
     return weight_dataset(cube, 300.0)
 
@@ -204,6 +205,27 @@ def test_risk_is_that_of_the_verbs(page, cube):
     assert float(mean[3]) == pytest.approx(total.mean(), rel=1e-10)
 
 
+def test_tiles(written, cube):
+    text = written.read_text(encoding="utf-8")
+    shown = {k: float(v) for k, v in re.findall(r'<span class="what">([^<]*)</span><strong data-v="([^"]*)"', text)}
+    w, growth = cube["weight"].values, (cube["spot"][:, -1] / cube["spot0"] - 1).values
+    total = volscen.portfolio.pnl(cube, BOOK)["total"].values[:, -1]
+    assert shown["book VaR 99%"] == pytest.approx(float(risk.value_at_risk(total, w, alpha=0.01)))
+    assert shown["book ES 99%"] == pytest.approx(float(risk.expected_shortfall(total, w, alpha=0.01)))
+    assert shown["index VaR 99%"] == pytest.approx(float(risk.value_at_risk(growth, w, alpha=0.01)))
+    assert shown["effective scenarios"] == pytest.approx(1 / (w @ w))
+    assert shown["arbitrage penalty"] == pytest.approx(w @ cube["arbitrage_penalty"].sum("step").values)
+    from volscen.surface import interpolate_vol
+
+    grid = (cube["tau"].values, cube["moneyness"].values, 30 / 365, 1.0)
+    vol, now = (interpolate_vol(cube[name].values, *grid) for name in ("implied_vol", "implied_vol0"))
+    order = np.argsort(vol[:, -1])
+    assert shown["30-day volatility"] == pytest.approx(vol[order, -1][np.searchsorted(np.cumsum(w[order]), 0.5)])
+    covariance = np.cov(np.log1p(growth), np.log(vol[:, -1] / now), aweights=w)
+    rho = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+    assert shown["return and volatility"] == pytest.approx(rho)
+
+
 def test_contributions_horizon_and_explanation(page, cube):
     profit = volscen.portfolio.pnl(cube, BOOK)
     found = risk.contributions(profit, alpha=0.01, groups="group")
@@ -307,9 +329,18 @@ def test_tail_is_the_worst(page, cube, history):
     assert float(first[1]) == pytest.approx(np.expm1(float(worst["log_return"][0])))
     assert float(first[3]) == pytest.approx(float(worst["atm_change"][0]))
     assert float(first[5]) == pytest.approx(float(worst["skew_change"][0]))
-    day = np.datetime64(re.match(r"\d{4}-\d\d-\d\d", first[8])[0])
-    assert day <= cube["as_of"].values.astype("datetime64[D]")
-    assert day in history["date"].values.astype("datetime64[D]")
+    # The nearest stretch of five days, by brute force.
+    from volscen.surface import interpolate_vol
+
+    past = history.sel(date=slice(None, cube["as_of"].values))
+    grid = (past["tau"].values, past["moneyness"].values, 30 / 365)
+    vol = interpolate_vol(past["implied_vol"].values, *grid, np.array([1.0, 0.95, 1.05]))
+    level = np.stack([np.log(past["spot"].values), vol[:, 0], vol[:, 1] - vol[:, 2]])
+    moves = level[:, 5:] - level[:, :-5]
+    target = [float(worst[name][0]) for name in ("log_return", "atm_change", "skew_change")]
+    distance = sum(((move - aim) / np.std(move)) ** 2 for move, aim in zip(moves, target, strict=True)) ** 0.5
+    day = past["date"].values[5:][distance.argmin()].astype("datetime64[D]")
+    assert first[8] == f"{day} ({distance.min():.1f})"
 
 
 def test_surface_in_the_tail_is_its_weighted_mean(page, cube):
@@ -355,8 +386,11 @@ def test_explorer_holds_quantiles_and_the_tail(written, cube):
     total = volscen.portfolio.pnl(cube, BOOK, lines=False)["total"].values[:, -1]
     assert set(np.argsort(total)[:10]) <= set(data["row"])
     assert 41 <= len(data["row"]) <= 51
-    gaps = np.diff([0, *data["share"], 1])
-    assert gaps.max() < 2.5 / 41
+    # One for each quantile by the weights, counted off by hand, and the tail; no other.
+    order = np.argsort(growth)
+    mass = np.cumsum(w[order])
+    wanted = {order[np.searchsorted(mass, (i + 0.5) / 41)] for i in range(41)}
+    assert set(data["row"]) == wanted | set(np.argsort(total)[:10])
     k = 7
     np.testing.assert_allclose(np.array(data["vol"][k]) / 1e4, cube["implied_vol"].values[data["row"][k]], atol=5.1e-5)
     low = volscen.weighted_quantile(cube, "implied_vol", [0.05]).values[0]
@@ -369,7 +403,7 @@ def test_explorer_thins_large_cubes(tmp_path):
     out = volscen.report(big, out=tmp_path / "a.html", n_shown=200)
     data = explored(out)
     assert np.size(data["vol"]) <= _BUDGET
-    assert data["day"][-1] == 30
+    assert data["day"][-1] == "day 30"
     assert out.stat().st_size < 5_000_000
     assert f"{len(data['row'])} of 60 scenarios" in out.read_text(encoding="utf-8")
 
@@ -483,6 +517,24 @@ def test_hardly_any_scenarios_and_a_book_that_never_moves(tmp_path):
     assert "too few" in text
     one = few.isel(scenario=slice(0, 1)).assign(weight=("scenario", np.ones(1)))
     Page(volscen.report(one, out=tmp_path / "b.html").read_text(encoding="utf-8"))
+
+
+def test_steps_that_are_no_days_are_not_called_so(cube, tmp_path):
+    text = volscen.report(cube.assign_attrs(periods_per_year=3276.0), out=tmp_path / "a.html").read_text(
+        encoding="utf-8"
+    )
+    assert "5 steps from 2024" in text
+    assert "steps from the start" in text
+    assert "trading day" not in re.sub(r"<table.*?</table>", "", text, flags=re.S)
+
+
+def test_of_equal_returns_the_one_with_weight_is_shown(cube, tmp_path):
+    ds = cube.copy(deep=True)
+    for name in ("spot", "log_return"):
+        ds[name].values[0::2] = ds[name].values[1::2]
+    w = np.where(np.arange(800) % 2, 1 / 400, 0.0)
+    ds["weight"] = ("scenario", w, cube["weight"].attrs)
+    assert all(row % 2 for row in explored(volscen.report(ds, out=tmp_path / "a.html"))["row"])
 
 
 def test_without_weight_never_shown(cube, tmp_path):

@@ -46,7 +46,9 @@ def explorer(subject: Subject, n_shown: int) -> tuple[str, dict[str, Any]]:
     rows, share = _chosen(subject, n, tail_rows)
     data = _data(subject, rows, share, steps)
     at = int(np.argmin(np.abs(share - 0.5)))
-    every = "" if len(steps) == len(subject.labels) else f" Of its {len(subject.labels)} days {len(steps)} are here."
+    every = (
+        "" if len(steps) == len(subject.labels) else f" Of {len(subject.labels)} {subject.unit}s {len(steps)} are here."
+    )
     whose = " for the book" if subject.book is not None else ""
     text = (
         f"{len(rows)} of {subject.weight.size:,} scenarios, in the order of the index return over {subject.horizon}: "
@@ -57,7 +59,7 @@ def explorer(subject: Subject, n_shown: int) -> tuple[str, dict[str, Any]]:
     tenor = int(np.argmin(np.abs(np.log(tau) - np.log(subject.tenors[0]))))
     sliders = [
         _slider("x-scenario", "Scenario", len(rows) - 1, at),
-        *([_slider("x-step", "Day", len(steps) - 1, len(steps) - 1)] if len(steps) > 1 else []),
+        *([_slider("x-step", subject.unit.capitalize(), len(steps) - 1, len(steps) - 1)] if len(steps) > 1 else []),
         _slider("x-tenor", "Maturity of the smile", tau.size - 1, tenor) if tau.size > 1 else "",
         _slider("x-turn", "Turn the surface", 359, 330),
     ]
@@ -102,7 +104,7 @@ def _data(subject: Subject, rows: npt.NDArray[np.intp], share: FloatArray, steps
     return {
         "tau": [round(float(t), 8) for t in subject.start.tau],
         "money": [round(float(m), 6) for m in money],
-        "day": [subject.labels[s] for s in steps],
+        "day": [f"{subject.unit} {subject.labels[s]}" for s in steps],
         "tenor": round(365 * subject.tenors[0]),
         "now": _whole(subject.start.implied_vol).tolist(),
         "now_atm": round(1e4 * float(subject.atm0[0])),

@@ -52,7 +52,7 @@ def _index_fan(subject: Subject) -> str:
         past = 100 * np.expm1(index - index[-1])
         past_x = np.arange(1 - past.size, 1, dtype=np.float64)
     chart = Chart(
-        (float(past_x[0]), float(x[-1])), bounds(q, past), x_label="trading days from the start",
+        (float(past_x[0]), float(x[-1])), bounds(q, past), x_label=f"{subject.period}s from the start",
         y_label="index against today", unit=("", "%"),
     )  # fmt: skip
     _fan(chart, x, q)
@@ -63,12 +63,12 @@ def _index_fan(subject: Subject) -> str:
     chart.hints(
         x[1:],
         [
-            f"day {d}: median {v[3]:+.2f}%, 5–95% {v[1]:+.2f} to {v[5]:+.2f}%"
+            f"{subject.unit} {d}: median {v[3]:+.2f}%, 5–95% {v[1]:+.2f} to {v[5]:+.2f}%"
             for d, v in zip(subject.labels, q.T[1:], strict=True)
         ],
     )
     rows: list[tuple[Cell, ...]] = [
-        (f"day {d}", *(per_cent(v / 100, sign=True) for v in column))
+        (f"{subject.unit} {d}", *(per_cent(v / 100, sign=True) for v in column))
         for d, column in zip(subject.labels, q.T[1:], strict=True)
     ]
     last = q[:, -1]
@@ -133,7 +133,7 @@ def _vol_fan(subject: Subject, tenor: int) -> str:
         past = 100 * subject.at_the_money(subject.history["implied_vol"].values[-n:])[:, tenor]
         past_x = np.arange(1 - past.size, 1, dtype=np.float64)
     chart = Chart(
-        (float(past_x[0]), float(x[-1])), bounds(q, past), x_label="trading days from the start",
+        (float(past_x[0]), float(x[-1])), bounds(q, past), x_label=f"{subject.period}s from the start",
         y_label="implied volatility", unit=("", "%"),
     )  # fmt: skip
     _fan(chart, x, q)
@@ -144,12 +144,13 @@ def _vol_fan(subject: Subject, tenor: int) -> str:
     chart.hints(
         x[1:],
         [
-            f"day {d}: median {v[3]:.2f}%, 5–95% {v[1]:.2f} to {v[5]:.2f}%"
+            f"{subject.unit} {d}: median {v[3]:.2f}%, 5–95% {v[1]:.2f} to {v[5]:.2f}%"
             for d, v in zip(subject.labels, q.T[1:], strict=True)
         ],
     )
     rows: list[tuple[Cell, ...]] = [
-        (f"day {d}", *(per_cent(v / 100) for v in column)) for d, column in zip(subject.labels, q.T[1:], strict=True)
+        (f"{subject.unit} {d}", *(per_cent(v / 100) for v in column))
+        for d, column in zip(subject.labels, q.T[1:], strict=True)
     ]
     text = (
         f"Fan of the {days:.0f}-day volatility: {now:.1f}% now, after {subject.horizon} 90% between "

@@ -111,35 +111,35 @@ def _distribution(subject: Subject) -> str:
 
 def _horizon(subject: Subject) -> str:
     found = risk.horizon(subject.profit, alpha=list(subject.levels))
-    days = np.array(subject.labels, dtype=np.float64)
+    unit, days = subject.unit, np.array(subject.labels, dtype=np.float64)
     last = found.isel(tail=-1)
     alpha = subject.levels[-1]
     lines = (
         ("expected_shortfall", "c3", "ES on the paths"),
-        ("expected_shortfall_sqrt", "c3 dash", "ES of the first day × √days"),
+        ("expected_shortfall_sqrt", "c3 dash", f"ES of the first {unit} × √{unit}s"),
         ("value_at_risk", "c1", "VaR on the paths"),
-        ("value_at_risk_sqrt", "c1 dash", "VaR of the first day × √days"),
+        ("value_at_risk_sqrt", "c1 dash", f"VaR of the first {unit} × √{unit}s"),
     )
     values = {name: last[name].values for name, _, _ in lines}
     chart = Chart(
-        (float(days[0]), float(days[-1])), bounds(0.0, *values.values()), x_label="trading days",
+        (float(days[0]), float(days[-1])), bounds(0.0, *values.values()), x_label=f"{subject.period}s",
         y_label="loss, currency",
     )  # fmt: skip
     for name, colour, _ in lines:
         chart.line(days, values[name], colour)
     chart.hints(
         days,
-        [f"day {d:g}: VaR {number(v).text}, ES {number(e).text}"
+        [f"{unit} {d:g}: VaR {number(v).text}, ES {number(e).text}"
          for d, v, e in zip(days, values["value_at_risk"], values["expected_shortfall"], strict=True)],
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = [
-        (f"day {d:g}", *(number(float(values[name][i])) for name, _, _ in lines)) for i, d in enumerate(days)
+        (f"{unit} {d:g}", *(number(float(values[name][i])) for name, _, _ in lines)) for i, d in enumerate(days)
     ]
     return figure(
         "Risk along the path",
-        f"Losses at {100 * (1 - alpha):g}% after each day, beside the square-root-of-time rule.",
+        f"Losses at {100 * (1 - alpha):g}% after each {unit}, beside the square-root-of-time rule.",
         chart.svg(
-            f"VaR and ES at {100 * (1 - alpha):g}% after each of {days.size} days, and scaled up from the first."
+            f"VaR and ES at {100 * (1 - alpha):g}% after each of {days.size} {unit}s, and scaled up from the first."
         ),
         key=legend([(f"line {colour}", text) for _, colour, text in lines]),
         numbers=table(("", *(text for _, _, text in lines)), rows, caption="Risk along the path", id="horizon-table"),

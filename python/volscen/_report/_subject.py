@@ -151,8 +151,18 @@ class Subject:
     @property
     def horizon(self) -> str:
         """How far the scenarios look, in words."""
-        last = self.labels[-1]
-        return f"{last} trading day{'' if last == 1 else 's'}"
+        return f"{self.labels[-1]} {self.period}{'' if self.labels[-1] == 1 else 's'}"
+
+    @cached_property
+    def period(self) -> str:
+        """What a step is."""
+        per_year = float(self.ds.attrs["periods_per_year"])
+        return "trading day" if 240 <= per_year <= 262 else "day" if per_year == 365 else "step"
+
+    @property
+    def unit(self) -> str:
+        """What a step is, in a word."""
+        return self.period.rpartition(" ")[2]
 
     @cached_property
     def past_index(self) -> FloatArray:

@@ -55,9 +55,10 @@ def tail(subject: Subject) -> str:
         f"{_WINGS[0]:g} less that at {_WINGS[1]:g}, in vol points."
     )
     if like:
+        stretch = f"{subject.labels[-1]}-{subject.unit} stretch"
         about += (
-            f" “Most like” is the end of the {subject.labels[-1]}-day stretch of the history that is nearest in return "
-            "and changes of volatility and skew, each in its own standard deviations; the number is that distance."
+            f" “Most like” is the end of the {stretch} of the history nearest in return and in changes of volatility "
+            "and skew, each in its own standard deviations; the number is that distance."
         )
     shown = table(head, kept, caption="The worst scenarios", id="tail-table", raw_last=True)
     return panel("The worst", about, shown, wide=True) + _cloud(subject, positions) + _mean_surface(subject, positions)

@@ -145,13 +145,13 @@
     const k = value(scenario), s = value(step);
     const put = (input, text) => { if (input) { el(input.id + "-out").textContent = text; input.setAttribute("aria-valuetext", text); } };
     put(scenario, D.name[k] + " (" + (100 * D.share[k]).toFixed(1) + "%)");
-    put(step, "day " + D.day[s]);
+    put(step, D.day[s]);
     put(tenor, days(D.tau[value(tenor)]));
     put(turn, value(turn) + "\u00b0");
     const atm = D.atm[k][s];
-    const text = "Scenario " + D.name[k] + ", day " + D.day[s] + ": index " + signed(100 * D.growth[k][s], 2, "%") + ", " + D.tenor + "-day volatility " + (atm / 100).toFixed(2) + "% (" + signed((atm - D.now_atm) / 100, 2, "") + " points), weight " + D.weight[k].toFixed(2) + " times an equal one, arbitrage penalty " + minus(String(D.penalty[k][s])) + ". " + (100 * D.share[k]).toFixed(1) + "% of the probability has a return as low.";
+    const text = "Scenario " + D.name[k] + ", " + D.day[s] + ": index " + signed(100 * D.growth[k][s], 2, "%") + ", " + D.tenor + "-day volatility " + (atm / 100).toFixed(2) + "% (" + signed((atm - D.now_atm) / 100, 2, "") + " points), weight " + D.weight[k].toFixed(2) + " times an equal one, arbitrage penalty " + minus(String(D.penalty[k][s])) + ". " + (100 * D.share[k]).toFixed(1) + "% of the probability has a return as low.";
     el("x-say").textContent = text;
-    el("x-surface").setAttribute("aria-label", "Surface of scenario " + D.name[k] + " on day " + D.day[s] + ", volatilities from " + (Math.min(...D.vol[k][s].map((r) => Math.min(...r))) / 100).toFixed(1) + "% to " + (Math.max(...D.vol[k][s].map((r) => Math.max(...r))) / 100).toFixed(1) + "%");
+    el("x-surface").setAttribute("aria-label", "Surface of scenario " + D.name[k] + " on " + D.day[s] + ", volatilities from " + (Math.min(...D.vol[k][s].map((r) => Math.min(...r))) / 100).toFixed(1) + "% to " + (Math.max(...D.vol[k][s].map((r) => Math.max(...r))) / 100).toFixed(1) + "%");
   }
   const draw = () => { drawSurface(); drawSmile(); say(); };
   const show = (k) => { scenario.value = k; draw(); };
