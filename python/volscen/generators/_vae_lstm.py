@@ -105,7 +105,7 @@ class VaeLstm(Foreseer):
         Residuals are drawn from the last days fitted on or updated with.
     validation_days : int or float
         Last days that are not trained on: their number, or share when below 1. They choose the epoch, tell how much
-        of the networks' word to believe, and by how much residuals spread more than on days trained on.
+        of the networks' word to believe, and how far residuals spread beyond those of the days before.
     seed : int
         Same seed, data and settings: same bits on one machine's CPU.
     device : str
@@ -122,7 +122,7 @@ class VaeLstm(Foreseer):
     ----------
     trust_ : ndarray, shape (horizon,)
         Share of the networks' word that forecasts believe, by horizon: that with the least Huber loss on the
-        validation days.
+        validation days; 1 without a base.
     spread_ : ndarray, shape (2,)
         Factors by which residuals of return and latents are widened.
     active_units_ : int
@@ -165,7 +165,7 @@ class VaeLstm(Foreseer):
         *,
         latent_dim: int = 16,
         hidden: Sequence[int] = (64, 32),
-        lstm_hidden: Sequence[int] = (64, 32),
+        lstm_hidden: Sequence[int] = (32, 32),
         window: int = 20,
         attention: Literal["multi_head", "additive", "dot"] = "multi_head",
         heads: int = 4,
@@ -183,8 +183,8 @@ class VaeLstm(Foreseer):
         patience: int | None = 8,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
-        dynamics_learning_rate: float = 3e-4,
-        weight_decay: float = 0.1,
+        dynamics_learning_rate: float = 1e-4,
+        weight_decay: float = 1.0,
         averaging: float = 0.98,
         scale: Literal["fitted", "ewma", "none"] = "fitted",
         posterior_noise: bool = True,
@@ -306,7 +306,7 @@ class VaeLstm(Foreseer):
             base = CellRegression.fit(logs, np.arange(21, n_train), (1,), "mean_reversion")
         law = DayLaw.begin(logs, units, base, options.latent_dim)
         found = law.moves_of(logs, returns, self._points, self._nets, options, self._extra)
-        self._law = law.fitted(found, n_train - FRAME_DAYS, options.scale)
+        self._law = law.fitted(found, n_train - FRAME_DAYS, options.scale, options.residual_days)
         self._take_pool(self._law.pool(found, options.residual_days))
         seen = look(panel, units, self._nets, options, np.flatnonzero(panel.active & panel.seen))
         self.active_units_ = int((seen.latent[:, -1].var(axis=0) > 0.01).sum())
@@ -333,9 +333,7 @@ class VaeLstm(Foreseer):
         recent = history.isel(date=slice(-(self.options.residual_days + N_PAST), None))
         logs, returns = _arrays(recent)
         found = self._law.moves_of(logs, returns, self._points, self._nets, self.options, self._extra)
-        days = recent["date"].values.astype("datetime64[D]")
-        fresh = int((days > np.datetime64(self.period_[1])).sum())
-        self._take_pool(self._law.pool(found, self.options.residual_days, fresh))
+        self._take_pool(self._law.pool(found, self.options.residual_days))
         return self
 
     @property

@@ -151,6 +151,8 @@ def trust(trained: Trained, models: Mapping[str, VaeLstm], market: Market | None
     """
     model = next(iter(models.values()))
     horizons, n = all_horizons(model.options), len(trained.dates)
+    if model.options.base == "none":  # there is nothing else to believe
+        return np.ones(len(horizons))
     rows = np.arange(trained.n_train, n - 1)
     told = told_of(models, trained.panels, rows, market)
     shares = np.linspace(0, 1, 11)
@@ -158,14 +160,14 @@ def trust(trained: Trained, models: Mapping[str, VaeLstm], market: Market | None
     for name, one in models.items():
         panel = trained.panels[name]
         base, network, _ = one._raw(panel, rows, told)
+        known = panel.logs[: trained.n_train]
         for i, h in enumerate(horizons):
-            inside = np.flatnonzero(rows + h < n)
-            inside = inside[(panel.active & panel.seen)[rows[inside]] & panel.seen[rows[inside] + h]]
-            came = panel.logs[rows[inside] + h] - panel.logs[rows[inside]]
-            known = panel.logs[: trained.n_train]
+            at = np.flatnonzero(rows + h < n)
+            at = at[(panel.active & panel.seen)[rows[at]] & panel.seen[rows[at] + h]]
+            came = panel.logs[rows[at] + h] - panel.logs[rows[at]] - base[at, i]
             unit = np.sqrt(np.mean((known[h:] - known[:-h]) ** 2, axis=0)) + 1e-8
             for j, share in enumerate(shares):
-                total[i, j] += huber((came - base[inside, i] - share * network[inside, i]) / unit).sum()
+                total[i, j] += huber((came - share * network[at, i]) / unit).sum()
     return np.asarray(shares[np.argmin(total, axis=1)])
 
 

@@ -24,7 +24,8 @@ FloatArray = npt.NDArray[np.float64]
 N_PAST = FRAME_DAYS + FILTER + 1
 #: How far beyond the days fitted on simulated log vols may go.
 _BEYOND = 0.7
-_SPREAD = (0.8, 1.3)
+#: Least and largest factor of the residuals.
+_SPREAD = (1.0, 1.3)
 _CHUNK = 256
 
 
@@ -99,11 +100,12 @@ class DayLaw(MoveScale):
             **MoveScale.neutral(n),
         )  # fmt: skip
 
-    def fitted(self, found: Moves, n_train: int, kind: str) -> DayLaw:
+    def fitted(self, found: Moves, n_train: int, kind: str, days: int) -> DayLaw:
         """Fit what the validation days bear out of the network's word, the scales, and the spread.
 
-        Rows from ``n_train`` on were not trained on. The spread is the ratio of the residuals' size there to that on
-        the days before, with scales fitted before; then scales are fitted to all.
+        Rows from ``n_train`` on were not trained on. The spread is the size of the residuals there beside that of the
+        ``days`` before each, from which they would have been drawn, with scales fitted before; at least one, because
+        a quiet stretch is no reason to expect less. Then scales are fitted to all.
         """
         move_sd = found.moves[:n_train].std(axis=0)
         if np.any(move_sd <= 0):
@@ -115,10 +117,7 @@ class DayLaw(MoveScale):
         before = out._scaled(moves[:n_train], said[:n_train], found.level[:n_train], kind)
         rest = before.residuals(found)
         n = n_train - FILTER
-        sizes = [
-            np.sqrt(np.mean(rest[n:, p] ** 2)) / np.sqrt(np.mean(rest[:n, p] ** 2)) if n < len(rest) else 1.0
-            for p in parts
-        ]
+        sizes = [_widening(rest[:, p], n, days) for p in parts]
         spread = np.clip(np.r_[sizes[0], np.full(len(move_sd) - 1, sizes[1])], *_SPREAD)
         return replace(out._scaled(moves, said, found.level, kind), spread=spread)
 
@@ -136,10 +135,9 @@ class DayLaw(MoveScale):
         own, shared = self.features(filtered(moves), found.level[FILTER:])
         return np.asarray((moves - self._believed * said)[FILTER:] / self.scale(own, shared))
 
-    def pool(self, found: Moves, days: int, fresh: int = 0) -> Pool:
-        """Residuals and shocks of the last days; all but the last ``fresh`` were fitted on, which made them small."""
-        residual = self.residuals(found)
-        residual[: len(residual) - fresh] *= self.spread
+    def pool(self, found: Moves, days: int) -> Pool:
+        """Residuals, widened, and shocks of the last days."""
+        residual = self.spread * self.residuals(found)
         shock = found.shock[FILTER:][-days:]
         # Half the size on disk; the rounding is far below sampling noise.
         return Pool(residual[-days:].copy(), (shock - shock.mean(axis=0)).astype(np.float32).astype(np.float64))
@@ -257,3 +255,12 @@ class DayLaw(MoveScale):
             if arrays[name].shape != shape or arrays[name].dtype.kind != "f":
                 raise ValueError(f"array {name} of shape {arrays[name].shape} does not fit the grid and parameters")
         return cls(**{name: arrays[name] for name in shapes})
+
+
+def _widening(residual: FloatArray, first: int, days: int) -> float:
+    """Root mean square of residuals (n, factors) from a row on, in units of that of the days before each."""
+    total = np.concatenate([np.zeros((1, residual.shape[1])), np.cumsum(residual**2, axis=0)])
+    rows = np.arange(first, len(residual))
+    begin = np.maximum(rows - days, 0)
+    before = (total[rows] - total[begin]) / np.maximum(rows - begin, 1)[:, None]
+    return float(np.sqrt(np.mean(residual[rows] ** 2 / before))) if first > 0 and rows.size else 1.0

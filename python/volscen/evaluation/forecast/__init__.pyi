@@ -28,5 +28,7 @@ from ._surface_models import Var as Var
 from ._surfaces import forecast_surfaces as forecast_surfaces
 from ._surfaces import format_judgement as format_judgement
 from ._surfaces import judge_surfaces as judge_surfaces
+from ._vae_lstm import VaeLstm as VaeLstm
 from ._variance import forecast_variance as forecast_variance
 from ._variance import judge_variance as judge_variance
+from ._violations import violation_rates as violation_rates

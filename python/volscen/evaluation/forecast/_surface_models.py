@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from volscen.errors import FitError, InputError, MissingExtraError
 from volscen.evaluation.forecast._exogenous import Scaling, check_columns, exogenous_values
 from volscen.evaluation.forecast._protocol import SurfaceForecaster, log_surfaces
 from volscen.generators import Generator, generator_class
+from volscen.generators._cell_regression import MONTH, CellRegression
 from volscen.history import state_at
 
 __all__ = ["MODELS", "Garch", "GeneratorMean", "Har", "MeanReversion", "NoChange", "Var", "make_forecaster"]
@@ -95,7 +97,7 @@ class Har(_InLogs):
     """
 
     name: ClassVar[str] = "har"
-    n_past = 22
+    n_past = MONTH
     uses_exogenous = True
 
     def _learn(self, logs: FloatArray, history: xr.Dataset) -> None:
@@ -115,11 +117,9 @@ class Har(_InLogs):
         return np.asarray(logs[rows][:, None] + np.einsum("nck,hck->nhc", x, self.coefficients_))
 
     def _inputs(self, logs: FloatArray, rows: npt.NDArray[np.intp], outside: FloatArray) -> FloatArray:
-        sums = np.concatenate([np.zeros((1, logs.shape[1])), np.cumsum(logs, axis=0)])
-        week, month = ((sums[rows + 1] - sums[rows + 1 - n]) / n for n in (5, self.n_past))
-        own = np.stack([np.ones_like(week), logs[rows], week, month], axis=-1)
+        own = CellRegression.inputs(logs, rows)
         more = self.scaling_(outside[rows])[:, None]
-        return np.concatenate([own, np.broadcast_to(more, (*week.shape, more.shape[2]))], axis=-1)
+        return np.concatenate([own, np.broadcast_to(more, (*own.shape[:2], more.shape[2]))], axis=-1)
 
 
 class Var(_InLogs):
@@ -241,13 +241,11 @@ class GeneratorMean(_InLogs):
         return out
 
 
-def _network(name: str) -> Callable[[], SurfaceForecaster]:
+def _network(name: str, module: str = "_networks") -> Callable[[], SurfaceForecaster]:
     """Makes a network; its module, and torch, are imported no sooner."""
 
     def make() -> SurfaceForecaster:
-        from volscen.evaluation.forecast import _networks
-
-        made: SurfaceForecaster = getattr(_networks, name)()
+        made: SurfaceForecaster = getattr(import_module(f"volscen.evaluation.forecast.{module}"), name)()
         return made
 
     return make
@@ -259,6 +257,7 @@ MODELS: dict[str, Callable[[], SurfaceForecaster]] = {
     "lstm": _network("Lstm"),
     "ae_lstm": _network("AutoencoderLstm"),
     "vae": _network("Vae"),
+    "vae_lstm": _network("VaeLstm", "_vae_lstm"),
 }
 
 

@@ -54,8 +54,8 @@ def forecast_surfaces(
     Parameters
     ----------
     models : sequence or mapping of name to str or SurfaceForecaster
-        Names: "no_change", "mean_reversion", "har", "var", "garch", the networks "lstm", "ae_lstm" and "vae", and
-        "generator:NAME" for the mean path of a generator.
+        Names: "no_change", "mean_reversion", "har", "var", "garch", the networks "lstm", "ae_lstm", "vae" and
+        "vae_lstm", and "generator:NAME" for the mean path of a generator.
     history : xarray.Dataset
         Holds the period and the days before it.
     first, last : date
