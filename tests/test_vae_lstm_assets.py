@@ -156,3 +156,13 @@ def test_what_does_not_fit_together_is_refused(assets: Any, histories: dict[str,
         VaeLstm.fit_assets({"whole": histories["whole"], "thin": holes}, **SMALL)
     with pytest.raises(InputError, match="names of assets"):
         VaeLstm.fit_assets([1, 2], **SMALL)  # type: ignore[arg-type]
+
+
+def test_an_asset_seen_every_other_day_only(histories: dict[str, xr.Dataset]) -> None:
+    """No two of its days are one apart: nothing is learnt of its next day, and all else stays finite."""
+    half = sparse(histories["whole"], np.arange(1, 420, 2))
+    both = VaeLstm.fit_assets({"whole": histories["thin"], "half": half}, **SMALL)
+    found = both.forecast({"whole": histories["thin"], "half": half}, horizons=(1, 2, 4))
+    assert all(np.isfinite(one).all() for one in found.values())
+    assert (both.models["half"]._base.coefficients[0] == 0).all()
+    assert (both.models["half"]._base.coefficients[1] != 0).all()

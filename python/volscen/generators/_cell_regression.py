@@ -12,6 +12,8 @@ __all__ = ["MONTH", "WEEK", "CellRegression"]
 FloatArray = npt.NDArray[np.float64]
 
 WEEK, MONTH = 5, 22
+#: Outcomes that a regression needs; with fewer it foresees no change.
+_FEWEST = 50
 #: Columns of (one, today, week, month) that a kind uses.
 _USED = {"har": (0, 1, 2, 3), "mean_reversion": (0, 1), "no_change": ()}
 
@@ -41,6 +43,8 @@ class CellRegression:
             whole = rows + h <= rows[-1]
             if seen is not None:
                 whole &= seen[np.minimum(rows + h, len(logs) - 1)]
+            if whole.sum() < _FEWEST:
+                continue
             change = logs[rows[whole] + h] - logs[rows[whole]]
             for cell in range(logs.shape[1]):
                 out[i, cell, used] = np.linalg.lstsq(x[whole, cell], change[:, cell])[0]

@@ -27,6 +27,7 @@ from volscen.generators._vae_lstm_foreseer import Foreseer
 from volscen.generators._vae_lstm_law import N_PAST, DayLaw, Pool
 from volscen.generators._vae_lstm_numpy import Nets
 from volscen.generators._vae_lstm_options import FRAME_DAYS, make_vae_lstm_options
+from volscen.generators._vae_lstm_panel import own_arrays
 from volscen.generators._volgan_options import whole
 from volscen.history import State
 
@@ -233,10 +234,12 @@ class VaeLstm(Foreseer):
             On Ctrl-C, after the checkpoint has been written. A model fitted before stays as it was.
         """
         self._check_history(history, N_PAST + FRAME_DAYS)
+        from volscen.generators._vae_lstm_assets import trust
+
         trained = self._train({"asset": history})
         fresh = copy.copy(self)
         fresh._adopt(trained, "asset", history)
-        fresh.trust_ = _trust(trained, {"asset": fresh}, None)
+        fresh.trust_ = trust(trained, {"asset": fresh}, None)
         self.__dict__.update(fresh.__dict__)
         return self
 
@@ -297,7 +300,7 @@ class VaeLstm(Foreseer):
         self._base = trained.bases[name]
         self._remember(history)
         self._build()
-        logs, returns = _arrays(history)
+        logs, returns = own_arrays(history)
         first = trained.dates[trained.n_train] if trained.n_train < len(trained.dates) else None
         days = history["date"].values.astype("datetime64[D]")
         n_train = len(days) if first is None else int(np.searchsorted(days, first))
@@ -331,20 +334,10 @@ class VaeLstm(Foreseer):
         """Renew the pool of residuals with the last ``residual_days`` days of ``history``; no network is retrained."""
         self._check_update(history, N_PAST + 1)
         recent = history.isel(date=slice(-(self.options.residual_days + N_PAST), None))
-        logs, returns = _arrays(recent)
+        logs, returns = own_arrays(recent)
         found = self._law.moves_of(logs, returns, self._points, self._nets, self.options, self._extra)
         self._take_pool(self._law.pool(found, self.options.residual_days))
         return self
-
-    @property
-    def spread_(self) -> FloatArray:
-        """Factors by which residuals of the return and of the latents are widened."""
-        return self._law.spread[:2]
-
-    @property
-    def shrink_(self) -> FloatArray:
-        """Share of the network's word of the next return and latents that scenarios believe."""
-        return self._law.shrink
 
     # ------------------------------------------------------------------------------------------- the law
     def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -410,16 +403,3 @@ class VaeLstm(Foreseer):
         for name, shape in shapes.items():
             if arrays[name].shape != shape or not days:
                 raise ValueError(f"{name} must be of shape {shape}, not {arrays[name].shape}")
-
-
-def _arrays(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
-    """Log surfaces (T, cells) and annualised returns (T,), the first of which counts as none."""
-    vol = history["implied_vol"].transpose("date", "tau", "moneyness").values.astype(np.float64)
-    annual = math.sqrt(float(history.attrs["periods_per_year"]))
-    return np.log(vol).reshape(len(vol), -1), annual * np.r_[0.0, history["log_return"].values[1:].astype(np.float64)]
-
-
-def _trust(trained: Trained, models: Mapping[str, VaeLstm], market: Any) -> FloatArray:
-    from volscen.generators._vae_lstm_assets import trust
-
-    return trust(trained, models, market)

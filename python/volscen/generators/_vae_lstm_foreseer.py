@@ -34,6 +34,16 @@ class Foreseer(Generator):
     _base: CellRegression
     _extra: int
 
+    @property
+    def spread_(self) -> FloatArray:
+        """Factors by which residuals of the return and of the latents are widened."""
+        return self._law.spread[:2]
+
+    @property
+    def shrink_(self) -> FloatArray:
+        """Share of the network's word of the next return and latents that scenarios believe."""
+        return self._law.shrink
+
     def forecast(
         self, history: xr.Dataset, *, horizons: Sequence[int] | None = None, dates: npt.ArrayLike | None = None
     ) -> xr.DataArray:

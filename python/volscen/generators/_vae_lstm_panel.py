@@ -16,7 +16,7 @@ from volscen.errors import FileFormatError, InputError
 from volscen.generators._vae_lstm_features import Points, history_features
 from volscen.generators._vae_lstm_options import FRAME_DAYS
 
-__all__ = ["REACH", "Panel", "Units", "frame_of", "lay_out", "read_assets", "surfaces"]
+__all__ = ["REACH", "Panel", "Units", "frame_of", "lay_out", "own_arrays", "read_assets", "surfaces"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -209,3 +209,10 @@ def surfaces(
         name="implied_vol",
         attrs={"long_name": "forecast of the implied volatility", "units": "1"},
     )
+
+
+def own_arrays(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
+    """Log surfaces (T, cells) and annualised returns (T,), the first of which counts as none."""
+    vol = history["implied_vol"].transpose("date", "tau", "moneyness").values.astype(np.float64)
+    annual = math.sqrt(float(history.attrs["periods_per_year"]))
+    return np.log(vol).reshape(len(vol), -1), annual * np.r_[0.0, history["log_return"].values[1:].astype(np.float64)]

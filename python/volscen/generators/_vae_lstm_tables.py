@@ -89,13 +89,15 @@ class Tables:
         changes, unit = [], []
         rows = np.arange(21, days)
         for panel, base in zip(panels, bases, strict=True):
-            change = np.zeros((days, len(horizons), panel.logs.shape[1]))
-            change[21:] = base.change(CellRegression.inputs(panel.logs, rows))
-            changes.append(change)
+            foreseen = np.zeros((days, len(horizons), panel.logs.shape[1]))
+            foreseen[21:] = base.change(CellRegression.inputs(panel.logs, rows))
+            changes.append(foreseen)
             moved = []
             for h in horizons:
                 both = (panel.seen[h:] & panel.seen[:-h])[: n_train - h]
-                moved.append(np.sqrt(np.mean((panel.logs[h:n_train] - panel.logs[: n_train - h])[both] ** 2, axis=0)))
+                change = (panel.logs[h:n_train] - panel.logs[: n_train - h])[both]
+                # Where no two days so far apart were seen, none is judged: any unit will do.
+                moved.append(np.sqrt(np.mean(change**2, axis=0)) if len(change) else np.ones(panel.logs.shape[1]))
             unit.append(np.maximum(np.stack(moved), 1e-6))
         grids: dict[tuple[float, ...], list[int]] = {}
         for i, panel in enumerate(panels):
