@@ -67,6 +67,10 @@ def test_numbers_of_json_are_those_of_the_library(folder):
     assert page["tails"][0]["expected_shortfall"] == volscen.risk.expected_shortfall(total, weight, alpha=0.05)
     parts = volscen.risk.contributions(profit, alpha=0.1)
     assert [one["component_es"] for one in page["positions"]] == parts.component_es.values.tolist()
+    mean = np.average(total, weights=weight)
+    assert page["mean"] == pytest.approx(mean, rel=1e-12)
+    assert page["std"] == pytest.approx(np.sqrt(np.average((total - mean) ** 2, weights=weight)), rel=1e-12)
+    assert page["ess"] == pytest.approx(1 / np.sum(weight**2), rel=1e-12)
     assert page["value"] == pytest.approx(float(profit.value0.sum()), rel=1e-15)
     text = volscen_command("risk", "scenarios.nc", "-p", "portfolio.csv", "--alpha", "0.05,0.1", cwd=folder).stdout
     assert f"{page['tails'][0]['expected_shortfall']:,.4f}" in text

@@ -9,7 +9,7 @@ import pytest
 
 import volscen
 from cli_runner import volscen_command
-from volscen._nightly import EXIT_CODES, STEPS
+from volscen._nightly import EXIT_CODES, STEPS, _period
 from volscen.sources.simulate import simulate_market, simulate_quotes
 
 NIGHT = """
@@ -87,6 +87,11 @@ def test_nights(folder, quotes):
     assert volscen.read(folder / "hedge.nc").sizes["instrument"] == 2
     assert json.loads((folder / "run.json").read_text())["failed"] is None
 
+    # A step alone, with what [run] names.
+    done = volscen_command("generate", "--config", folder / "night.toml", "--out", folder / "one.nc", "--seed", 5, "-q")
+    assert done.returncode == 0, done.stderr
+    assert volscen.read(folder / "one.nc").attrs["data_fingerprint"] == cube.attrs["data_fingerprint"]
+
     # The same night again: nothing new, the same scenarios to the bit.
     code, text, _ = run(folder)
     assert code == 0
@@ -104,6 +109,20 @@ def test_nights(folder, quotes):
     assert (steps["fit"]["did"], steps["fit"]["reason"]) == ("fit", f"a new month since {last}")
     assert volscen.load(folder / "model.safetensors").period_[1] == "2000-03-03"
     assert not volscen.read(folder / "scenarios.nc").equals(cube)
+
+
+@pytest.mark.parametrize(
+    ("kind", "day", "same", "other"),
+    [
+        ("month", "2024-01-31", "2024-01-01", "2024-02-01"),
+        ("month", "2024-01-31", "2024-01-01", "2025-01-31"),
+        ("quarter", "2024-01-31", "2024-03-29", "2024-04-01"),
+        ("quarter", "2024-12-31", "2024-10-01", "2025-01-02"),
+        ("year", "2024-01-02", "2024-12-31", "2025-01-02"),
+    ],
+)
+def test_when_a_new_period_has_begun(kind, day, same, other):
+    assert _period(day, kind) == _period(same, kind) != _period(other, kind)
 
 
 def page_tables():

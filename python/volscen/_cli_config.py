@@ -15,7 +15,17 @@ import typer
 
 from volscen.errors import FileFormatError, InputError
 
-__all__ = ["RUN", "command_path", "defaults_for", "find_command", "load", "options_of", "table_of", "values_of"]
+__all__ = [
+    "RUN",
+    "command_path",
+    "defaults_for",
+    "find_command",
+    "load",
+    "nearest",
+    "options_of",
+    "table_of",
+    "values_of",
+]
 
 #: Table of the run as a whole, beside those of its steps.
 RUN = "run"
@@ -39,11 +49,17 @@ def defaults_for(path: Path, ctx: typer.Context) -> dict[str, Any]:
     """Defaults of a command's options, from the table of its name; every table of the file is checked."""
     names = command_path(ctx)
     root = ctx.find_root().command
-    known = check(path, load(path), root)
+    document = load(path)
+    known = check(path, document, root)
     if ".".join(names) not in known:
         have = ", ".join(f"[{name}]" for name in known) or "none"
         raise InputError(f"{path} has no table [{'.'.join(names)}] for this command; it has {have}")
-    return known[".".join(names)]
+    name = ".".join(names)
+    if RUN not in document:
+        return known[name]
+    from volscen._nightly import shared_values
+
+    return shared_values(path, document, known, name)
 
 
 def command_path(ctx: typer.Context) -> list[str]:
@@ -77,7 +93,7 @@ def check(path: Path, document: Mapping[str, Any], root: Any) -> dict[str, dict[
         for sub, inner in where.items():
             full = f"{name}.{sub}"
             if sub not in group.commands:
-                raise InputError(f"{path}: unknown table [{full}]{_nearest(sub, group.commands, f'[{name}.', ']')}")
+                raise InputError(f"{path}: unknown table [{full}]{nearest(sub, group.commands, f'[{name}.', ']')}")
             found[full] = values_of(path, full, _as_table(path, full, inner), group.commands[sub])
     return found
 
@@ -85,7 +101,7 @@ def check(path: Path, document: Mapping[str, Any], root: Any) -> dict[str, dict[
 def table_of(path: Path, name: str, value: Any, root: Any) -> Mapping[str, Any]:
     """Table of a command; a name that is none is named with the nearest that is."""
     if name not in root.commands:
-        raise InputError(f"{path}: unknown table [{name}]{_nearest(name, [*root.commands, RUN], '[', ']')}")
+        raise InputError(f"{path}: unknown table [{name}]{nearest(name, [*root.commands, RUN], '[', ']')}")
     return _as_table(path, name, value)
 
 
@@ -119,7 +135,7 @@ def values_of(path: Path, name: str, table: Mapping[str, Any], command: Any) -> 
         if spelled not in known and key.replace("_", "-") in old:
             raise InputError(f"{path}, table [{name}]: {key!r} is now {old[key.replace('_', '-')].replace('-', '_')!r}")
         if spelled not in known:
-            raise InputError(f"{path}, table [{name}]: unknown key {key!r}{_nearest(spelled, known)}")
+            raise InputError(f"{path}, table [{name}]: unknown key {key!r}{nearest(spelled, known)}")
         parameter, hint = known[spelled]
         out[parameter] = _value(path, f"{path}, table [{name}]: {key!r}", value, hint)
     return out
@@ -173,7 +189,7 @@ def _text(where: str, value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
-def _nearest(name: str, known: Any, before: str = "'", after: str = "'") -> str:
+def nearest(name: str, known: Any, before: str = "'", after: str = "'") -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     if near:
         return f"; did you mean {before}{near[0]}{after}?"

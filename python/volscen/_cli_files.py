@@ -58,9 +58,9 @@ def config_check(ctx: typer.Context, file: _File) -> Result:
     root = ctx.find_root().command
     document = load(file)
     found = check(file, document, root)
-    if RUN in document:
-        read_run(file, document, root)
     lines = [f"{file}: right"]
+    if RUN in document:
+        lines[0] += f"; a run does {', '.join(read_run(file, document, root).steps)}"
     for name, values in found.items():
         lines += [f"[{name}]", *(f"  {key} = {value!r}" for key, value in values.items())]
     return Result({"file": file, "tables": found}, "\n".join(lines))

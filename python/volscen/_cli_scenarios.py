@@ -141,7 +141,7 @@ def generate(
         )
         volscen.write(cube, out, compression=compression, resume=resume)
     if chunks is not None:  # a summary would draw it all again
-        figures = streamed_figures(volscen.read(out, chunks=chunks))
+        figures = streamed_figures(read_dataset(out, chunks=chunks))
         return Result({"out": out, "bytes": _size(out), **figures}, f"{streamed_text(figures)}\n{_wrote(out)}")
     figures = scenario_figures(cube)
     return Result({"out": out, "bytes": _size(out), **figures}, f"{scenario_text(figures)}\n{_wrote(out)}")

@@ -130,15 +130,15 @@ class Night:
         return "update", f"fitted up to {fitted}, in the same {refit}"
 
     def _ready(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
-        """Parameters of a step; without a seed the last date of the history is one, so that a run repeats."""
-        if name == "generate" and "seed" not in values:
-            history = Path(values.get("history") or self.settings["history"])
-            if history.exists():
-                from volscen._io import read_dataset
+        """Parameters of a step; scenarios without a seed take the history's last date for one, to be repeated."""
+        if name != "generate" or "seed" in values:
+            return values
+        if "history" not in values or not Path(values["history"]).exists():
+            return {**values, "seed": 0}
+        from volscen._io import read_dataset
 
-                day = str(read_dataset(history)["date"].values[-1])[:10]
-                return {**values, "seed": int(day.replace("-", ""))}
-        return values
+        day = str(read_dataset(Path(values["history"]))["date"].values[-1])[:10]
+        return {**values, "seed": int(day.replace("-", ""))}
 
     def record(self, code: int) -> dict[str, Any]:
         """What was done, for the file that is kept."""
@@ -175,23 +175,16 @@ def _period(day: str, kind: str) -> str:
     return day[:7] if kind == "month" else day[:4]
 
 
-def read_run(file: Path, document: Mapping[str, Any], root: Any) -> Night:
-    """Steps of a configuration, checked as a whole before anything runs.
+def read_settings(file: Path, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Table [run] of a configuration, with defaults; file names count from the configuration's folder."""
+    from volscen._cli_config import nearest
 
-    Raises
-    ------
-    InputError
-        At the first key, type or missing value; the table and the nearest right key are named.
-    """
-    from volscen._cli_config import _nearest
-
-    tables = check(file, document, root)
     own = document.get(RUN, {})
     if not isinstance(own, Mapping):
         raise InputError(f"{file}: {RUN} must be a table, written [run] on a line of its own, not {own!r}")
     for key, value in own.items():
         if key not in RUN_KEYS:
-            raise InputError(f"{file}, table [run]: unknown key {key!r}{_nearest(key, RUN_KEYS)}")
+            raise InputError(f"{file}, table [run]: unknown key {key!r}{nearest(key, RUN_KEYS)}")
         if not isinstance(value, str) and not (key == "record" and value is False):
             raise InputError(
                 f"{file}, table [run]: {key!r} must be text, in quotes, not {json.dumps(value, default=str)}"
@@ -201,26 +194,43 @@ def read_run(file: Path, document: Mapping[str, Any], root: Any) -> Night:
     settings: dict[str, Any] = {key: own.get(key, default) for key, (default, _) in RUN_KEYS.items()}
     for key in ("history", "model", "scenarios", "portfolio", "instruments", "record"):
         settings[key] = str(file.parent / Path(settings[key]).expanduser()) if settings[key] else None
+    return settings
+
+
+def shared_values(file: Path, document: Mapping[str, Any], tables: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Parameters of a step: those of its table, and of [run] what the table does not say."""
+    settings, own = read_settings(file, document), document.get(RUN, {})
     made = {"history": {"history.build", "history.update"}, "model": {"fit"}}
+    values = dict(tables[name])
+    for parameter, key in STEPS.get(name, {}).items():
+        # Scenarios may be of the embedded model, and a page without what no step makes and nobody names.
+        absent = key in made and key not in own and not made[key] & tables.keys() and name in ("generate", "report")
+        if parameter not in values and settings[key] is not None and not absent:
+            values[parameter] = settings[key]
+    if name == "report":
+        values.setdefault("out", str(file.parent / "report.html"))
+    return values
+
+
+def read_run(file: Path, document: Mapping[str, Any], root: Any) -> Night:
+    """Steps of a configuration, checked as a whole before anything runs.
+
+    Raises
+    ------
+    InputError
+        At the first key, type or missing value; the table and the nearest right key are named.
+    """
+    tables = check(file, document, root)
+    settings = read_settings(file, document)
     steps: dict[str, dict[str, Any]] = {}
     for name, joined in STEPS.items():
         if name not in tables:
             continue
-        values = dict(tables[name])
-        for parameter, key in joined.items():
-            # Scenarios may be of the embedded model, and a page without what no step makes and nobody names.
-            absent = key in made and key not in own and not made[key] & tables.keys()
-            if (
-                parameter not in values
-                and settings[key] is not None
-                and not (absent and name in ("generate", "report"))
-            ):
-                values[parameter] = settings[key]
-        lacking = [p.name for p in find_command(root, name).params if p.required and p.name not in values]
+        steps[name] = shared_values(file, document, tables, name)
+        lacking = [p.name for p in find_command(root, name).params if p.required and p.name not in steps[name]]
         if lacking:
-            where = f"; give it there or in [{RUN}]" if lacking[0] in joined.values() else ""
+            where = f"; give it there or in [{RUN}]" if lacking[0] in joined else ""
             raise InputError(f"{file}, table [{name}]: the key {lacking[0]!r} is needed{where}")
-        steps[name] = values
     if not steps:
         raise InputError(f"{file} asks for no step; give tables such as {', '.join(f'[{name}]' for name in STEPS)}")
     others = [name for name in tables if name not in STEPS]
