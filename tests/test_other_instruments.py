@@ -20,6 +20,7 @@ from volscen._fair_variance import fair_vol
 from volscen.errors import InputError
 from volscen.portfolio import RevaluationWarning, resolve, revalue
 from volscen.surface import interpolate_vol
+from volscen.surface._strip import smile_variance
 
 
 def strip_vol(surface, tau, moneyness, t):
@@ -51,6 +52,13 @@ def test_fair_variance_of_coarse_and_calm_surfaces():
     assert fair_vol(surface[None], TAU, MONEYNESS, t)[0] == pytest.approx(
         strip_vol(surface, TAU, MONEYNESS, t), rel=1e-7
     )
+
+
+def test_fair_variance_is_that_of_the_index_s_strip_with_wide_wings():
+    """Two integrals, one by parts and one of prices, over the same smile."""
+    surface = skewed_surface()
+    variance, _ = smile_variance(surface[1:2], np.log(MONEYNESS), TAU[1], wing=7.0)
+    assert fair_vol(surface[None], TAU, MONEYNESS, TAU[1])[0] == pytest.approx(np.sqrt(variance[0]), rel=1e-9)
 
 
 @given(level=st.floats(0.05, 1.5), t=st.floats(0.01, 2.0))

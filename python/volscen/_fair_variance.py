@@ -3,7 +3,8 @@
 The strip 2 exp(r t) [integral of P/K^2 dK below the forward + integral of C/K^2 dK above] is integrated by parts, which
 leaves an integral over the smile itself without prices: W = integral of w(k) phi(d2(k)) (-d2'(k)) dk with w = sigma^2 t
 (Gatheral 2006, "The Volatility Surface", chapter 11). Outside the grid of moneyness volatility is flat, and both wings
-have closed forms there.
+have closed forms there. The index's own strip (``volscen.surface._strip``) sums prices and cuts its wings, as an index
+does: where vol sqrt(t) is large that loses per cents, and this nothing.
 """
 
 from __future__ import annotations
