@@ -6,14 +6,17 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
 
 import volscen
+from volscen import cli
 
 ROOT = Path(__file__).parents[1]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
@@ -101,3 +104,27 @@ def test_every_public_name_is_in_the_reference():
     assert (names - set(listed), set(listed) - names) == (set(), set())
     assert len(listed) == len(set(listed))
     assert not any(described.values())  # other pages show the whole of ``__all__``
+
+
+def commands(page: str) -> list[list[str]]:
+    """Lines of a page that call volscen on the command line, in words."""
+    text = re.sub(r"\s*\\\n\s*", " ", (ROOT / page).read_text())
+    lines = re.findall(
+        r"^\s*(?:\$ )?(volscen [^\n]*)$", "\n".join(re.findall(r"^(?:    .*|```.*?^```)", text, re.M | re.S)), re.M
+    )
+    return [shlex.split(re.split(r" [|&;>] ?| && |\s#", line)[0]) for line in lines]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_pages_have_the_options_they_name(page):
+    wrong = []
+    for words in commands(page):
+        command, rest = typer.main.get_command(cli.app), words[1:]
+        while rest and rest[0] in getattr(command, "commands", {}):
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
+        if getattr(command, "commands", None) and rest and not rest[0].startswith("-"):
+            wrong.append(" ".join(words))
+        named = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+        wrong += [f"{' '.join(words)}: {option}" for option in named - known - {"--help"}]
+    assert wrong == []

@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 ENTRY = re.compile(r"^- \[([^\]]+)\]\(([\w/]+)\.md\)")
-AFTER = re.compile(r"^(- \[[^\]]+\]\([\w/]+\.md\)):\s", flags=re.MULTILINE)
+AFTER = re.compile(r"^(- \[[^\]]+\]\([\w/.]+\.md\)):\s", flags=re.MULTILINE)
 
 
 def menus(text: str) -> str:
