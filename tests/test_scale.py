@@ -326,6 +326,48 @@ def test_a_cluster_gives_the_same_bits(client: Any, model: Generator, history: x
     assert sorted(os.listdir(tmp_path)) == ["c.nc", "c.zarr"]
 
 
+@pytest.mark.scale
+def test_a_scheduler_and_workers_started_by_hand(
+    model: Generator, history: xr.Dataset, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "scale" not in request.config.option.markexpr:
+        pytest.skip("takes half a minute of processor time: pytest -m scale")
+    from distributed import Client
+
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    file = tmp_path / "scheduler.json"
+    command = [sys.executable, "-m", "dask"]
+    local = ["--host", "127.0.0.1", "--scheduler-file", str(file)]
+    started = [subprocess.Popen([*command, "scheduler", *local, "--port", "0", "--no-dashboard"], **quiet)]
+    options: dict[str, Any] = {"n_scenarios": 20_000, "horizon": 2, "seed": 5}
+    try:
+        while not file.exists():
+            time.sleep(0.1)
+        workers = [*command, "worker", "--scheduler-file", str(file), "--nthreads", "2", "--no-dashboard"]
+        folders = [tmp_path / name for name in ("one", "two")]
+        started += [
+            subprocess.Popen([*workers, "--no-nanny", "--local-directory", str(folder)], **quiet) for folder in folders
+        ]
+        with Client(scheduler_file=str(file)) as client:
+            client.wait_for_workers(2, timeout=60)
+            path = volscen.write(volscen.generate(model, history, chunks=1500, **options), tmp_path / "cube.zarr")
+            there = volscen.evaluation.walk_forward(
+                "pca", history, first="2024-01-02", last="2024-04-30", n_scenarios=50, measures=()
+            )
+            client.shutdown()
+        for process in started:
+            process.wait(timeout=60)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert_same(volscen.read(path), volscen.generate(model, history, **options))
+    here = volscen.evaluation.walk_forward(
+        "pca", history, first="2024-01-02", last="2024-04-30", n_scenarios=50, measures=(), num_workers=1
+    )
+    xr.testing.assert_identical(there, here)
+
+
 def test_a_killed_worker_costs_its_blocks_only(
     client: Any, model: Generator, history: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
