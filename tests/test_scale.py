@@ -22,6 +22,7 @@ from volscen import _stream
 from volscen._workers import map_in_order
 from volscen.errors import FileFormatError, InputError
 from volscen.generators import Generator
+from volscen.generators._bootstrap import Bootstrap
 
 pytest.importorskip("distributed")
 pytest.importorskip("zarr")
@@ -61,6 +62,11 @@ def assert_same(one: xr.Dataset, other: xr.Dataset) -> None:
         assert {k: str(v) for k, v in one[name].attrs.items()} == {k: str(v) for k, v in other[name].attrs.items()}
     plain = [{k: np.asarray(v).tolist() for k, v in ds.attrs.items() if k != "history"} for ds in (one, other)]
     assert plain[0] == plain[1]
+
+
+def only_if_asked_for(request: pytest.FixtureRequest) -> None:
+    if "scale" not in request.config.option.markexpr:
+        pytest.skip("takes much processor time: pytest -m scale")
 
 
 # ----------------------------------------------------------------------------------------------- streamed files
@@ -159,6 +165,33 @@ def test_names_tell_what_is_drawn(model: Generator, history: xr.Dataset) -> None
     again = volscen.fit(history.isel(date=slice(600)), "bootstrap")
     assert token() == token()
     assert str(volscen.generate(again, history, n_scenarios=100, seed=1, chunks=50).implied_vol.data.name) not in names
+
+
+class Shifted(Bootstrap):
+    """A class of the user's own, of whose state nothing is in its arrays."""
+
+    shift = 0.0
+
+    def sample(self, state: Any, n: int, horizon: int, rng: np.random.Generator) -> Any:
+        log_return, implied_vol = super().sample(state, n, horizon, rng)
+        return log_return + self.shift, implied_vol
+
+
+def test_generators_of_the_users_own_are_told_apart(history: xr.Dataset) -> None:
+    cubes = []
+    for shift in (0.0, 0.5):
+        own = Shifted().fit(history)
+        own.shift = shift
+        cubes.append(volscen.generate(own, history, n_scenarios=100, chunks=50, seed=1, reweight=None))
+    np.testing.assert_allclose((cubes[1].log_return - cubes[0].log_return).values, 0.5, rtol=1e-9)
+
+
+def test_persisted_cubes(client: Any, model: Generator, history: xr.Dataset, tmp_path: Path) -> None:
+    whole = volscen.generate(model, history, n_scenarios=N, seed=1)
+    lazy = volscen.generate(model, history, n_scenarios=N, chunks=1024, seed=1)
+    assert_same(volscen.read(volscen.write(lazy.persist(), tmp_path / "here.nc")), whole)
+    with client.as_current():
+        assert_same(volscen.read(volscen.write(lazy.persist(), tmp_path / "there.zarr")), whole)
 
 
 # ------------------------------------------------------------------------------------------- stopped and resumed
@@ -330,8 +363,7 @@ def test_a_cluster_gives_the_same_bits(client: Any, model: Generator, history: x
 def test_a_scheduler_and_workers_started_by_hand(
     model: Generator, history: xr.Dataset, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    if "scale" not in request.config.option.markexpr:
-        pytest.skip("takes half a minute of processor time: pytest -m scale")
+    only_if_asked_for(request)
     from distributed import Client
 
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -416,7 +448,11 @@ def test_the_mapper_keeps_the_order_and_outlives_a_worker(client: Any) -> None:
     client.wait_for_workers(2)
 
 
-def test_dates_are_mapped_the_same_by_all(client: Any, history: xr.Dataset) -> None:
+@pytest.mark.scale
+def test_evaluations_and_backtests_on_a_cluster(
+    client: Any, history: xr.Dataset, request: pytest.FixtureRequest
+) -> None:
+    only_if_asked_for(request)
     dates = history.date.values
     span: dict[str, Any] = {"first": dates[1400], "last": dates[1449], "n_scenarios": 100}
 
@@ -434,12 +470,9 @@ def test_dates_are_mapped_the_same_by_all(client: Any, history: xr.Dataset) -> N
 
     for verb in (judged, hedged):
         xr.testing.assert_identical(verb(), verb(client=client))
-    with client.as_current():
-        assert_built_alike(history)
 
 
-def assert_built_alike(history: xr.Dataset) -> None:
-    """Histories from quotes, on the active cluster and in this process."""
+def test_histories_on_a_cluster(client: Any) -> None:
     import pandas as pd
 
     strike, is_call = np.repeat(np.arange(80.0, 125, 5), 2), np.tile([True, False], 9)
@@ -454,7 +487,8 @@ def assert_built_alike(history: xr.Dataset) -> None:
         for expiry in (pd.Timestamp("2024-04-19"), pd.Timestamp("2024-06-21"))
     )  # fmt: skip
     grid: dict[str, Any] = {"tau": [0.2, 0.25], "moneyness": [0.9, 1.0, 1.1]}
-    there, report = volscen.build_history(quotes, **grid)
+    with client.as_current():
+        there, report = volscen.build_history(quotes, **grid)
     here, same = volscen.build_history(quotes, num_workers=1, **grid)
     for name in here.variables:
         np.testing.assert_array_equal(there[name].values, here[name].values)

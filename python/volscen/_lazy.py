@@ -16,7 +16,7 @@ from volscen._blocks import Plan, draw_block, pieces
 from volscen._reweight import Beta, arbitrage_weights, weighing_penalty
 from volscen._threads import single_threaded_blas
 from volscen.errors import MissingExtraError
-from volscen.generators import Generator
+from volscen.generators import REGISTRY, Generator, generator_class
 from volscen.history import State
 
 __all__ = ["Drawing", "draw_chunk", "fill_lazily", "generator_fingerprint"]
@@ -126,7 +126,8 @@ class Drawing:
             return None
         drawing = cls(tokens.pop())
         whole = all(key == drawing.variable(name) for name, key in found.items())
-        return drawing if whole else None
+        # Of what was persisted or optimised the names are left, and the plan is not.
+        return drawing if whole and drawing.name in ds[names[0]].data.__dask_graph__().layers else None
 
     @property
     def name(self) -> str:
@@ -152,28 +153,38 @@ class Drawing:
 
 
 def generator_fingerprint(generator: Generator) -> str:
-    """SHA-256 (hex) of what a fitted generator holds."""
+    """SHA-256 (hex) of what a fitted generator holds; of a class of the user's own, of the object as it is pickled."""
     digest = hashlib.sha256(f"{generator.name} {generator.parameters()} {generator.fingerprint_}".encode())
-    arrays: Mapping[str, Array] = {"tau": generator.tau_, "moneyness": generator.moneyness_, **generator.arrays()}
+    arrays: Mapping[str, Array] = {"tau": generator.tau_, "moneyness": generator.moneyness_}
+    if generator.name in REGISTRY and generator_class(generator.name) is type(generator):
+        arrays = {**arrays, **generator.arrays()}
+    else:  # whose arrays nothing was ever loaded from
+        digest.update(_pickled(generator).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
-def _token(plan: Plan, states: Sequence[State], size: int) -> str:
-    """Name that is the same for the same draws, in any process, and for no others."""
+def _pickled(what: Any) -> str:
+    """Hash of an object; one of its own for what cannot be pickled, which is then like nothing else."""
     import joblib
 
     try:
-        given = None if plan.given is None else joblib.hash(plan.given)
-    except Exception:  # functions of the user's own cannot be compared, and pickle raises whatever it stumbles over
-        given = uuid.uuid4().hex
+        return str(joblib.hash(what))
+    except Exception:  # pickle raises whatever it stumbles over
+        return uuid.uuid4().hex
+
+
+def _token(plan: Plan, states: Sequence[State], size: int) -> str:
+    """Name that is the same for the same draws, in any process, and for no others."""
+    given = "" if plan.given is None else _pickled(plan.given)
     digest = hashlib.sha256(
         repr((plan.seed, plan.n_scenarios, plan.horizon, plan.dtype.str, plan.project, given, size)).encode()
     )
     digest.update(generator_fingerprint(plan.generator).encode())
     for state in states:
         digest.update(f"{state.as_of} {state.spot!r}".encode())
-        digest.update(np.ascontiguousarray(state.log_return).tobytes() + np.ascontiguousarray(state.log_iv).tobytes())
+        for known in (state.log_return, state.log_iv, state.forward, state.discount_factor):
+            digest.update(np.ascontiguousarray(known).tobytes())
     return digest.hexdigest()[:32]

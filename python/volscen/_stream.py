@@ -72,6 +72,7 @@ def stream(ds: xr.Dataset, path: Path, *, compression: int, resume: bool) -> Non
             bar.update(len(blocks) - len(todo))
             _write(_Work(ds, drawing, names, dims, target, unfinished.done_folder), todo, bar.update)
         target.finish(*_weigh(ds, dims, target, blocks, names))
+        unfinished.ended()
         (put_file_in_place if netcdf else put_folder_in_place)(unfinished.folder / f"store{path.suffix}", path)
         kept = False
     finally:

@@ -64,6 +64,10 @@ class Unfinished:
         with atomic_path(self.folder / _RECORD) as temporary:
             temporary.write_text(json.dumps(self._record, indent=1, sort_keys=True))
 
+    def ended(self) -> None:
+        """Say that the store is complete and may be put in its place: what is here then is no part of it."""
+        (self.folder / _RECORD).unlink()
+
     def done(self) -> dict[str, int]:
         """Finished blocks, and the checksum of each."""
         found = {}
