@@ -37,7 +37,7 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0, resume: boo
     ds : xarray.Dataset
         Validated first (:func:`volscen.validate`). A lazy cube is written chunk by chunk as it is drawn: by threads,
         or by the cluster whose client is active, whose workers must see the folder of a zarr store. Memory holds
-        the chunks in work and 24 bytes a scenario.
+        the chunks in work and about 50 bytes a scenario.
     path : str or Path
         Ends in ``.nc`` or ``.zarr`` (a folder; needs ``volscen[distributed]``); what is there is replaced only
         when the new one is complete.
