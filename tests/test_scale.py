@@ -35,12 +35,15 @@ N = 3000
 
 @pytest.fixture(scope="module")
 def history() -> xr.Dataset:
-    return volscen.datasets.sample_history()
+    """Noisy surfaces, so that scenarios bear arbitrage and weights differ."""
+    smooth = volscen.datasets.sample_history()
+    noise = np.random.default_rng(0).normal(0, 0.01, smooth.implied_vol.shape)
+    return smooth.assign(implied_vol=smooth.implied_vol * np.exp(noise))
 
 
 @pytest.fixture(scope="module")
-def model() -> Generator:
-    return volscen.datasets.default_generator()
+def model(history: xr.Dataset) -> Generator:
+    return volscen.fit(history, "bootstrap")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,7 @@ def test_a_streamed_file_is_that_of_the_cube_in_memory(
     options = {"n_scenarios": N, "seed": 5} | options
     whole = volscen.generate(model, history, **options)
     lazy = volscen.generate(model, history, chunks=chunks, **options)
+    assert len(np.unique(whole.weight)) > 100
     volscen.write(whole, tmp_path / f"whole{suffix}")
     volscen.write(lazy, tmp_path / f"lazy{suffix}", compression=compression)
     assert_same(volscen.read(tmp_path / f"lazy{suffix}"), volscen.read(tmp_path / f"whole{suffix}"))
