@@ -72,6 +72,13 @@ def aarch64(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Look at the report in a browser: needs Chromium."""
+    session.install("-c", "constraints.txt", ".[test,browser]")
+    session.run("pytest", "-m", "browser", "-s", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Time the kernels beside their peers, and the whole way; arguments go to the benchmark of the kernels."""
     session.install("-c", "constraints.txt", ".[bench]")

@@ -105,11 +105,9 @@ def _what_is_left(rows: list[tuple[Cell, ...]], alpha: float) -> str:
     left = [row[-3].value for row in rows if isinstance(row[-3], Number)]
     chart = Chart(
         bounds(0.0, left, margin=0.05), (-float(len(left)), 0.0), x_label="expected shortfall, currency", y_label="",
-        y_ticks=[], size=(400, 52 + 34 * len(left)), left=152,
+        y_ticks=[], size=(400, 52 + 34 * len(left)), left=110,
     )  # fmt: skip
-    chart.horizontal_bars(
-        left, ["c2", *["c1"] * (len(left) - 1)], [label.replace(", underlying alone", "") for label in labels]
-    )
+    chart.horizontal_bars(left, ["c2", *["c1"] * (len(left) - 1)], [label.partition(",")[0] for label in labels])
     return figure(
         f"Expected shortfall at {100 * (1 - alpha):g}%",
         "Of the book alone, of the book less a hedge by the underlying, and less the hedge beside.",

@@ -47,7 +47,7 @@ def surface_map(
             marks.append((float(np.log(t)), f"{365 * t:.0f}d"))
     chart = Chart(
         (float(x[0]), float(x[-1])), (float(y[0]), float(y[-1])), x_label="moneyness K/F", y_label="", y_ticks=marks,
-        size=size, left=34,
+        size=size, left=42,
     )  # fmt: skip
     chart.cells(x, y, [[diverging(v / limit) for v in row] for row in shape])
     return chart.svg(f"{text}, from {shape.min():.2f} to {shape.max():.2f}.")

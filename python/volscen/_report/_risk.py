@@ -176,7 +176,7 @@ def _contributions(subject: Subject) -> str:
     size = (400, int(52 + 24 * few.size))
     chart = Chart(
         bounds(0.0, es[few], margin=0.06), (-float(few.size), 0.0), x_label="contribution, currency", y_label="",
-        y_ticks=[], size=size, left=150,
+        y_ticks=[], size=size, left=160,
     )  # fmt: skip
     chart.horizontal_bars(es[few], ["c3" if es[i] > 0 else "c2" for i in few], [_short(labels[i]) for i in few])
     lines = table(
@@ -211,7 +211,7 @@ def _contributions(subject: Subject) -> str:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 24 else label[:22] + "…"
+    return label if len(label) <= 22 else label[:21] + "…"
 
 
 def _explained(subject: Subject) -> str:

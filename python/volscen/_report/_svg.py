@@ -156,7 +156,7 @@ class Chart:
             self._marks.append(
                 f'<rect class="bar {colour}" x="{min(zero, value):.1f}" y="{top:.1f}" '
                 f'width="{max(abs(value - zero), 0.5):.1f}" height="{low - top:.1f}"/>'
-                f'<text class="tick end" x="{self.left - 6:.1f}" y="{middle + 4:.1f}">{escape(label)}</text>'
+                f'<text class="name end" x="{self.left - 6:.1f}" y="{middle + 4:.1f}">{escape(label)}</text>'
             )
 
     def dots(self, x: npt.ArrayLike, y: npt.ArrayLike, colour: str, radius: float = 3.0) -> None:
