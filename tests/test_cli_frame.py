@@ -48,7 +48,9 @@ def folder(tmp_path_factory):
     volscen.write(history, path / "history.nc")
     model = volscen.fit(history.isel(date=slice(0, 120)), "bootstrap")
     model.save(path / "model.safetensors")
-    volscen.write(volscen.generate(model, history, n_scenarios=300, horizon=2, seed=1), path / "scenarios.nc")
+    cube = volscen.generate(model, history, n_scenarios=300, horizon=2, seed=1)
+    prior = np.random.default_rng(1).dirichlet(np.ones(300))  # weights that matter
+    volscen.write(volscen.reweight(cube, beta=1.0, prior=prior), path / "scenarios.nc")
     simulate_quotes(history.isel(date=slice(-4, None)), n_strikes=13, seed=1).to_csv(path / "quotes.csv", index=False)
     (path / "portfolio.csv").write_text("type,quantity,moneyness,tau\ncall,1,1,.25\nput,-2,.9,.25\n")
     (path / "instruments.csv").write_text("type,moneyness,tau\nunderlying,,\ncall,1,.4\n")
