@@ -263,7 +263,8 @@ def test_a_violation_stands_where_it_is():
     assert np.argwhere(butterfly > 1e-9).tolist() == [[1, 3]]
 
 
-def test_map_of_violations_before_and_after_weights(weight):
+def test_map_of_violations_before_and_after_weights(weight, monkeypatch):
+    monkeypatch.setattr("volscen._pictures._violations._BLOCK", 5000)  # several blocks, the last not full
     rng = np.random.default_rng(0)
     vol = skewed_surface() * np.exp(0.1 * rng.standard_normal((N, 2, 4, 7)))
     ds = make_scenarios(N, steps=2, implied_vol=vol, weight=weight)

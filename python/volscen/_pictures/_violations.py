@@ -22,8 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 
 _PARTS = ("calendar", "call_spread", "butterfly")
 
-#: Scenarios priced at once.
-_BLOCK = 4096
+#: Options priced at once, which bounds the memory.
+_BLOCK = 1_000_000
 
 
 def violations(implied_vol: npt.ArrayLike, tau: npt.ArrayLike, moneyness: npt.ArrayLike) -> FloatArray:
@@ -150,9 +150,10 @@ def _mean_violations(
     surfaces = surfaces.reshape(n, -1, *surfaces.shape[-2:])
     weight = weights_of(ds) if scenarios else np.full(n, 1 / n)
     sums = np.zeros((2, *surfaces.shape[-2:]))
-    for start in range(0, n, _BLOCK):
-        terms = violations(surfaces[start : start + _BLOCK], tau, moneyness)
+    block = max(1, _BLOCK // surfaces[0].size)
+    for start in range(0, n, block):
+        terms = violations(surfaces[start : start + block], tau, moneyness)
         cells = (terms.sum(axis=0) if row is None else terms[row]).mean(axis=1)
         sums[0] += cells.sum(axis=0) / n
-        sums[1] += np.tensordot(weight[start : start + _BLOCK], cells, axes=1)
+        sums[1] += np.tensordot(weight[start : start + block], cells, axes=1)
     return sums[0], sums[1]
