@@ -438,13 +438,18 @@ def _of_worker(value: int, held: np.ndarray) -> tuple[int, int, float]:
     return value, os.getpid(), float(held.sum())
 
 
-def test_the_mapper_keeps_the_order_and_outlives_a_worker(client: Any) -> None:
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.scale)], ids=["whole", "killed"])
+def test_the_mapper_keeps_the_order_and_outlives_a_worker(
+    killed: bool, client: Any, request: pytest.FixtureRequest
+) -> None:
+    if killed:
+        only_if_asked_for(request)
     held = np.arange(10.0)
     found = []
     tasks = ((i, held) for i in range(60))
     for one in map_in_order(_of_worker, tasks, client=client):
         found.append(one)
-        if len(found) == 10:
+        if len(found) == 10 and killed:
             os.kill(one[1], signal.SIGKILL)
     assert [one[0] for one in found] == list(range(60))
     assert {one[2] for one in found} == {45.0}
