@@ -93,6 +93,23 @@ def print_violations(found: xr.Dataset) -> None:
         )
 
 
+def penalties(n: int, given: dict[str, Any]) -> None:
+    """What the penalties do where surfaces are noisy enough to hold arbitrage: a simulated market with 3% of noise."""
+    history = simulate_market("A", n, seed=1)
+    noise = np.random.default_rng(0).normal(size=history["implied_vol"].shape)
+    history["implied_vol"] = history["implied_vol"] * np.exp(0.03 * noise)
+    days = history["date"].values
+    models: dict[str, Any] = {"no_change": "no_change", "har": "har"}
+    for form, options in (("vae_lstm", {}), ("decoded", {"base": "none"})):
+        for weight in (0.0, 10.0, 300.0):
+            models[f"{form}, penalty {weight:g}"] = forecast.VaeLstm(**options | given, penalty=weight)
+    found = forecast.forecast_surfaces(
+        models, history, first=days[int(0.77 * n)], last=days[-1], refit_every=None, progress=False
+    )
+    print("\na noisy simulated market\n" + forecast.format_judgement(forecast.judge_surfaces(found)))
+    print_violations(found)
+
+
 def print_training(model: Any, history: xr.Dataset, first: str, last: str) -> None:
     """How training went, and where attention lies on calm and stressed days."""
     curve = model.curve_
@@ -170,6 +187,7 @@ def main() -> int:
         days = history["date"].values.astype("datetime64[D]").astype(str)
         arguments.n_scenarios, arguments.step = 50, 4
         judge(history, days[600], days[-1], QUICK, arguments)
+        penalties(500, QUICK)
         return 0
     if "VOLSCEN_DATA" not in os.environ:
         parser.error("set VOLSCEN_DATA to the folder of market data, or give --quick")
@@ -177,6 +195,7 @@ def main() -> int:
         first, last = REAL[name][arguments.period]
         print(f"\n{name}, {arguments.period} {first} to {last}", flush=True)
         judge(load_real(name, Path(os.environ["VOLSCEN_DATA"])), first, last, {}, arguments)
+    penalties(1300, {})
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -92,13 +93,13 @@ def test_cell_regressions_against_least_squares(history: xr.Dataset) -> None:
 @pytest.mark.parametrize("kind", ["multi_head", "additive", "dot"])
 @pytest.mark.parametrize("dynamics", ["direct", "iterated"])
 def test_numpy_and_torch_foresee_the_same(history: xr.Dataset, kind: str, dynamics: str) -> None:
-    from volscen.generators._vae_lstm_fit import RunSettings, train_networks
     from volscen.generators._vae_lstm_tables import Tables
     from volscen.generators._vae_lstm_training import ForesightTask
 
     made = VaeLstm(**SMALL | {"attention": kind, "dynamics": dynamics, "epochs": 1, "dynamics_learning_rate": 0.02})
-    model = made.fit(history)
-    trained = train_networks({"asset": history}, made.options, RunSettings(progress=False))
+    trained = made._train({"asset": history})
+    model = copy.copy(made)
+    model._adopt(trained, "asset", history)
     horizons = (1, 5) if dynamics == "direct" else (1, 2, 3)
     bases = [CellRegression(trained.bases["asset"].coefficients[: len(horizons)])]
     tables = Tables.of(
