@@ -118,7 +118,18 @@ def test_numpy_and_torch_foresee_the_same(history: xr.Dataset, kind: str, dynami
             moved = latent[:, :, None] + out.view(1, 2, 2, 5)[..., :4]
         return task.forecast(networks, latent, moved, rows)[0].detach().numpy()
 
+    def attention(networks: Any) -> Any:
+        days, _ = task._days(networks, rows, None)
+        return networks.foresight.foresee(networks.foresight(days, None, None)[0])[1].detach().numpy()
+
     model.trust_ = np.ones_like(model.trust_)
+    weights = model.attention(history, dates=history.date.values[rows]).values[:, :, ::-1]
+    np.testing.assert_allclose(weights, task._run(torch.from_numpy(trained.foresight.best), attention), atol=2e-6)
+    assert weights.std() > 1e-4
+    task.begin_epoch(2, 9)
+    assert task.teacher == 1
+    task.begin_epoch(6, 9)
+    assert task.teacher == pytest.approx(0.5)
     vol = model.forecast(history, horizons=horizons, dates=history.date.values[rows]).values
     expected = task._run(torch.from_numpy(trained.foresight.best), run)
     np.testing.assert_allclose(np.log(vol).reshape(expected.shape), expected, atol=2e-5)

@@ -101,7 +101,7 @@ def test_what_is_not_seen_counts_for_nothing(histories: dict[str, xr.Dataset]) -
     task = ForesightTask(tables, made.options, torch.device("cpu"), trained.coder.best)
     flat = torch.from_numpy(trained.foresight.best)
     seen = tables.seen[1]
-    t = next(int(t) for t in tables.held if not seen[t + 1] and not seen[t + 4])
+    t = next(int(t) for t in tables.held if seen[t] and not seen[t + 1] and not seen[t + 4])
 
     def loss() -> float:
         with torch.no_grad():
