@@ -397,7 +397,7 @@ def test_old_spellings_are_understood_with_a_note(folder, tmp_path):
     line = ("--history", "history.nc", "-n", 20, "--seed", 1, "--out", tmp_path / "s.nc")
     done = volscen_command("generate", "--generator=model.safetensors", *line, cwd=folder)
     assert done.returncode == 0
-    assert done.stderr == "note: --generator is now --model; the old spelling will go\n"
+    assert done.stderr == "note: --generator is now --model; the old spelling goes in 0.3\n"
     assert "--generator" not in volscen_command("generate", "--help").stdout
 
 

@@ -272,7 +272,7 @@ class _Command(TyperCommand):
         if new is None:
             return word
         if not ctx.resilient_parsing:
-            typer.echo(f"note: {flag} is now {new}; the old spelling will go", err=True)
+            typer.echo(f"note: {flag} is now {new}; the old spelling goes in 0.3", err=True)
         return f"{new}{separator}{value}"
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -118,7 +118,10 @@ def _free(path: Path) -> int:
 
 
 def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= size / 10:
+            return f"{n_bytes / size:,.1f} {unit}"
+    return f"{n_bytes} bytes"
 
 
 def _brackets(n_bytes: int | None, about: str = "") -> str:

@@ -165,7 +165,10 @@ def stress(
     ]
     if replay is not None:
         past = read_dataset(replay, kind=HISTORY)
-        parts.append(volscen.stress.replay(state, past, windows, as_of=as_of, project=project))
+        try:
+            parts.append(volscen.stress.replay(state, past, windows, as_of=as_of, project=project))
+        except InputError as error:
+            raise InputError(str(error).replace("give windows", "give --window NAME=FIRST:LAST")) from None
     if loss is not None:
         parts.append(volscen.stress.reverse(state, book, loss, project=project))
     stressed = volscen.stress.combine(*parts) if len(parts) > 1 else parts[0]
