@@ -113,7 +113,9 @@ def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--period", choices=("validation", "test"), default="validation")
-    parser.add_argument("--generators", default="pca,har", help="whose mean paths are forecasts; empty for none")
+    parser.add_argument(
+        "--generators", default="pca,har,sabr,heston", help="whose mean paths are forecasts; empty for none"
+    )
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     generators = [one for one in arguments.generators.split(",") if one]
