@@ -25,6 +25,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 import volscen
 
+ATTRIBUTE = re.compile(r":obj:`(\w+)(?: <[^>`]*>)?`")
 ROLE = re.compile(r":(func|class|meth|data|mod|attr):`(~?)([\w.]+)`")
 
 
@@ -191,6 +192,12 @@ def _roles(app: Sphinx, what: str, name: str, owner: Any, options: Any, lines: l
         lines[i] = ROLE.sub(lambda m: _resolved(m[1], m[2], m[3], owner), line)
 
 
+def _attributes(app: Sphinx, what: str, name: str, owner: Any, options: Any, lines: list[str]) -> None:
+    """Attributes that numpydoc would link to, plain: inherited properties have no description of their own here."""
+    if what == "class":
+        lines[:] = [ATTRIBUTE.sub(r"**\1**", line) for line in lines]
+
+
 def _bases(app: Sphinx, name: str, cls: type, options: Any, bases: list[Any]) -> None:
     """Bases that are described somewhere; the others say nothing to who reads this."""
     bases[:] = [base for base in bases if id(base) in canonical() or base in (Exception, ValueError)] or [object]
@@ -201,5 +208,6 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("api", Api)
     app.add_directive("generator-classes", Generators)
     app.connect("autodoc-process-docstring", _roles, priority=100)
+    app.connect("autodoc-process-docstring", _attributes, priority=900)  # after numpydoc
     app.connect("autodoc-process-bases", _bases)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
