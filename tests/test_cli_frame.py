@@ -124,6 +124,21 @@ def test_errors_as_json(folder, line, code, kind):
     assert page["message"] in volscen_command(*line.split(), cwd=folder).stderr.replace("\n", " ") or code == 2
 
 
+def test_info_of_several_assets(tmp_path):
+    histories = {name: simulate_market("A", 120, seed=i) for i, name in enumerate("AB")}
+    model = volscen.fit_joint(histories, {"A": "bootstrap", "B": "bootstrap"})
+    cube = volscen.stack_assets(volscen.generate_joint(model, histories, n_scenarios=50, seed=1))
+    volscen.write(cube, tmp_path / "s.nc")
+    page = load(volscen_command("info", tmp_path / "s.nc", "--json").stdout)
+    for name in "AB":
+        profit = cube.spot.sel(asset=name).values[:, -1] / float(cube.spot0.sel(asset=name)) - 1
+        expected = volscen.risk.expected_shortfall(profit, cube.weight.values, alpha=0.05)
+        found = page["assets"][name]["dates"][0]["index_loss"][0]["expected_shortfall"]
+        assert found == pytest.approx(float(expected), rel=1e-12)
+    text = volscen_command("info", tmp_path / "s.nc").stdout
+    assert f"{100 * found:.3f}" in text
+
+
 def test_what_is_no_number_is_null():
     from volscen._cli_command import to_json
 

@@ -224,7 +224,10 @@ def dataset_figures(ds: xr.Dataset) -> dict[str, Any]:
         schema.HISTORY: history_figures,
         schema.SCENARIOS: scenario_figures,
     }
-    own = kind[name](ds) if name in kind and _complete(ds) else {}
+    if name == schema.SCENARIOS and "asset" in ds.dims and _complete(ds):
+        own = {"assets": {one: scenario_figures(ds.sel(asset=one)) for one in map(str, ds["asset"].values)}}
+    else:
+        own = kind[name](ds) if name in kind and _complete(ds) else {}
     return {
         "schema": name,
         "sizes": {str(key): value for key, value in ds.sizes.items()},

@@ -131,7 +131,10 @@ def describe_file(path: str | Path) -> str:
         lines += _pairs(_history_figures(ds))
     lines.append("  variables   " + ", ".join(map(str, ds.data_vars)))
     if name == schema.SCENARIOS:
-        lines.append(scenario_summary(ds))
+        if "asset" in ds.dims:
+            lines += [f"{one}: {scenario_summary(ds.sel(asset=one))}" for one in map(str, ds["asset"].values)]
+        else:
+            lines.append(scenario_summary(ds))
     return "\n".join(lines)
 
 
