@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -310,6 +310,7 @@ class VaeLstm(Foreseer):
         law = DayLaw.begin(logs, units, base, options.latent_dim)
         found = law.moves_of(logs, returns, self._points, self._nets, options, self._extra)
         self._law = law.fitted(found, n_train - FRAME_DAYS, options.scale, options.residual_days)
+        found = replace(found, shock=found.shock + self._law.reversion * found.rest)
         self._take_pool(self._law.pool(found, options.residual_days))
         seen = look(panel, units, self._nets, options, np.flatnonzero(panel.active & panel.seen))
         self.active_units_ = int((seen.latent[:, -1].var(axis=0) > 0.01).sum())

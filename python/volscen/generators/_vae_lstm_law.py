@@ -41,6 +41,8 @@ class Moves:
         What the network said of them.
     shock : ndarray, shape (n, cells)
         What is left of the log vols.
+    rest : ndarray, shape (n, cells)
+        What latents missed of them the day before, which reverts.
     level : ndarray, shape (n,)
         Mean log vol the day before.
     """
@@ -48,6 +50,7 @@ class Moves:
     moves: FloatArray
     said: FloatArray
     shock: FloatArray
+    rest: FloatArray
     level: FloatArray
 
 
@@ -82,6 +85,8 @@ class DayLaw(MoveScale):
     spread: FloatArray
     low: FloatArray
     high: FloatArray
+    reach: FloatArray
+    reversion: FloatArray
     base: FloatArray
     sd_floor: FloatArray
     feature_mean: FloatArray
@@ -95,7 +100,8 @@ class DayLaw(MoveScale):
         n = 1 + latents
         return cls(
             move_sd=np.ones(n), shrink=np.ones(2), spread=np.ones(n), low=logs.min(axis=0) - _BEYOND,
-            high=logs.max(axis=0) + _BEYOND, base=base.coefficients[:1], sd_floor=units.sd_floor,
+            high=logs.max(axis=0) + _BEYOND, reach=np.abs(np.diff(logs, axis=0)).max(axis=0),
+            reversion=np.zeros(logs.shape[1]), base=base.coefficients[:1], sd_floor=units.sd_floor,
             feature_mean=units.feature_mean, feature_sd=units.feature_sd, return_sd=np.array([units.return_sd]),
             **MoveScale.neutral(n),
         )  # fmt: skip
@@ -119,6 +125,9 @@ class DayLaw(MoveScale):
         n = n_train - FILTER
         sizes = [_widening(rest[:, p], n, days) for p in parts]
         spread = np.clip(np.r_[sizes[0], np.full(len(move_sd) - 1, sizes[1])], *_SPREAD)
+        # What latents miss comes back by itself; else the cells of long paths would drift apart.
+        back = -np.sum(found.shock * found.rest, axis=0) / np.maximum(np.sum(found.rest**2, axis=0), 1e-300)
+        out = replace(out, reversion=np.clip(back, 0.0, 1.0))
         return replace(out._scaled(moves, said, found.level, kind), spread=spread)
 
     def _scaled(self, moves: FloatArray, said: FloatArray, level: FloatArray, kind: str) -> DayLaw:
@@ -159,7 +168,7 @@ class DayLaw(MoveScale):
         n, window = len(logs), options.window
         features = self.units.features(history_features(logs, returns, points))
         base = CellRegression(self.base)
-        parts: list[list[FloatArray]] = [[], [], []]
+        parts: list[list[FloatArray]] = [[], [], [], []]
         for start in range(FRAME_DAYS, n, _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, n)) - 1  # the days before
             past = logs[rows[:, None] + np.arange(1 - FRAME_DAYS, 1)]
@@ -176,11 +185,12 @@ class DayLaw(MoveScale):
                 out = self._said(nets, latent, known, extra)
             out[:, 1:] *= size[:, None]
             moves = np.column_stack([returns[rows + 1], size[:, None] * (moved - latent[:, -1])])
-            shock = surprise - sd * (nets.decode(moved) - nets.decode(latent[:, -1]))
-            for part, found in zip(parts, (moves, out, shock), strict=True):
+            rest = logs[rows] - mean - sd * nets.decode(latent[:, -1])
+            shock = surprise - sd * (nets.decode(moved) - nets.decode(latent[:, -1])) + self.reversion * rest
+            for part, found in zip(parts, (moves, out, shock, rest), strict=True):
                 part.append(found)
-        moves, said, shock = (np.concatenate(part) for part in parts)
-        return Moves(moves, said, shock, logs[FRAME_DAYS - 1 : -1].mean(axis=1))
+        moves, said, shock, rest = (np.concatenate(part) for part in parts)
+        return Moves(moves, said, shock, rest, logs[FRAME_DAYS - 1 : -1].mean(axis=1))
 
     def _said(self, nets: Nets, latent: FloatArray, features: FloatArray, extra: int) -> FloatArray:
         """Annualised return and the latents' moves (n, 1 + latents) that the network foresees for the next day."""
@@ -218,7 +228,11 @@ class DayLaw(MoveScale):
         step = self.move_sd * move
         now = latent[:, -1]
         moved = nets.decode(now + step[:, 1:] / size[:, None]) - nets.decode(now)
-        logs = path.logs[:, -1] + CellRegression(self.base).next_change(path.logs) + sd * moved + pool.rest[day]
+        # Far from the days trained on a decoder may make much of little: no day moves a cell further than any did.
+        moved = np.clip(sd * moved, -self.reach, self.reach)
+        rest = path.logs[:, -1] - mean - sd * nets.decode(now)
+        logs = path.logs[:, -1] + CellRegression(self.base).next_change(path.logs) + moved
+        logs = logs - self.reversion * rest + pool.rest[day]
         logs = np.clip(logs, self.low, self.high)
         self._arrive(path, step[:, 0], logs, move, points)
         return step[:, 0], logs
@@ -247,7 +261,7 @@ class DayLaw(MoveScale):
         shapes: dict[str, tuple[int, ...]] = {
             **MoveScale.scale_shapes(m),
             **dict.fromkeys(("move_sd", "spread"), (m,)),
-            **dict.fromkeys(("low", "high", "sd_floor"), (cells,)),
+            **dict.fromkeys(("low", "high", "reach", "reversion", "sd_floor"), (cells,)),
             **dict.fromkeys(("feature_mean", "feature_sd"), (N_FEATURES,)),
             "shrink": (2,), "base": (1, cells, 4), "return_sd": (1,),
         }  # fmt: skip
