@@ -39,7 +39,8 @@ def array(name: str, values: list[mp.mpf], comment: str) -> str:
 def scheme(name: str, times: int, inner: int, outer: int) -> str:
     """All points and weights of one resolution."""
     out = [
-        f"struct {name}Nodes {{\n    static constexpr std::size_t times = {times - 1}, inner = {inner}, outer = {outer};\n",
+        f"struct {name}Nodes {{\n"
+        f"    static constexpr std::size_t times = {times - 1}, inner = {inner}, outer = {outer};\n",
         array(
             "root_time",
             [(1 - mp.cos(mp.pi * i / (times - 1))) / 2 for i in range(1, times)],
