@@ -436,3 +436,38 @@ def test_interrupted_is_130(monkeypatch, folder):
     page = load(volscen_command("generate", "--out", "x.nc", "--json", cwd=folder).stdout)
     assert (page["error"], page["exit_code"]) == ("KeyboardInterrupt", 130)
     assert not (folder / "x.nc").exists()
+
+
+# ---------------------------------------------------------------------------------------- slips of the pen
+@pytest.mark.parametrize(
+    "words",
+    [
+        "generate --model model.safetensors --history history.nc -n 10 --out ./history.nc",
+        "risk scenarios.nc -p portfolio.csv --out portfolio.csv",
+        "hedge scenarios.nc -p portfolio.csv -i instruments.csv --out scenarios.nc",
+        "history build quotes.csv --days 30 --moneyness 1 --out new.nc --report quotes.csv",
+    ],
+)
+def test_what_is_read_is_not_written_over(folder, words):
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    done = volscen_command(*words.split(), cwd=folder)
+    assert (done.returncode, "would overwrite what is read; choose another name" in done.stderr) == (1, True)
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_model_may_be_updated_in_place(folder):
+    done = volscen_command("update", "model.safetensors", "history.nc", "--out", "model.safetensors", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_python_runs_the_package():
+    done = subprocess.run([sys.executable, "-m", "volscen", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"volscen {volscen.__version__}\n"
+
+
+def test_a_date_that_scenarios_lack(folder):
+    done = volscen_command("risk", "scenarios.nc", "-p", "portfolio.csv", "--as-of", "1999-01-01", cwd=folder)
+    assert (done.returncode, done.stderr.startswith("volscen: --as-of 1999-01-01: the scenarios are of 20")) == (
+        1,
+        True,
+    )

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import volscen
+from cli_runner import volscen_command
 from test_sources_cli import run as run_in
 from test_update_history import assert_same, quotes_of, up_to
 
@@ -151,3 +152,41 @@ def test_what_a_history_holds(
     assert "corporate actions 0 removed, 0 suspect" in said
     assert f"least {int(history['n_quotes'].min())}" in said
     assert "build_settings" not in said
+
+
+def test_of_several_underlyings_one_is_kept(tmp_path: Path, run) -> None:
+    quotes = quotes_of(2).assign(Root="OURS")
+    other = quotes.assign(Root="THEIRS", strike=quotes["strike"] + 0.25)
+    file, out = tmp_path / "quotes.csv", tmp_path / "history.nc"
+    quotes.to_csv(tmp_path / "ours.csv", index=False)
+    pd.concat([quotes, other]).to_csv(file, index=False)
+    code, _, error = volscen_command("history", "build", file, *GRID, "--out", out, "--dry-run")
+    assert (code, "column 'Root' holds 2 names (OURS, THEIRS)" in error) == (0, True)
+    named = ["--columns", "underlying=Root"]
+    code, _, error = run("build", file, *GRID, *named, "--out", out)
+    assert code == 1
+    assert "2 underlyings (OURS, THEIRS); keep one (on the command line, --underlying OURS)" in error
+    code, _, error = run("build", file, *GRID, *named, "--underlying", "OTHER", "--out", out)
+    assert (code, "--underlying OTHER is not there; the file holds OURS, THEIRS" in error) == (1, True)
+    code, _, error = run("build", file, *GRID, "--underlying", "OURS", "--out", out)
+    assert (code, "--underlying needs a column underlying" in error) == (1, True)
+    assert not out.exists()
+    code, said, error = run("build", file, *GRID, *named, "--underlying", "OURS", "--out", out)
+    assert (code, error) == (0, "")
+    assert f"rows of other underlyings: {(other['price'] > 0).sum()}" in said
+    code, _, error = run("build", tmp_path / "ours.csv", *GRID, *named, "--out", tmp_path / "ours.nc")
+    assert (code, error) == (0, "")
+    assert_same(volscen.read(out), volscen.read(tmp_path / "ours.nc"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--days", "45,60", "--moneyness", "95,100,105"], "--moneyness 95,100,105 look like percent or strikes"),
+        ([*GRID, "--calendar", "NOWHERE"], "--calendar NOWHERE is not in exchange_calendars"),
+    ],
+)
+def test_slips_of_the_pen(tmp_path: Path, run, arguments: list[str], message: str) -> None:
+    quotes_of(1).to_csv(tmp_path / "quotes.csv", index=False)
+    code, _, error = run("build", tmp_path / "quotes.csv", *arguments, "--out", tmp_path / "history.nc")
+    assert (code, message in error, error.count("\n")) == (1, True, 1)

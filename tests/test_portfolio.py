@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 import numpy as np
@@ -586,3 +587,20 @@ def test_bad_datasets():
         revalue(undated, [Option("call", strike=1, expiry="2030-01-01")], elapsed_days=1)
     with pytest.raises(InputError, match="no coordinate as_of"):
         revalue(undated, [Underlying()])
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"moneyness": 105, "tau": 0.25}, "moneyness is the strike over the forward, 1 at the money, not 105"),
+        ({"strike_over_spot": 95, "tau": 0.25}, "strike_over_spot is the strike over the spot"),
+        ({"moneyness": 1.0, "tau": 91}, "tau is in years, and 91 look like days: give 0.2493, or a tenor: '91D'"),
+    ],
+)
+def test_other_units_are_refused(terms: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        Option("call", **terms)
+
+
+def test_a_tenor_bears_its_unit() -> None:
+    assert Option("call", moneyness=1.0, tau="40Y").tau == 40

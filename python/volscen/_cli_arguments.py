@@ -148,6 +148,8 @@ def read_grid(days: str | None, moneyness: str | None) -> dict[str, Any]:
         grid["tau"] = check_grid(from_days("--days", days), "--days")
     if moneyness:
         grid["moneyness"] = check_grid(parse_numbers(moneyness, "--moneyness"), "--moneyness")
+        if grid["moneyness"][0] > 10:
+            raise InputError(f"--moneyness {moneyness} look like percent or strikes; give K/F, such as 0.9,1,1.1")
     return grid
 
 
@@ -180,7 +182,7 @@ def of_one_date(cube: Any, as_of: str | None) -> Any:
             raise InputError(f"{held}; choose one with --as-of")
         return cube
     wanted = to_day(as_of, "--as-of")
-    if wanted not in dates:
+    if wanted not in dates.ravel():
         raise InputError(f"--as-of {wanted}: {held}")
     return cube.isel(as_of=int((dates == wanted).argmax())) if dates.ndim else cube
 

@@ -21,6 +21,8 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from volscen.errors import InputError
+
 __all__ = ["Group", "Result", "Session", "call", "command", "group", "note", "session", "to_json"]
 
 #: What a command does where it may: nothing but say what it would do.
@@ -130,6 +132,7 @@ def command(
     examples: Sequence[str] = (),
     renamed: Mapping[str, str] | None = None,
     writes: bool = True,
+    in_place: bool = False,
     hidden: bool = False,
 ) -> Callable[[Callable[..., Result]], Callable[..., Any]]:
     """Register a function as a command.
@@ -148,6 +151,8 @@ def command(
         Options by their old spellings, which are understood with a note.
     writes : bool
         Whether there is a ``--dry-run``.
+    in_place : bool
+        Whether it may write over what it reads.
     hidden : bool
         Not listed.
     """
@@ -165,6 +170,8 @@ def command(
         @wraps(function)
         def run(*, config: Path | None, json_: bool, quiet: bool, dry_run: bool = False, **arguments: Any) -> Any:
             with _opened(json_, quiet, dry_run) as now:
+                if not in_place:
+                    _keep_inputs(arguments)
                 result = function(**arguments)
                 if now.nested:
                     if not (now.json or now.quiet) and result.text:
@@ -183,6 +190,20 @@ def command(
         return run
 
     return decorate
+
+
+#: Parameters that name what is written; other paths are read.
+_WRITTEN = ("out", "report", "market_xml", "checkpoint")
+
+
+def _keep_inputs(arguments: Mapping[str, Any]) -> None:
+    """Refuse to write over what is read: a slip of the pen must not cost a history."""
+    paths = {name: value for name, value in arguments.items() if isinstance(value, Path)}
+    read = {path.resolve() for name, path in paths.items() if name not in _WRITTEN}
+    for name in _WRITTEN:
+        if name in paths and paths[name].resolve() in read:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} {paths[name]} would overwrite what is read; choose another name")
 
 
 def group(help_: str) -> typer.Typer:

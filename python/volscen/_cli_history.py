@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +24,11 @@ from volscen._cli_arguments import (
     read_grid,
     write_table,
 )
-from volscen._cli_columns import guess_columns
+from volscen._cli_columns import guess_columns, underlyings_unread
 from volscen._cli_command import Result, command, group, note
 from volscen._cli_complete import SMOOTHERS, SOURCES, files, words
 from volscen._cli_plan import dry_run, expected, planned
+from volscen._names import shown
 from volscen.errors import InputError
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Read",
     "Smoother",
     "Source",
+    "Underlying",
     "history_app",
     "naming",
     "read_quotes",
@@ -54,6 +57,10 @@ Quotes = Annotated[
 Source = Annotated[str, typer.Option(help=f"What the file is: {', '.join(SOURCES)}.", autocompletion=words(*SOURCES))]
 Read = Annotated[list[str] | None, typer.Option(help="Option of the reader, name=value; may be repeated.")]
 Columns = Annotated[str | None, typer.Option(help="Where the names differ: ours=theirs, separated by commas.")]
+Underlying = Annotated[
+    str | None,
+    typer.Option(help="Of several underlyings in the file, the one to keep: its name in the column underlying."),
+]
 Days = Annotated[
     str | None, typer.Option(help="Maturities: calendar days or tenors (3M), with commas.", metavar="30,60,91")
 ]
@@ -92,6 +99,7 @@ def history_build(
     days: Days = None,
     moneyness: Moneyness = None,
     columns: Columns = None,
+    underlying: Underlying = None,
     method: Smoother = "svi",
     option: Options = None,
     returns: Annotated[
@@ -114,6 +122,7 @@ def history_build(
     Others' names are given with --columns. Options must be European unless a column exercise says American.
     """
     import volscen
+    from volscen.generators._har_calendar import sessions
     from volscen.sources import read_spx_factors
 
     check_out(out)
@@ -123,6 +132,7 @@ def history_build(
             (report, "--report"),
             (read, "--read"),
             (columns, "--columns"),
+            (underlying, "--underlying"),
             (checkpoint, "--checkpoint"),
             (option, "--option"),
             (intraday or None, "--intraday"),
@@ -135,10 +145,17 @@ def history_build(
             return planned(reads=[quotes], writes=[out])
         volscen.write(history := read_spx_factors(quotes, **grid), out)
         return _written(history, out)
+    if calendar is not None:
+        try:
+            sessions(calendar)  # an unknown one would only be found out by the model that needs it
+        except InputError:
+            raise InputError(
+                f"--calendar {calendar} is not in exchange_calendars; give a code such as XNYS, or weekdays"
+            ) from None
     table_out = _report_beside(out, report)
     if dry_run() and expected(quotes):
         return planned(reads=[quotes], writes=[out, table_out, checkpoint])
-    table, dropped = read_quotes(quotes, source, read, columns, grid)
+    table, dropped = read_quotes(quotes, source, read, columns, grid, underlying)
     if dry_run():
         n_days = int(table["date"].nunique())
         cells = len(grid["tau"]) * len(grid["moneyness"])
@@ -181,6 +198,7 @@ def history_update(
     source: Source = "table",
     read: Read = None,
     columns: Columns = None,
+    underlying: Underlying = None,
     checkpoint: _Checkpoint = None,
     num_workers: Workers = None,
     scheduler: Scheduler = None,
@@ -201,7 +219,7 @@ def history_update(
     if dry_run() and (expected(store) or expected(quotes)):
         return planned(reads=[store, quotes], writes=[store, table_out])
     held = read_dataset(store, kind=HISTORY)  # before the quotes, which may take long
-    table, dropped = read_quotes(quotes, source, read, columns)
+    table, dropped = read_quotes(quotes, source, read, columns, None, underlying)
     if dry_run():
         days = pd.DatetimeIndex(table["date"].unique()).normalize()
         new = int((~days.isin(pd.DatetimeIndex(held["date"].values).normalize())).sum())
@@ -270,7 +288,12 @@ def _named_file(text: str) -> tuple[str, str]:
 
 
 def read_quotes(
-    path: Path, source: str, read: list[str] | None, columns: str | None, grid: dict[str, Any] | None = None
+    path: Path,
+    source: str,
+    read: list[str] | None,
+    columns: str | None,
+    grid: dict[str, Any] | None = None,
+    underlying: str | None = None,
 ) -> tuple[Any, Any]:
     """Table of quotes, and how many were dropped on the way, by reason, which is printed too."""
     from volscen.sources._readers import READERS
@@ -292,7 +315,22 @@ def read_quotes(
         raise InputError(f"{error}{guessed}") from None
     dropped = dropped[dropped > 0]
     print_counts("quotes dropped on reading", dropped.to_dict())
-    return table, dropped
+    if source == "table" and underlying is None and (doubt := underlyings_unread(path, table)) is not None:
+        warnings.warn(f"{path}: {doubt}", stacklevel=2)
+    return _of_underlying(table, path, underlying), dropped
+
+
+def _of_underlying(table: Any, path: Path, wanted: str | None) -> Any:
+    if wanted is None:
+        return table
+    if "underlying" not in table:
+        raise InputError("--underlying needs a column underlying; name yours with --columns underlying=...")
+    names = table["underlying"].astype(str)
+    kept = table[names == wanted]
+    if not len(kept):
+        raise InputError(f"{path}: --underlying {wanted} is not there; the file holds {shown(sorted(set(names)))}")
+    note(f"rows of other underlyings: {len(table) - len(kept):,}")
+    return kept
 
 
 @contextmanager

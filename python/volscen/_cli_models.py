@@ -118,6 +118,7 @@ def _checkpoint(generator: str, options: dict[str, Any], out: Path, checkpoint: 
 
 @command(
     models_app,
+    in_place=True,
     panel=MODELLING,
     examples=[
         "volscen update model.safetensors history.nc",

@@ -19,7 +19,18 @@ from volscen._cli_arguments import (
 )
 from volscen._cli_command import Result, command, session
 from volscen._cli_complete import DATASETS, FREE, REPAIRS, files, words
-from volscen._cli_history import Columns, Days, Moneyness, Quotes, Read, Smoother, Source, naming, read_quotes
+from volscen._cli_history import (
+    Columns,
+    Days,
+    Moneyness,
+    Quotes,
+    Read,
+    Smoother,
+    Source,
+    Underlying,
+    naming,
+    read_quotes,
+)
 from volscen._cli_plan import dry_run, expected, planned
 from volscen.errors import InputError
 
@@ -44,6 +55,7 @@ def surface(
     source: Source = "table",
     read: Read = None,
     columns: Columns = None,
+    underlying: Underlying = None,
     method: Smoother = "svi",
     option: Options = None,
     out: Annotated[
@@ -62,7 +74,7 @@ def surface(
     grid = read_grid(days, moneyness)
     if dry_run() and expected(quotes):
         return planned(reads=[quotes], writes=[out])
-    table, dropped = read_quotes(quotes, source, read, columns, grid)
+    table, dropped = read_quotes(quotes, source, read, columns, grid, underlying)
     last = table["date"].max() if date is None else date
     if dry_run():
         counts = {"rows": len(table), "rows_dropped": int(dropped.sum()), "date": str(last)[:10]}

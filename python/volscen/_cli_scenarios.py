@@ -149,6 +149,7 @@ def generate(
 
 @command(
     scenarios_app,
+    in_place=True,
     panel=SCENARIOS,
     examples=[
         "volscen reweight scenarios.nc --beta 500 --out weighted.nc",
@@ -222,6 +223,7 @@ def reweight(
 
 @command(
     scenarios_app,
+    in_place=True,
     panel=SCENARIOS,
     examples=["volscen resample scenarios.nc -n 1000 --seed 7 --out equal.nc"],
 )

@@ -15,6 +15,7 @@ import pandas as pd
 from volscen import black
 from volscen._chain_options import ChainOptions
 from volscen._listing import Listing
+from volscen._names import shown
 from volscen._threads import single_threaded_blas
 from volscen.chain import CHAIN_REASONS, Chain
 from volscen.errors import InputError
@@ -174,7 +175,10 @@ def _underlying(clean: pd.DataFrame) -> str | None:
         return None
     names = clean["underlying"].unique()
     if len(names) > 1:
-        raise InputError(f"quotes hold {len(names)} underlyings ({names[0]}, {names[1]}, ...); keep one")
+        raise InputError(
+            f"quotes hold {len(names)} underlyings ({shown(names)}); keep one "
+            f"(on the command line, --underlying {names[0]})"
+        )
     return str(names[0]) if len(names) else None
 
 

@@ -303,7 +303,22 @@ def _set_positive(instrument: object, *names: str) -> None:
     for name in names:
         value = getattr(instrument, name)
         if value is not None:
-            object.__setattr__(instrument, name, _positive(name, years(name, value) if name == "tau" else value))
+            number = _positive(name, years(name, value) if name == "tau" else value)
+            if not isinstance(value, str):  # a tenor bears its unit
+                _check_unit(name, number)
+            object.__setattr__(instrument, name, number)
+
+
+def _check_unit(name: str, number: float) -> None:
+    """Refuse percent and days, whose options are worth nothing, or nothing but intrinsic value, without a word."""
+    if name in ("moneyness", "strike_over_spot") and number > 20:
+        of = "forward" if name == "moneyness" else "spot"
+        raise InputError(f"{name} is the strike over the {of}, 1 at the money, not {number:g}; a price is a strike")
+    if name == "tau" and number >= 30:
+        raise InputError(
+            f"tau is in years, and {number:g} look like days: give {number / 365:.4g}, or a tenor: '{number:g}D', "
+            f"'{number:g}Y'"
+        )
 
 
 def _set_expiry(instrument: Option | Forward | VarianceSwap) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from volscen._chain_day import CHAIN_REASONS, ChainDay
 from volscen._chain_options import ChainOptions
+from volscen._names import shown
 from volscen.errors import InputError
 
 if TYPE_CHECKING:
@@ -237,7 +238,10 @@ def _one_underlying(clean: pd.DataFrame, date: np.datetime64) -> str | None:
         return None
     names = clean["underlying"].unique()
     if len(names) > 1:
-        raise InputError(f"quotes of {date} hold {len(names)} underlyings ({names[0]}, {names[1]}, ...); keep one")
+        raise InputError(
+            f"quotes of {date} hold {len(names)} underlyings ({shown(names)}); keep one "
+            f"(on the command line, --underlying {names[0]})"
+        )
     return str(names[0])
 
 

@@ -25,4 +25,7 @@ class MissingExtraError(VolscenError, ImportError):
     """An optional dependency is needed and not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional dependency; install it with: pip install 'volscen[{extra}]'")
+        super().__init__(
+            f"{what} needs an optional dependency; install it with: pip install 'volscen[{extra}]' "
+            f"(from a clone: '.[{extra}]')"
+        )
