@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 import volscen
 from volscen import _stream
+from volscen._stream_targets import Block, NetcdfTarget
 from volscen._workers import map_in_order
 from volscen.errors import FileFormatError, InputError
 from volscen.generators import Generator
@@ -154,6 +156,24 @@ def test_files_are_read_lazily(suffix: str, model: Generator, history: xr.Datase
         volscen.read(path, chunks=0)
     with pytest.raises(InputError, match="chunks is of scenarios"):
         volscen.read(volscen.write(history, tmp_path / f"h{suffix}"), chunks=10)
+    lazy.close()
+
+
+def test_netcdf_files_share_the_lock_of_xarray(model: Generator, history: xr.Dataset, tmp_path: Path) -> None:
+    """The library beneath NetCDF files crashes under two threads: reading one lazily and writing another did."""
+    cube = volscen.generate(model, history, n_scenarios=N, seed=2)
+    target = NetcdfTarget(volscen.write(cube, tmp_path / "c.nc"))
+    got: list[Any] = []
+    reader = threading.Thread(target=lambda: got.append(target.get("weight", ("scenario",), Block(0, 0, 0, 10))))
+    with NETCDF4_PYTHON_LOCK:
+        reader.start()
+        reader.join(0.2)
+        assert reader.is_alive()
+    reader.join()
+    target.close()
+    np.testing.assert_array_equal(got[0], cube.weight.values[:10])
+    lazy = volscen.read(tmp_path / "c.nc", chunks=20)
+    assert_same(volscen.read(volscen.write(lazy, tmp_path / "again.nc")), cube)
     lazy.close()
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 from volscen._zarr import zarr_encoding
 
@@ -120,13 +120,14 @@ class NetcdfTarget:
     """A NetCDF-4 file, written by one process.
 
     Uncompressed variables are contiguous and have their place in the file before the first block comes, so that nothing
-    but values changes from then on and a killed write leaves a file that can be opened.
+    but values changes from then on and a killed write leaves a file that can be opened. The lock is xarray's own: the
+    library beneath bears one thread at a time, and blocks may be read from another file of its meanwhile.
     """
 
     path: Path
     _file: Any = None
     _closed: bool = False
-    _lock: Any = field(default_factory=threading.Lock)
+    _lock: Any = NETCDF4_PYTHON_LOCK
 
     def create(self, ds: xr.Dataset, streamed: Sequence[str], blocks: int, compression: int) -> None:
         """See :class:`Target`."""
@@ -136,7 +137,7 @@ class NetcdfTarget:
         packed: dict[str, Any] = {"zlib": True, "complevel": compression} if compression else {}
         encoding = {str(name): packed for name, v in rest.data_vars.items() if v.ndim and packed}
         rest.to_netcdf(self.path, engine="netcdf4", format="NETCDF4", encoding=encoding or None)
-        with netCDF4.Dataset(self.path, "a") as file:
+        with self._lock, netCDF4.Dataset(self.path, "a") as file:
             file.set_fill_off()  # every value will be written: none is filled in before
             for dim, length in ds.sizes.items():
                 if dim not in file.dimensions:
