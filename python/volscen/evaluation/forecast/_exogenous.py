@@ -59,7 +59,7 @@ def add_exogenous(
     >>> import pandas as pd, volscen
     >>> from volscen.evaluation import forecast
     >>> history = volscen.datasets.sample_history()
-    >>> months = pd.date_range("2017-12-31", "2023-12-31", freq="ME")
+    >>> months = pd.date_range("2017-12-31", "2024-09-30", freq="ME")
     >>> rate = pd.DataFrame({"rate": range(len(months))}, index=months)
     >>> forecast.add_exogenous(history, rate).exogenous.dims
     ('date', 'column')
