@@ -210,6 +210,14 @@ def test_history_must_fit(cube, history, tmp_path):
     assert "The history ends on" in short.read_text(encoding="utf-8")
 
 
+def test_a_history_of_another_underlying_is_told(written, cube, history, tmp_path):
+    told = "the history holds another surface than the one that the scenarios start from"
+    assert told not in written.read_text(encoding="utf-8")
+    other = history.assign(implied_vol=history["implied_vol"] * 1.01)
+    out = volscen.report(cube, other, out=tmp_path / "other.html")
+    assert told in out.read_text(encoding="utf-8")
+
+
 def test_hardly_any_scenarios_and_a_book_that_never_moves(tmp_path):
     few = volscen.generate(n_scenarios=5, seed=1, reweight=None)
     still = Portfolio([(volscen.Cash(), 100.0)])

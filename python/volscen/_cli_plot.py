@@ -100,7 +100,7 @@ def plot(
     from volscen._io import read_dataset
 
     if kind not in _KINDS:
-        raise InputError(f"KIND, the first word, must be one of {', '.join(_KINDS)}, not {kind!r}")
+        raise InputError(f"KIND must be one of {', '.join(_KINDS)}, not {kind!r}")
     for given, flag, kinds in (
         (model, "--model", _OF_MODELS),
         (history, "--history", ("pca",)),

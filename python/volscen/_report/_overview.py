@@ -81,7 +81,20 @@ def _cautions(subject: Subject, ess: float) -> list[str]:
             found.append(
                 f"The history ends on {last}, the scenarios start from {subject.day}: lines of the two do not meet."
             )
+        elif not _same_start(subject):
+            found.append(
+                f"On {last} the history holds another surface than the one that the scenarios start from: it is of "
+                "another underlying, or was built anew since."
+            )
     return found
+
+
+def _same_start(subject: Subject) -> bool:
+    """Whether the history's last surface is that of the scenarios, but for rounding and half a basis point of vol."""
+    assert subject.history is not None
+    held = subject.history["implied_vol"].isel(date=-1).transpose("tau", "moneyness").values
+    began = subject.ds["implied_vol0"].transpose("tau", "moneyness").values
+    return bool(np.allclose(held, began, rtol=0, atol=5e-5))
 
 
 def provenance(subject: Subject) -> str:

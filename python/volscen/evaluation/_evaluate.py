@@ -151,7 +151,7 @@ def judge_scenarios(
     ['bootstrap', 'pca']
     """
     if baseline not in scenarios:
-        raise InputError(f"baseline {baseline!r} is not among the scenarios: {', '.join(scenarios)}")
+        raise InputError(f"baseline {baseline!r} is not among the scenarios; choose one of {', '.join(scenarios)}")
     days = {
         label: score_scenarios(cubes, history, train_end=train_end, first=first, last=last, measures=measures)
         for label, cubes in scenarios.items()

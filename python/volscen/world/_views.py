@@ -25,7 +25,8 @@ ACTIVE = 0.01
 def check_model(model: Any, history: xr.Dataset) -> WorldModel:
     """Refuse what is no fitted world model, or a history on another grid."""
     if not isinstance(model, WorldModel) or not model.is_fitted:
-        raise InputError(f"model must be a fitted generator 'world', not {model!r}")
+        given = repr(str(model.name)) if hasattr(model, "name") else type(model).__name__
+        raise InputError(f"model must be a fitted generator 'world', not {given}; fit one with generator='world'")
     schema.validate(history, schema=schema.HISTORY)
     schema.check_same_grid(model.tau_, model.moneyness_, history, "the world model")
     return model
