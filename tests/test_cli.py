@@ -200,7 +200,7 @@ def test_history_build(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("generate", "--out", "absent/s.nc"), 1, "No such file"),
+        (("generate", "--out", "absent/s.nc"), 1, "there is no folder absent; make it first"),
         (("generate", "--out", "s.txt"), 1, ".nc"),
         (("generate",), 2, "--out"),
         (("generate", "--out", "s.nc", "-n", "0"), 1, "n_scenarios"),

@@ -136,7 +136,7 @@ def test_history_validation():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("absent/s.nc", "No such file"), ("", "must end in .nc"), ("s.txt", "must end in .nc")],
+    [("absent/s.nc", "there is no folder"), ("", "must end in .nc"), ("s.txt", "must end in .nc")],
 )
 def test_unwritable_paths(cube, tmp_path, name, message):
     with pytest.raises(InputError, match=message):

@@ -85,6 +85,8 @@ def _temporary_beside(target: Path, path: str | Path) -> Path:
         raise InputError(f"cannot write to {path}: it is a folder; give a file name")
     if target.exists() and not target.is_file():
         raise InputError(f"cannot write to {path}: it is no ordinary file")
+    if not target.parent.exists():
+        raise InputError(f"cannot write to {path}: there is no folder {Path(path).parent}; make it first")
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     except OSError as error:
