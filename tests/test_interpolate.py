@@ -125,6 +125,12 @@ def test_off_grid_is_flagged():
     np.testing.assert_array_equal(flags, [True, False, True, True, False])
 
 
+def test_a_quarter_is_on_a_grid_of_91_days():
+    grid = np.array([30.0, 91.0]) / 365
+    flags = is_off_grid(grid, MONEYNESS, [0.25, 91.5 / 365, 92.0 / 365, 29.5 / 365, 29.0 / 365], 1.0)
+    np.testing.assert_array_equal(flags, [False, False, True, False, True])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -441,7 +441,7 @@ def test_extrapolation_is_flagged():
         Option("call", moneyness=1.0, tau=0.5),
         Option("call", moneyness=1.5, tau=0.5),
         Option("call", moneyness=1.3, tau=0.5),  # on the edge: off the grid where the spot falls
-        Option("call", moneyness=1.0, tau=30.5 / 365),  # shorter than the grid a day later
+        Option("call", moneyness=1.0, tau=30.25 / 365),  # shorter than the grid a day later
         Option("call", moneyness=1.0, tau=1.2),
     ]
     out = revalue(ds, [Underlying(), *options])

@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 
 #: A query this close to the end of a grid, relatively, counts as on it.
 EDGE_RTOL = 1e-9
+#: A maturity this close to the end of a grid, in years, is flagged as on it: three months are 91 days or 91.25.
+EDGE_YEARS = 0.5 / 365
 
 
 def interpolate_vol(
@@ -134,8 +136,9 @@ def vol_on_slice(vol: FloatArray, log_moneyness: FloatArray, query: FloatArray) 
 def is_off_grid(
     tau: FloatArray, moneyness: FloatArray, tau_query: npt.ArrayLike, moneyness_query: npt.ArrayLike
 ) -> npt.NDArray[np.bool_]:
-    """Whether points lie outside the grid, so that volatility is extrapolated; queries broadcast together."""
+    """Whether points lie outside the grid, by more than half a day; queries broadcast together."""
     t, m = np.asarray(tau_query), np.asarray(moneyness_query)
-    outside_tau = (t < tau[0] * (1 - EDGE_RTOL)) | (t > tau[-1] * (1 + EDGE_RTOL))
+    slack = EDGE_YEARS * (1 + EDGE_RTOL)
+    outside_tau = (t < tau[0] - slack) | (t > tau[-1] + slack)
     outside_moneyness = (m < moneyness[0] * (1 - EDGE_RTOL)) | (m > moneyness[-1] * (1 + EDGE_RTOL))
     return np.asarray(outside_tau | outside_moneyness)
