@@ -43,6 +43,29 @@ def _past_length(days: int) -> int:
     return min(_LEAD, max(10, 3 * days))
 
 
+def _fan_chart(
+    subject: Subject, x: FloatArray, q: FloatArray, before: tuple[FloatArray, FloatArray], *, y_label: str,
+    sign: bool = False,
+) -> tuple[Chart, list[tuple[str, str]], list[tuple[Cell, ...]]]:  # fmt: skip
+    """A fan in per cent with what went before it, its key, and a table's rows of its quantiles by step."""
+    past_x, past = before
+    chart = Chart(
+        (float(past_x[0]), float(x[-1])), bounds(q, past), x_label=f"{subject.period}s from the start",
+        y_label=y_label, unit=("", "%"),
+    )  # fmt: skip
+    _fan(chart, x, q)
+    key = list(_KEY)
+    if past.size > 1:
+        chart.line(past_x, past, "c0")
+        key.append(("line c0", "history"))
+    form = "+.2f" if sign else ".2f"
+    steps = list(zip(subject.labels, q.T[1:], strict=True))
+    chart.hints(
+        x[1:], [f"{subject.unit} {d}: median {v[3]:{form}}%, 5–95% {v[1]:{form}} to {v[5]:{form}}%" for d, v in steps]
+    )
+    return chart, key, [(f"{subject.unit} {d}", *(per_cent(v / 100, sign=sign) for v in column)) for d, column in steps]
+
+
 def _index_fan(subject: Subject) -> str:
     x = np.array([0, *subject.labels], dtype=np.float64)
     q = np.column_stack([np.zeros(len(LEVELS)), quantile(subject.growth, subject.weight, LEVELS)]) * 100
@@ -51,26 +74,7 @@ def _index_fan(subject: Subject) -> str:
         index = subject.past_index[-_past_length(subject.labels[-1]) :]
         past = 100 * np.expm1(index - index[-1])
         past_x = np.arange(1 - past.size, 1, dtype=np.float64)
-    chart = Chart(
-        (float(past_x[0]), float(x[-1])), bounds(q, past), x_label=f"{subject.period}s from the start",
-        y_label="index against today", unit=("", "%"),
-    )  # fmt: skip
-    _fan(chart, x, q)
-    key = list(_KEY)
-    if past.size > 1:
-        chart.line(past_x, past, "c0")
-        key.append(("line c0", "history"))
-    chart.hints(
-        x[1:],
-        [
-            f"{subject.unit} {d}: median {v[3]:+.2f}%, 5–95% {v[1]:+.2f} to {v[5]:+.2f}%"
-            for d, v in zip(subject.labels, q.T[1:], strict=True)
-        ],
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (f"{subject.unit} {d}", *(per_cent(v / 100, sign=True) for v in column))
-        for d, column in zip(subject.labels, q.T[1:], strict=True)
-    ]
+    chart, key, rows = _fan_chart(subject, x, q, (past_x, past), y_label="index against today", sign=True)
     last = q[:, -1]
     about = f"Weighted quantiles of the return since {subject.day}, along the path."
     text = f"Fan of the index: after {subject.horizon} 90% lie between {last[1]:+.1f}% and {last[5]:+.1f}%."
@@ -132,26 +136,7 @@ def _vol_fan(subject: Subject, tenor: int) -> str:
         n = _past_length(subject.labels[-1])
         past = 100 * subject.at_the_money(subject.history["implied_vol"].values[-n:])[:, tenor]
         past_x = np.arange(1 - past.size, 1, dtype=np.float64)
-    chart = Chart(
-        (float(past_x[0]), float(x[-1])), bounds(q, past), x_label=f"{subject.period}s from the start",
-        y_label="implied volatility", unit=("", "%"),
-    )  # fmt: skip
-    _fan(chart, x, q)
-    key = list(_KEY)
-    if past.size > 1:
-        chart.line(past_x, past, "c0")
-        key.append(("line c0", "history"))
-    chart.hints(
-        x[1:],
-        [
-            f"{subject.unit} {d}: median {v[3]:.2f}%, 5–95% {v[1]:.2f} to {v[5]:.2f}%"
-            for d, v in zip(subject.labels, q.T[1:], strict=True)
-        ],
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (f"{subject.unit} {d}", *(per_cent(v / 100) for v in column))
-        for d, column in zip(subject.labels, q.T[1:], strict=True)
-    ]
+    chart, key, rows = _fan_chart(subject, x, q, (past_x, past), y_label="implied volatility")
     text = (
         f"Fan of the {days:.0f}-day volatility: {now:.1f}% now, after {subject.horizon} 90% between "
         f"{q[1, -1]:.1f}% and {q[5, -1]:.1f}%."
