@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volscen.errors import InputError
-from volscen.quotes import REASONS, check_quotes, rows_of_day
+from volscen.quotes import REASONS, check_quotes, instants_of, rows_of_day
 
 
 def table(**columns: object) -> pd.DataFrame:
@@ -309,6 +309,10 @@ def test_instants_tell_contracts_of_one_date_apart() -> None:
     assert dropped.sum() == 0
     expected = ["2024-01-02T21:00", "2024-01-03T14:30", "2024-01-03T21:00", "2024-01-05T21:00"]
     np.testing.assert_array_equal(clean["expiry_time"].to_numpy(), np.array(expected, dtype="datetime64[ns]"))
+    forms = ["2024-01-03 16:00:00-0500", "2024-01-03T21:00Z", "2024-01-03T21:00", "2024-01-04T06:00:00.000+09"]
+    found = instants_of(pd.Series([*forms, None, "soon", pd.Timestamp("2024-01-03T21:00Z")], index=[0] * 7))
+    np.testing.assert_array_equal(found[[0, 1, 2, 3, 6]], np.datetime64("2024-01-03T21:00", "ns"))
+    assert np.isnat(found[4:6]).all()
     zoned = pd.to_datetime(timed()["quote_time"]).dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
     pd.testing.assert_frame_equal(check_quotes(timed(quote_time=zoned))[0], clean)
 

@@ -7,6 +7,7 @@ it keeps is complete, positive and unique, and whatever it drops is counted unde
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -60,6 +61,7 @@ REASONS: dict[str, str] = {
 #: Reasons that can be switched off: such rows have a price all the same.
 KEEPABLE = ("zero_bid", "crossed")
 
+_ZONE = re.compile(r"[T ]\d{2}.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)\s*$")
 _FULL_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)|\d{8}(T|$)")
 
 _OPTION_TYPES = {"C": "C", "CALL": "C", "P": "P", "PUT": "P"}
@@ -338,7 +340,13 @@ def instants_of(column: pd.Series[Any]) -> npt.NDArray[np.datetime64]:
     elif pd.api.types.is_datetime64_dtype(column.dtype):
         stamps = column
     else:
-        stamps = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601").dt.tz_localize(None)
+        # Apart: pandas before 3 gives texts without a time zone that of the text before them.
+        zoned = column.astype(str).str.contains(_ZONE).to_numpy(dtype=bool)
+        instants = np.full(len(column), np.datetime64("NaT"), dtype="datetime64[ns]")
+        for rows in (zoned, ~zoned):
+            found = pd.to_datetime(column[rows], utc=True, errors="coerce", format="ISO8601").dt.tz_localize(None)
+            instants[rows] = found.to_numpy().astype("datetime64[ns]")
+        return instants
     return np.asarray(stamps.to_numpy().astype("datetime64[ns]"))
 
 
@@ -371,13 +379,15 @@ def _dates(column: pd.Series[Any], name: str, *, one_time_a_day: bool) -> npt.ND
         try:
             codes, labels = pd.factorize(column.astype(object))  # absent values get the code -1
             texts = [_full_date(label) for label in labels]
-            known_days = pd.to_datetime(pd.Series([*texts, None], dtype=object), errors="coerce", format="ISO8601")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # pandas before 3: mixed time zones, refused below
+                known_days = pd.to_datetime(pd.Series([*texts, None], dtype=object), errors="coerce", format="ISO8601")
             stamps = known_days.iloc[codes]
         except (ValueError, TypeError) as error:
             if "time zone" in str(error) or "timezone" in str(error) or "tz-aware" in str(error):
                 raise _time_zone_error(name) from None
             raise InputError(f"column {name} cannot be read as dates: {error}") from None
-        if isinstance(stamps.dtype, pd.DatetimeTZDtype):
+        if not pd.api.types.is_datetime64_dtype(stamps.dtype):
             raise _time_zone_error(name)
         if len(column) and stamps.isna().all() and not column.isna().all():
             example = column[column.notna()].iloc[0]
