@@ -52,6 +52,7 @@ def sessions(code: str) -> np.busdaycalendar:
     if code in ("weekdays", "unspecified"):
         return np.busdaycalendar("1111100")
     import exchange_calendars  # slow to load, and only real exchanges need it
+    from exchange_calendars.errors import InvalidCalendarName
 
     try:
         with warnings.catch_warnings():
@@ -60,7 +61,7 @@ def sessions(code: str) -> np.busdaycalendar:
             found = exchange_calendars.get_calendar(code)
             rules, listed = found.regular_holidays, found.adhoc_holidays
             closed = listed if rules is None else rules.holidays(*_PERIOD)
-    except exchange_calendars.errors.InvalidCalendarName:
+    except InvalidCalendarName:
         raise InputError(
             f"history.attrs['calendar'] is {code!r}, no calendar of exchange_calendars; set a code such as 'XNYS', "
             "or 'weekdays'"
