@@ -114,7 +114,7 @@ def without_family(left_out: str, n: int) -> dict[str, Predictor]:
 
     shares = {name: share for name, share in maker.SHARES.items() if name != left_out}
     total = sum(shares.values())
-    surfaces = maker.library(n, seed=1, shares={name: share / total for name, share in shares.items()})
+    surfaces = maker.draw_surfaces(n, seed=1, shares={name: share / total for name, share in shares.items()})
     prior = compress(surfaces, np.sqrt(maker.TAU), maker.U, maker.COMPONENTS, maker.core())
     return {"default": Gated(prior), "analogues": Analogues(prior), "global": GaussianProcess(prior)}
 

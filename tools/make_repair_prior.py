@@ -55,7 +55,7 @@ GRIDS = (
 )
 
 
-def library(n: int, seed: int, shares: Mapping[str, float] = SHARES) -> FloatArray:
+def draw_surfaces(n: int, seed: int, shares: Mapping[str, float] = SHARES) -> FloatArray:
     """ln(volatility) at the nodes of n surfaces in a fixed order of families, shape (n, J, I)."""
     parts = [_family(name, round(n * share), seed + i) for i, (name, share) in enumerate(shares.items())]
     return np.concatenate(parts)
@@ -169,7 +169,7 @@ def main() -> None:
     if arguments.intervals_only:
         arrays = {name: values for name, values in load_file(arguments.out).items() if "/" not in name}
     else:
-        prior = compress(library(arguments.surfaces, seed=1), np.sqrt(TAU), U, COMPONENTS, core())
+        prior = compress(draw_surfaces(arguments.surfaces, seed=1), np.sqrt(TAU), U, COMPONENTS, core())
         arrays = quantise(prior, FINE)
     for name, found in calibrations(restore(arrays), arguments.calibration, seed=1_000).items():
         arrays[f"intervals/{name}/log_sd"] = found.log_sd
