@@ -21,13 +21,13 @@ from sklearn.linear_model import LassoCV, LinearRegression, Ridge
 
 import volscen
 from volscen import Option, Portfolio, Underlying
-from volscen._contracts import one_date
 from volscen.hedging import HedgeWarning
 from volscen.hedging._base import HedgeOptions, HedgeProblem
 from volscen.hedging._lasso import FOLDS, PATH_END, PATH_SIZE, lasso
 from volscen.hedging._problem import Valued
 from volscen.hedging._regression import regression
 from volscen.hedging._ridge import ridge
+from volscen.portfolio._contracts import one_date
 
 
 def timed(work: Callable[[], Any], repeats: int) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 import volscen
 from volscen import views
-from volscen._entropy_pooling import divergence, tilt
+from volscen.views._linear import divergence, tilt
 
 N = 10_000
 REPEATS = 15

@@ -99,8 +99,8 @@ def check(written: Any, first: Any) -> None:
 def blocks(chunks: int, folder: Path) -> dict[str, float]:
     """Least seconds that one block takes on one thread: to draw, and to write."""
     import volscen
-    from volscen import _stream
     from volscen._reweight import arbitrage_weights
+    from volscen.scenarios import _stream
 
     def least(job: Any, repeats: int = 7) -> float:
         found = []

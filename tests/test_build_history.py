@@ -15,8 +15,8 @@ import xarray as xr
 import volscen
 from chain_makers import DATE, make_chain, svi_vol
 from volscen import schema
-from volscen._build_history import DAY_REASONS, build_history
 from volscen.errors import InputError
+from volscen.history._build import DAY_REASONS, build_history
 
 TAU = np.array([30, 60, 91]) / 365
 MONEYNESS = np.array([0.9, 0.95, 1.0, 1.05])

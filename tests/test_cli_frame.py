@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import volscen
-import volscen._cli_complete as complete
+import volscen._cli._complete as complete
 from cli_runner import volscen_command
 from volscen.cli import app
 from volscen.sources.simulate import simulate_market, simulate_quotes
@@ -140,7 +140,7 @@ def test_info_of_several_assets(tmp_path):
 
 
 def test_what_is_no_number_is_null():
-    from volscen._cli_command import to_json
+    from volscen._cli._command import to_json
 
     values = {"a": np.float32("nan"), "b": np.array([1, np.inf]), "c": np.datetime64("2024-06-03"), "d": np.int8(3)}
     assert to_json(values) == {"a": None, "b": [1.0, None], "c": "2024-06-03", "d": 3}
@@ -166,7 +166,7 @@ def test_quiet_says_nothing_but_does_the_work(folder, tmp_path):
 def test_bars_show_on_a_terminal_only_and_not_when_quiet(monkeypatch):
     from tqdm import tqdm
 
-    from volscen._cli_command import _no_progress
+    from volscen._cli._command import _no_progress
 
     class Terminal:
         def __init__(self):

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from volscen import _pooling, views
-from volscen._beliefs import Belief
-from volscen._entropy_pooling import Infeasible, attainable, conflict, divergence, tilt
-from volscen._quantities import as_quantity
+from volscen import views
 from volscen.errors import InputError
+from volscen.views import _nonlinear
+from volscen.views._beliefs import Belief
+from volscen.views._linear import Infeasible, attainable, conflict, divergence, tilt
+from volscen.views._quantities import as_quantity
 
 
 def believe(view, *arrays):
@@ -56,7 +57,7 @@ def test_a_mean_view_shifts_a_gaussian(gaussian, mean):
 def test_a_second_moment_view_stretches_a_gaussian(gaussian, s, statistic):
     x, p = gaussian
     view = getattr(views, statistic)("x", equals=s if statistic == "std" else s * s)
-    w = _pooling.pool(p, [believe(view, x)])
+    w = _nonlinear.pool(p, [believe(view, x)])
     np.testing.assert_allclose(w, norm.pdf(x, scale=s) / norm.pdf(x, scale=s).sum(), atol=1e-9)
     assert divergence(w, p) == pytest.approx((s * s - 1) / 2 - np.log(s), rel=1e-6)
 
@@ -67,7 +68,7 @@ def test_a_correlation_view_turns_a_gaussian(rho):
     x, y = (a.ravel() for a in np.meshgrid(grid, grid))
     p = norm.pdf(x) * norm.pdf(y)
     p /= p.sum()
-    w = _pooling.pool(p, [believe(views.correlation("x", "y", equals=rho), x, y)])
+    w = _nonlinear.pool(p, [believe(views.correlation("x", "y", equals=rho), x, y)])
     # The nearest law of that correlation keeps the variances: KL = -ln(1 - rho^2)/2.
     expected = np.exp(-(x * x - 2 * rho * x * y + y * y) / (2 * (1 - rho * rho)))
     np.testing.assert_allclose(w, expected / expected.sum(), atol=1e-8)
@@ -76,7 +77,7 @@ def test_a_correlation_view_turns_a_gaussian(rho):
 
 def test_a_quantile_view_rescales_both_sides():
     x = np.arange(1.0, 11.0)
-    w = _pooling.pool(np.full(10, 0.1), [believe(views.quantile("x", 0.5, equals=2.0), x)])
+    w = _nonlinear.pool(np.full(10, 0.1), [believe(views.quantile("x", 0.5, equals=2.0), x)])
     np.testing.assert_allclose(w, [0.25, 0.25] + [0.5 / 8] * 8, atol=1e-12)
 
 
@@ -84,15 +85,15 @@ def test_an_inequality_that_holds_already_changes_nothing():
     rng = np.random.default_rng(0)
     x, p = rng.standard_normal(500), rng.dirichlet(np.ones(500))
     beliefs = [believe(views.mean("x", at_most=x @ p + 0.1), x), believe(views.std("x", at_least=0.1), x)]
-    np.testing.assert_allclose(_pooling.pool(p, beliefs), p, atol=1e-15)
+    np.testing.assert_allclose(_nonlinear.pool(p, beliefs), p, atol=1e-15)
 
 
 def test_a_bound_that_binds_is_an_equality():
     rng = np.random.default_rng(0)
     x, p = rng.standard_normal(500), np.full(500, 1 / 500)
-    low = _pooling.pool(p, [believe(views.mean("x", at_least=0.5), x)])
+    low = _nonlinear.pool(p, [believe(views.mean("x", at_least=0.5), x)])
     np.testing.assert_allclose(low, equality(p, x, 0.5).weight, atol=1e-12)
-    band = _pooling.pool(p, [believe(views.mean("x", at_least=0.5, at_most=0.8), x)])
+    band = _nonlinear.pool(p, [believe(views.mean("x", at_least=0.5, at_most=0.8), x)])
     np.testing.assert_allclose(band, low, atol=1e-12)
 
 
@@ -133,7 +134,7 @@ def test_views_of_every_kind_reach_the_primal_optimum():
         believe(views.std("y", at_most=0.9 * std_of(y, p)), y),
         believe(views.correlation("x", "y", equals=rho), x, y),
     ]
-    w = _pooling.pool(p, beliefs)
+    w = _nonlinear.pool(p, beliefs)
     assert w @ x == pytest.approx(mean, abs=1e-9)
     assert std_of(x, w) == pytest.approx(s, abs=1e-8)
     assert std_of(y, w) <= 0.9 * std_of(y, p) + 1e-8
@@ -162,7 +163,7 @@ def test_an_expected_shortfall_view_is_the_best_over_all_tails(bound, factor):
         return -(mass @ x[order]) / alpha
 
     target = factor * shortfall(p)
-    w = _pooling.pool(p, [believe(views.expected_shortfall("x", alpha, **{bound: target}), x)])
+    w = _nonlinear.pool(p, [believe(views.expected_shortfall("x", alpha, **{bound: target}), x)])
     if (bound == "at_least" and factor < 1) or (bound == "at_most" and factor > 1):
         np.testing.assert_allclose(w, p, atol=1e-14)
         return
@@ -233,7 +234,7 @@ def test_what_some_law_has_is_found_and_found_nearer(seed):
         bound = rng.choice(["equals", "at_least", "at_most"])
         value = believe(make(*names, *level, at_least=0.5), *arrays).value(law)
         beliefs.append(believe(make(*names, *level, **{bound: value}), *arrays))
-    w = _pooling.pool(p, beliefs)
+    w = _nonlinear.pool(p, beliefs)
     assert np.all(w[p == 0] == 0)
     for belief in beliefs:
         assert belief.excess(w, p) <= 1e-7
@@ -287,10 +288,10 @@ def test_views_far_from_the_prior_are_met(mean):
 def test_a_scenario_of_next_to_no_weight_is_none():
     p = np.array([0.5, 0.5 - 1e-30, 1e-30])
     x = np.array([0.0, 1.0, 9.0])
-    w = _pooling.pool(p, [believe(views.mean("x", equals=0.75), x)])
+    w = _nonlinear.pool(p, [believe(views.mean("x", equals=0.75), x)])
     np.testing.assert_allclose(w, [0.25, 0.75, 0], atol=1e-9)
     with pytest.raises(InputError, match="between 0 and 1"):
-        _pooling.pool(p, [believe(views.mean("x", equals=5.0), x)])
+        _nonlinear.pool(p, [believe(views.mean("x", equals=5.0), x)])
 
 
 def test_conflict_names_the_fewest():
@@ -310,17 +311,17 @@ def test_errors_name_the_views_and_what_can_be():
     x = np.array([0.0, 1.0, 2.0, 3.0])
     p = np.full(4, 0.25)
     with pytest.raises(InputError, match=r"mean\(x\) = 5 cannot hold.*between 0 and 3"):
-        _pooling.pool(p, [believe(views.mean("x", equals=5), x)])
+        _nonlinear.pool(p, [believe(views.mean("x", equals=5), x)])
     both = [believe(views.mean("x", at_least=2.5), x), believe(views.quantile("x", 0.5, at_most=0.5), x)]
     with pytest.raises(InputError, match=r"cannot hold together.*mean\(x\).*between 0 and 1.5") as error:
-        _pooling.pool(p, both)
+        _nonlinear.pool(p, both)
     assert "quantile(x, 0.5)" in str(error.value)
     with pytest.raises(InputError, match=r"std\(x\).*between 0.5 and 1.5"):
-        _pooling.pool(p, [believe(views.std("x", equals=4), x)])
+        _nonlinear.pool(p, [believe(views.std("x", equals=4), x)])
     with pytest.raises(InputError, match=r"expected_shortfall.*between -3 and 0"):
-        _pooling.pool(p, [believe(views.expected_shortfall("x", 0.1, at_least=1), x)])
+        _nonlinear.pool(p, [believe(views.expected_shortfall("x", 0.1, at_least=1), x)])
     with pytest.raises(InputError, match="same in all scenarios"):
-        _pooling.pool(p, [believe(views.correlation("x", "y", equals=0.5), x, np.ones(4))])
+        _nonlinear.pool(p, [believe(views.correlation("x", "y", equals=0.5), x, np.ones(4))])
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from scipy.stats import norm, truncnorm
 
 import volscen
 from volscen import views
-from volscen._given import Given
 from volscen._summary import scenario_summary
 from volscen.errors import InputError
 from volscen.evaluation import Oracle
 from volscen.generators import StepGenerator
+from volscen.scenarios._given import Given
 from volscen.sources.simulate import simulate_market
 
 # Return, and moves of the log vol of four cells: a Gaussian law.
@@ -328,7 +328,7 @@ def test_given_on_the_command_line(tmp_path):
      "profit(1)=2", "atm_vol(1,2,3,4)=0.2"],
 )  # fmt: skip
 def test_given_that_cannot_be_read(text):
-    from volscen._cli_given import parse_given
+    from volscen._cli._given import parse_given
 
     with pytest.raises(InputError, match="given"):
         Given.of(parse_given([text]))
@@ -364,7 +364,7 @@ def test_a_band_that_few_past_days_meet(history):
 
 @pytest.mark.parametrize("text", ["atm_vol(0.25)=25", "implied_vol(0.25,1)=20:30", "log_return=-5", "atm_vol(0.1)=:20"])
 def test_given_in_per_cent_is_refused(text):
-    from volscen._cli_given import parse_given
+    from volscen._cli._given import parse_given
 
     with pytest.raises(InputError, match=r"are decimals, 0\.25 for 25%"):
         parse_given([text])

@@ -10,7 +10,7 @@ import pytest
 
 import volscen
 from volscen.errors import FileFormatError, InputError
-from volscen.history import position, state_at
+from volscen.history._history import position, state_at
 
 DATES = np.array(["2024-01-02", "2024-01-03", "2024-01-05"], "datetime64[D]")
 

@@ -9,7 +9,7 @@ import pytest
 
 import volscen
 from cli_runner import volscen_command
-from volscen._nightly import EXIT_CODES, STEPS, _period
+from volscen._cli._nightly import EXIT_CODES, STEPS, _period
 from volscen.sources.simulate import simulate_market, simulate_quotes
 
 NIGHT = """
@@ -177,7 +177,7 @@ def test_a_wrong_configuration_runs_nothing(folder, old, new, words):
 
 
 def test_an_alarm_of_the_monitor_is_3_or_a_refit(folder, monkeypatch):
-    from volscen import _cli_models
+    from volscen._cli import _models
 
     run(folder, "--quiet")
     text = NIGHT.replace("[risk]", "[monitor]\nfirst = '2000-01-27'\n[risk]").replace(
@@ -185,7 +185,7 @@ def test_an_alarm_of_the_monitor_is_3_or_a_refit(folder, monkeypatch):
     )
     alarm = {"refit_due": True, "reason": "x", "first": "", "last": "", "days": 1, "days_in_window": 1}
     figures = {**alarm, "score_excess": 9.0, "coverage_95_least": 0.5, "coverage_95_most": 0.5, "state_clipped": 0.0}
-    monkeypatch.setattr(_cli_models, "_drift", lambda found: figures)
+    monkeypatch.setattr(_models, "_drift", lambda found: figures)
     monkeypatch.setattr("volscen.evaluation.monitor_drift", lambda *_, **__: _Found())
     (folder / "night.toml").write_text(text)
     code, page, _ = run(folder, "--json")
@@ -210,13 +210,13 @@ def test_the_example_is_a_right_configuration(tmp_path):
 
 
 def test_the_demo(tmp_path, monkeypatch):
-    from volscen import _cli_demo
+    from volscen._cli import _demo
     from volscen.generators._har import _N_MIN
 
-    assert _cli_demo._N_DAYS > _N_MIN
-    few = [(a, b.replace("fit ", "fit --generator bootstrap "), c) for a, b, c in _cli_demo._STEPS]  # fast
-    monkeypatch.setattr(_cli_demo, "_STEPS", tuple(few))
-    monkeypatch.setattr(_cli_demo, "_N_DAYS", 30)
+    assert _demo._N_DAYS > _N_MIN
+    few = [(a, b.replace("fit ", "fit --generator bootstrap "), c) for a, b, c in _demo._STEPS]  # fast
+    monkeypatch.setattr(_demo, "_STEPS", tuple(few))
+    monkeypatch.setattr(_demo, "_N_DAYS", 30)
     done = volscen_command("demo", "--out", tmp_path / "d", "--json", "--quiet")
     assert done.returncode == 0, done.stderr
     page = json.loads(done.stdout)

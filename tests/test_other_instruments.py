@@ -16,9 +16,9 @@ from scipy.integrate import quad
 import volscen
 from scenario_toys import MONEYNESS, TAU, make_scenarios, skewed_surface
 from volscen import Cash, Forward, Option, Portfolio, Underlying, VarianceSwap, VixPayoff
-from volscen._fair_variance import fair_vol
 from volscen.errors import InputError
 from volscen.portfolio import RevaluationWarning, resolve, revalue
+from volscen.portfolio._fair_variance import fair_vol
 from volscen.surface import interpolate_vol
 from volscen.surface._strip import smile_variance
 

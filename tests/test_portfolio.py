@@ -15,9 +15,9 @@ from scipy.stats import norm
 
 from scenario_toys import MONEYNESS, TAU, make_scenarios, skewed_surface
 from volscen import Option, Portfolio, Underlying
-from volscen._revalue import VOL_FLOOR
 from volscen.errors import InputError
 from volscen.portfolio import RevaluationWarning, instruments_from_table, resolve, revalue
+from volscen.portfolio._revalue import VOL_FLOOR
 from volscen.surface import interpolate_vol
 
 

@@ -10,9 +10,9 @@ import pytest
 
 import volscen
 from chain_makers import black_price
-from volscen._corporate_actions import JUMP, find_corporate_action
-from volscen._listing import Listing
 from volscen.errors import InputError
+from volscen.history._corporate_actions import JUMP, find_corporate_action
+from volscen.history._listing import Listing
 from volscen.sources import read_lean, read_table
 
 EXPIRIES = pd.to_datetime(["2024-02-16", "2024-03-15", "2024-06-21"])
@@ -84,7 +84,7 @@ def test_an_expiry_counts_as_precisely_as_its_parity_is_known():
 
     one = listing("2024-01-02", {"a": (100.0, 0.1), "b": (100.0, 0.3), "c": (100.0, np.inf), "d": (100.0, 0.1)})
     two = listing("2024-01-03", {"a": (101.0, 0.1), "b": (102.0, 0.3), "c": (150.0, 0.1), "e": (100.0, 0.1)})
-    from volscen._returns import day_return
+    from volscen.history._returns import day_return
 
     moves, variances = np.log([1.01, 1.02]), [0.001**2 + (0.1 / 101) ** 2, 0.003**2 + (0.3 / 102) ** 2]
     got = day_return(one, two, "forward")

@@ -19,12 +19,12 @@ import xarray as xr
 from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 import volscen
-from volscen import _stream
-from volscen._stream_targets import Block, NetcdfTarget
 from volscen._workers import map_in_order
 from volscen.errors import FileFormatError, InputError
 from volscen.generators import Generator
 from volscen.generators._bootstrap import Bootstrap
+from volscen.scenarios import _stream
+from volscen.scenarios._stream_targets import Block, NetcdfTarget
 
 pytest.importorskip("distributed")
 pytest.importorskip("zarr")
@@ -342,7 +342,7 @@ def test_a_disk_too_small_is_named_before_the_work(
 
 _KILLED = """
 import os, sys, threading, volscen
-from volscen import _stream
+from volscen.scenarios import _stream
 plain, drawn = _stream.draw_chunk, []
 def slow(plan, state, start, stop):
     drawn.append(start)

@@ -12,8 +12,8 @@ import xarray as xr
 
 import volscen
 from chain_makers import DATE, black_price, svi_vol
-from volscen import _build_history, _update_history
 from volscen.errors import FileFormatError, InputError
+from volscen.history import _build, _update
 
 TAU = np.array([30, 60, 91]) / 365
 MONEYNESS = np.array([0.9, 0.95, 1.0, 1.05])
@@ -165,7 +165,7 @@ def test_an_update_that_fails_leaves_the_old_store(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_update_history, "run_days", interrupted)
+        patch.setattr(_update, "run_days", interrupted)
         with pytest.raises(KeyboardInterrupt):
             volscen.update_history(path, quotes, progress=False)
     real = {method: getattr(xr.Dataset, method) for method in ("to_netcdf", "to_zarr")}
@@ -188,14 +188,14 @@ def test_two_updates_at_once_do_not_overwrite_each_other(
 ) -> None:
     path = tmp_path / name
     volscen.write(volscen.build_history(up_to(quotes, 5), **GRID)[0], path)
-    real = _update_history.run_days
+    real = _update.run_days
 
     def slow(*arguments: object) -> object:
-        monkeypatch.setattr(_update_history, "run_days", real)
+        monkeypatch.setattr(_update, "run_days", real)
         volscen.update_history(path, up_to(quotes, 6), progress=False)  # the other one
         return real(*arguments)
 
-    monkeypatch.setattr(_update_history, "run_days", slow)
+    monkeypatch.setattr(_update, "run_days", slow)
     with pytest.raises(InputError, match="was changed by something else while the days were fitted; update it again"):
         volscen.update_history(path, quotes, progress=False)
     assert volscen.update_history(path, quotes, progress=False)[1].attrs["days_skipped"] == 7
@@ -205,8 +205,8 @@ def test_a_build_goes_on_where_it_stopped(
     quotes: pd.DataFrame, whole: tuple[xr.Dataset, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "days"
-    monkeypatch.setattr(_build_history, "_BATCH", 2)
-    real, fitted = _build_history.fit_days, []
+    monkeypatch.setattr(_build, "_BATCH", 2)
+    real, fitted = _build.fit_days, []
 
     def fit_days(days: list, settings: object) -> list:
         if len(fitted) == 2:
@@ -214,7 +214,7 @@ def test_a_build_goes_on_where_it_stopped(
         fitted.append([str(day.date) for day in days])
         return real(days, settings)
 
-    monkeypatch.setattr(_build_history, "fit_days", fit_days)
+    monkeypatch.setattr(_build, "fit_days", fit_days)
     with pytest.raises(KeyboardInterrupt):
         volscen.build_history(quotes, resume=folder, **GRID)
     assert sum(map(len, fitted)) == 4
@@ -236,7 +236,7 @@ def test_a_build_goes_on_where_it_stopped(
 def test_a_build_goes_on_with_several_workers_and_more_days(
     quotes: pd.DataFrame, whole: tuple[xr.Dataset, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_build_history, "_BATCH", 2)
+    monkeypatch.setattr(_build, "_BATCH", 2)
     volscen.build_history(up_to(quotes, 2), resume=tmp_path, **GRID)
     history, report = volscen.build_history(quotes, resume=tmp_path, num_workers=2, **GRID)
     assert_same(history, whole[0])

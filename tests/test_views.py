@@ -295,7 +295,7 @@ def test_what_makes_no_sense_is_refused(cube, wanted, options, message):
 def test_ten_views_on_ten_thousand_scenarios_take_milliseconds():
     import time
 
-    from volscen._entropy_pooling import tilt
+    from volscen.views._linear import tilt
 
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((10, 10_000))

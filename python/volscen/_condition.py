@@ -10,8 +10,6 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema, views
-from volscen._entropy_pool import entropy_pool
-from volscen._given import Given
 from volscen._reweight import (
     OTHER_WEIGHTS,
     effective_sample_size,
@@ -21,6 +19,8 @@ from volscen._reweight import (
     weight_attributes,
 )
 from volscen.errors import InputError
+from volscen.scenarios._given import Given
+from volscen.views._entropy_pool import entropy_pool
 
 __all__ = ["condition"]
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen._contracts import DAYS_PER_YEAR, StartingState, one_date
 from volscen._dates import to_days
 from volscen._elapsed import elapsed_days_of
 from volscen._files import atomic_path
 from volscen.errors import InputError
+from volscen.portfolio._contracts import DAYS_PER_YEAR, StartingState, one_date
 from volscen.surface._interpolate import interpolate_vol
 
 __all__ = ["export_ore"]

@@ -18,9 +18,9 @@ import xarray as xr
 from volscen import schema
 from volscen._files import atomic_path, cannot_write, check_writable
 from volscen._reweight import weighing_penalty, weight_attributes
-from volscen._stream import is_streamed, stream
 from volscen._zarr import check_store, read_zarr, write_zarr
 from volscen.errors import FileFormatError, InputError, MissingExtraError, VolscenError
+from volscen.scenarios._stream import is_streamed, stream
 
 __all__ = ["check_output", "read", "read_dataset", "write"]
 

@@ -11,9 +11,9 @@ import xarray as xr
 from scipy.special import ndtri
 
 from volscen import arbitrage, schema
-from volscen._contracts import one_date
 from volscen._reweight import Beta, reweight
 from volscen.errors import InputError
+from volscen.portfolio._contracts import one_date
 
 __all__ = ["Recalibration", "recalibrate"]
 

@@ -116,7 +116,8 @@ def _fan(ds: xr.Dataset) -> list[str]:
 
 
 def _book(ds: xr.Dataset, portfolio: Any, elapsed_days: npt.ArrayLike | None, alpha: npt.ArrayLike) -> list[str]:
-    from volscen.portfolio import as_portfolio, pnl
+    from volscen.portfolio import pnl
+    from volscen.portfolio._portfolio import as_portfolio
 
     book = as_portfolio(portfolio)
     result = pnl(ds, book, lines=False, elapsed_days=elapsed_days)

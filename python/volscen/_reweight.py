@@ -279,7 +279,7 @@ def _known(ds: xr.Dataset) -> xr.Dataset:
         return ds
     if "given" not in ds.attrs or "distinct_scenarios" in ds.attrs:
         return ds.assign({name: ds[name].compute()})
-    from volscen._given import count_distinct, path_keys
+    from volscen.scenarios._given import count_distinct, path_keys
 
     # Drawn once, for all three.
     wanted = xr.Dataset({name: ds[name], "r": ds["log_return"], "corner": ds["implied_vol"][..., :1, :1]}).compute()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from volscen._chain_options import whole_number
+from volscen._numbers import whole_number
 from volscen._threads import single_threaded_blas
 from volscen.errors import InputError, MissingExtraError
 

@@ -14,19 +14,19 @@ from typing import Annotated, Any
 
 import typer
 
-from volscen._cli_arguments import DATA, WORK
-from volscen._cli_command import Group, session
-from volscen._cli_demo import demo_app
-from volscen._cli_evaluate import evaluate_app
-from volscen._cli_files import config_app, info_app
-from volscen._cli_history import history_app
-from volscen._cli_models import models_app
-from volscen._cli_plot import plot_app
-from volscen._cli_quotes import quotes_app
-from volscen._cli_report import report_app
-from volscen._cli_risk import risk_app
-from volscen._cli_run import run_app
-from volscen._cli_scenarios import scenarios_app
+from volscen._cli._arguments import DATA, WORK
+from volscen._cli._command import Group, session
+from volscen._cli._demo import demo_app
+from volscen._cli._evaluate import evaluate_app
+from volscen._cli._files import config_app, info_app
+from volscen._cli._history import history_app
+from volscen._cli._models import models_app
+from volscen._cli._plot import plot_app
+from volscen._cli._quotes import quotes_app
+from volscen._cli._report import report_app
+from volscen._cli._risk import risk_app
+from volscen._cli._run import run_app
+from volscen._cli._scenarios import scenarios_app
 from volscen.errors import VolscenError
 
 __all__ = ["app", "main"]

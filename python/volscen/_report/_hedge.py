@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from volscen._instruments import Option, Underlying
 from volscen._report._html import Cell, Number, caution, figure, number, panel, per_cent, table
 from volscen._report._subject import Subject
 from volscen._report._svg import Chart, bounds
 from volscen.errors import InputError
 from volscen.hedging import hedge
+from volscen.portfolio._instruments import Option, Underlying
 
 __all__ = ["hedges"]
 

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import risk, schema
-from volscen._contracts import StartingState, one_date
 from volscen._elapsed import elapsed_days_of, step_labels
 from volscen.errors import InputError
-from volscen.portfolio import Portfolio, as_portfolio, pnl
+from volscen.portfolio import Portfolio, pnl
+from volscen.portfolio._contracts import StartingState, one_date
+from volscen.portfolio._portfolio import as_portfolio
 from volscen.surface import interpolate_vol
 
 __all__ = ["Subject"]

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import black, schema
-from volscen._contracts import DAYS_PER_YEAR, StartingState, one_date
 from volscen._elapsed import elapsed_days_of
 from volscen._tenors import to_years
 from volscen.agent._signal import RiskSignal
 from volscen.errors import InputError
+from volscen.portfolio._contracts import DAYS_PER_YEAR, StartingState, one_date
 from volscen.surface._interpolate import interpolate_vol, is_off_grid
 
 __all__ = ["OBSERVATIONS", "option_market", "pool_markets", "simplified_market"]

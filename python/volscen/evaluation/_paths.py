@@ -15,7 +15,7 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import InputError
 from volscen.evaluation._path_figures import FEWEST_STEPS, Figures, paths_of, windows_of
-from volscen.history import position
+from volscen.history._history import position
 
 __all__ = ["path_structure", "path_table"]
 

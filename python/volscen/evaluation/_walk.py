@@ -25,7 +25,7 @@ from volscen.evaluation._archive import Archive
 from volscen.evaluation._day import MEASURES, collect_days, score_day
 from volscen.evaluation._yardstick import Yardstick
 from volscen.generators import Generator, unfitted
-from volscen.history import check_daily
+from volscen.history._history import check_daily
 from volscen.scenarios import generate
 
 __all__ = ["walk_forward"]

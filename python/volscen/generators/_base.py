@@ -24,7 +24,7 @@ from volscen.generators._record import FitRecord, TrainingCurve
 from volscen.history import State
 
 if TYPE_CHECKING:
-    from volscen._given import Given
+    from volscen.scenarios._given import Given
 
 __all__ = ["BLOCK_SIZE", "MODEL_FORMAT", "Generator", "StepGenerator"]
 
@@ -140,7 +140,7 @@ class Generator(ABC):
         InputError
             If the law hardly ever draws what is given.
         """
-        from volscen._given import draw_given
+        from volscen.scenarios._given import draw_given
 
         return draw_given(self, state, n, horizon, rng, given)
 

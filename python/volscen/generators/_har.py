@@ -45,7 +45,7 @@ from volscen.generators._har_features import WINDOW, Known, average, mean_featur
 from volscen.generators._har_fit import Law, join
 from volscen.generators._har_paths import FirstDay, Walk
 from volscen.generators._har_rest import Outside, Reversion
-from volscen.history import State, check_daily
+from volscen.history._history import State, check_daily
 
 __all__ = ["RobustHAR"]
 

@@ -12,7 +12,6 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen import schema
-from volscen._instruments import Option
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
 from volscen._workers import check_workers, map_in_order
@@ -25,6 +24,7 @@ from volscen.hedging._backtest_market import MarketDay, QuoteDay, QuoteTape, Sur
 from volscen.hedging._backtest_plan import Costs, HedgeArm, HedgeInstruments, OpenPosition, RolledPosition, described
 from volscen.hedging._backtest_result import assemble
 from volscen.hedging._registry import method_function
+from volscen.portfolio._instruments import Option
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen._instruments import Instrument, Option
 from volscen._threads import single_threaded_blas
 from volscen.errors import VolscenError
 from volscen.generators import Generator
@@ -24,6 +23,7 @@ from volscen.hedging._base import HedgeProblem, HedgeSolution
 from volscen.hedging._problem import Valued
 from volscen.hedging._registry import chosen_method, method_function
 from volscen.portfolio import Portfolio
+from volscen.portfolio._instruments import Instrument, Option
 from volscen.scenarios import generate
 
 __all__ = ["Account", "Block", "part", "pooled", "ratios", "run_block"]

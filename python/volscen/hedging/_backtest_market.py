@@ -17,12 +17,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import black
-from volscen._contracts import DAYS_PER_YEAR, Contracts, StartingState
 from volscen._dates import to_day
-from volscen._instruments import Instrument, Option, Underlying
-from volscen._revalue import VOL_FLOOR
 from volscen.errors import InputError
 from volscen.history import state_at
+from volscen.portfolio._contracts import DAYS_PER_YEAR, Contracts, StartingState
+from volscen.portfolio._instruments import Instrument, Option, Underlying
+from volscen.portfolio._revalue import VOL_FLOOR
 from volscen.surface._interpolate import interpolate_vol
 
 if TYPE_CHECKING:

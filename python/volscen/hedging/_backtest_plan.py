@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from volscen._instruments import Instrument, Option, _number
+from volscen._numbers import finite_number
 from volscen.errors import InputError
 from volscen.hedging._arguments import METHOD_OPTIONS
 from volscen.hedging._backtest_market import MarketDay, Valuation, key_of
-from volscen.portfolio import Portfolio, as_portfolio
+from volscen.portfolio._instruments import Instrument, Option
+from volscen.portfolio._portfolio import Portfolio, as_portfolio
 
 __all__ = ["Costs", "HedgeArm", "HedgeInstruments", "OpenPosition", "RolledPosition", "described"]
 
@@ -49,7 +50,7 @@ class Costs:
 
     def __post_init__(self) -> None:
         for name in ("half_spread_vol", "minimum", "underlying"):
-            value = _number(name, getattr(self, name))
+            value = finite_number(name, getattr(self, name))
             if value < 0:
                 raise InputError(f"{name} must not be negative, not {value!r}")
             object.__setattr__(self, name, value)

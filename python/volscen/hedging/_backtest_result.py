@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen._instruments import Instrument, Option
 from volscen.errors import InputError
 from volscen.hedging._backtest_market import MarketDay, key_of
 from volscen.hedging._backtest_plan import OpenPosition
+from volscen.portfolio._instruments import Instrument, Option
 
 if TYPE_CHECKING:
     import pandas as pd

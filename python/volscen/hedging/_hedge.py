@@ -10,15 +10,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen._contracts import one_date
-from volscen._instruments import Instrument
 from volscen.errors import InputError
 from volscen.hedging._arguments import PerInstrument, build_options, check_applies
 from volscen.hedging._base import SAME_EXPIRY, SAME_STRIKE, HedgeProblem, HedgeSolution, HedgeWarning, VolSlope
 from volscen.hedging._problem import Valued
 from volscen.hedging._registry import chosen_method, method_function
 from volscen.hedging._result import result
-from volscen.portfolio import Portfolio, as_portfolio
+from volscen.portfolio._contracts import one_date
+from volscen.portfolio._instruments import Instrument
+from volscen.portfolio._portfolio import Portfolio, as_portfolio
 
 __all__ = ["hedge"]
 

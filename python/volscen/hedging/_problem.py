@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen._instruments import Instrument
-from volscen._revalue import Revaluation, step_labels, warn_floored
 from volscen.errors import InputError
 from volscen.hedging._base import HedgeProblem, Positions
 from volscen.hedging._slopes import scenario_slopes
 from volscen.portfolio import Portfolio
+from volscen.portfolio._instruments import Instrument
+from volscen.portfolio._revalue import Revaluation, step_labels, warn_floored
 
 __all__ = ["Valued"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from volscen import risk
-from volscen._revalue import contract_coordinates
 from volscen.hedging._base import HedgeSolution, Trading
 from volscen.hedging._problem import Valued
+from volscen.portfolio._revalue import contract_coordinates
 
 __all__ = ["result"]
 

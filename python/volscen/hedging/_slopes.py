@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from volscen._revalue import Revaluation
 from volscen.errors import InputError
 from volscen.hedging._base import HedgeProblem, VolSlope
+from volscen.portfolio._revalue import Revaluation
 
 __all__ = ["problem_slopes", "scenario_slopes"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from volscen._instruments import Instrument
 from volscen.errors import InputError
 from volscen.hedging._hedge import hedge
 from volscen.portfolio import Portfolio
+from volscen.portfolio._instruments import Instrument
 
 __all__ = ["stability"]
 

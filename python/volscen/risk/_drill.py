@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen._contracts import StartingState, one_date
 from volscen._elapsed import step_position
 from volscen._tenors import to_years
 from volscen.errors import InputError
+from volscen.portfolio._contracts import StartingState, one_date
 from volscen.risk._checks import between, floats
 from volscen.risk._measures import tail_weight
 from volscen.surface._interpolate import interpolate_vol

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from volscen._align import align_histories
 from volscen.errors import InputError
 from volscen.history import make_history
+from volscen.history._align import align_histories
 from volscen.schema import check_grid
 from volscen.sources._market import DAYS_A_YEAR
 from volscen.sources._market_names import NamesMarket, names_market

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import arbitrage, schema
-from volscen._contracts import one_date
 from volscen.errors import FitError, InputError
-from volscen.history import position
+from volscen.history._history import position
+from volscen.portfolio._contracts import one_date
 from volscen.schema import check_weights
 
 __all__ = ["Start", "assemble", "combine", "start_of"]

@@ -14,14 +14,14 @@ from scipy.optimize import minimize
 from scipy.special import chdtrc, logsumexp
 
 from volscen._elapsed import step_labels, step_position
-from volscen._profit import prepare
-from volscen._revalue import Revaluation
 from volscen.errors import InputError
+from volscen.portfolio._profit import prepare
+from volscen.portfolio._revalue import Revaluation
 from volscen.risk._checks import between
 from volscen.stress._assemble import assemble, start_of
 
 if TYPE_CHECKING:
-    from volscen._profit import Book
+    from volscen.portfolio._profit import Book
 
 __all__ = ["reverse"]
 

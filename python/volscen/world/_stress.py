@@ -11,7 +11,7 @@ import xarray as xr
 
 from volscen.errors import InputError
 from volscen.generators._world import WorldModel
-from volscen.history import position
+from volscen.history._history import position
 from volscen.stress._assemble import assemble, start_of
 from volscen.world._views import check_model
 

@@ -1,0 +1,151 @@
+"""Positions read from tables: CSV and Parquet files, and data frames."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from volscen._numbers import finite_number
+from volscen.errors import InputError
+from volscen.portfolio._instruments import Cash, Forward, Instrument, Option, Underlying, VarianceSwap, VixPayoff
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["read_lines"]
+
+#: What the column ``type`` may say: the instrument and its first argument.
+_TYPES: dict[str, tuple[type[Instrument], tuple[Any, ...]]] = {
+    "call": (Option, ("call",)),
+    "c": (Option, ("call",)),
+    "put": (Option, ("put",)),
+    "p": (Option, ("put",)),
+    "underlying": (Underlying, ()),
+    "u": (Underlying, ()),
+    "forward": (Forward, ()),
+    "f": (Forward, ()),
+    "cash": (Cash, ()),
+    "variance_swap": (VarianceSwap, ()),
+    "vix": (VixPayoff, ()),
+    "vix_call": (VixPayoff, ("call",)),
+    "vix_put": (VixPayoff, ("put",)),
+}
+_NAMES = "call, put, underlying, forward, cash, variance_swap, vix, vix_call or vix_put"
+_FIRST = {"option_type"}
+_ARTICLES = {
+    Option: "an option",
+    Underlying: "the underlying",
+    Forward: "a forward",
+    Cash: "cash",
+    VarianceSwap: "a variance swap",
+    VixPayoff: "the volatility index",
+}
+
+#: Lines of a table: name for error messages, and the cells filled in.
+_Records = Iterator[tuple[str, dict[str, Any]]]
+
+_COLUMNS = (
+    "type",
+    "quantity",
+    "group",
+    *(n for n in dict.fromkeys(f.name for c in _ARTICLES for f in fields(c)) if n not in _FIRST),
+)
+
+
+def _records(table: str | Path | pd.DataFrame, *, quantities: bool) -> _Records:
+    """Cells that are filled in of every line, with the line's name for error messages."""
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return _frame_records(table, "the table", quantities)
+    if not isinstance(table, str | Path):
+        raise InputError(f"table must be a path or a pandas DataFrame, not {type(table).__name__}")
+    path = Path(table)
+    try:
+        if path.suffix.lower() == ".csv":
+            # As text, cell by cell: guessing types turns dates into numbers, and a surplus cell shifts the columns.
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                return _csv_records(list(_csv_lines(csv.reader(file, strict=True))), path, quantities)
+        if path.suffix.lower() == ".parquet":
+            return _frame_records(pd.read_parquet(path), str(path), quantities)
+    except (OSError, ValueError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot read positions from {path}: {error}") from None
+    raise InputError(f"cannot read positions from {path}: the name must end in .csv or .parquet")
+
+
+def _csv_lines(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            yield reader.line_num, [cell.strip() for cell in cells]
+
+
+def _csv_records(lines: list[tuple[int, list[str]]], path: Path, quantities: bool) -> _Records:
+    if not lines:
+        raise InputError(f"cannot read positions from {path}: the file is empty")
+    names = lines[0][1]
+    _check_columns(names, len(lines) - 1, quantities)
+    records = []
+    for number, cells in lines[1:]:
+        if len(cells) != len(names):
+            raise InputError(f"line {number} of {path} has {len(cells)} cells where the header has {len(names)}")
+        given = {name: cell for name, cell in zip(names, cells, strict=True) if cell.lower() not in ("", "nan", "na")}
+        records.append((f"line {number} of {path}", given))
+    return iter(records)
+
+
+def _frame_records(frame: pd.DataFrame, what: str, quantities: bool) -> _Records:
+    import pandas as pd
+
+    _check_columns(list(frame.columns), len(frame), quantities)
+    records = []
+    for number, row in enumerate(frame.to_dict("records"), start=1):
+        given = {str(name): value for name, value in row.items() if not pd.isna(value)}
+        expiry = given.get("expiry")
+        if isinstance(expiry, float) and expiry.is_integer():  # an empty cell makes floats of a column of integers
+            given["expiry"] = int(expiry)
+        records.append((f"line {number} of {what}", given))
+    return iter(records)
+
+
+def _check_columns(names: list[Any], n_lines: int, quantities: bool) -> None:
+    unknown = [str(name) for name in names if name not in _COLUMNS]
+    if unknown:
+        raise InputError(f"unknown columns {', '.join(unknown)}; the table may have {', '.join(_COLUMNS)}")
+    repeated = [name for name in _COLUMNS if names.count(name) > 1]
+    if repeated:
+        raise InputError(f"the table has the column {repeated[0]} twice; drop one")
+    if "type" not in names:
+        raise InputError(f"the table has no column type ({_NAMES})")
+    if quantities and "quantity" not in names:
+        raise InputError("the table has no column quantity; add it, 1 for one unit, negative for short")
+    if not n_lines:
+        raise InputError("the table has no lines; give at least one position")
+
+
+def read_lines(table: str | Path | pd.DataFrame, *, quantities: bool) -> Iterator[tuple[Instrument, float, str]]:
+    """Instrument, quantity and group of every line of a table; the line is named where it is wrong."""
+    for line, given in _records(table, quantities=quantities):
+        try:
+            if "type" not in given:
+                raise InputError(f"type is empty; it must be {_NAMES}")
+            name = given.pop("type")
+            kind = _TYPES.get(str(name).strip().lower())
+            if kind is None:
+                raise InputError(f"type must be {_NAMES}, not {name!r}")
+            if quantities and "quantity" not in given:
+                raise InputError("quantity is empty; give a number, negative for short")
+            quantity = finite_number("quantity", given.pop("quantity")) if quantities else 1.0
+            given.pop("quantity", None)
+            group = str(given.pop("group", ""))
+            cls, first = kind
+            foreign = [column for column in given if column not in {field.name for field in fields(cls)} - _FIRST]
+            if foreign:
+                raise InputError(f"{_ARTICLES[cls]} takes no {', '.join(foreign)}")
+            yield cls(*first, **given), quantity, group
+        except InputError as error:
+            raise InputError(f"{line}: {error}") from None
