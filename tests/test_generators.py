@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -333,3 +334,66 @@ def test_pca_refuses_more_components_than_the_data_span(history):
 def test_pca_options(options):
     with pytest.raises(InputError):
         ScaledPCA(**options)
+
+
+def filled_in(history, first, n):
+    """The history with n dates filled in from the one before, as feeds do that are dead."""
+    vol, spot = history.implied_vol.values.copy(), history.spot.values.copy()
+    vol[first : first + n], spot[first : first + n] = vol[first - 1], spot[first - 1]
+    return volscen.make_history(history.date.values, history.tau.values, history.moneyness.values, vol, spot=spot)
+
+
+@pytest.mark.parametrize("name", ["har", "pca", "fhs", "heston", "vae_lstm", "world", "ddpm"])
+def test_days_filled_in_are_refused_by_what_scales_days(history, name):
+    """HAR came out with log returns of -98 and vols of 220,000 after forty such days, and said nothing."""
+    filled = filled_in(history, 200, 10)
+    first, last = filled.date.values[[200, 209]].astype("datetime64[D]")
+    with pytest.raises(FitError, match=rf"10 dates in a row \({first} to {last}\).*select_dates"):
+        volscen.fit(filled, name, **OPTIONS.get(name, {}))
+
+
+def test_the_remedy_for_days_filled_in_works(history):
+    filled = filled_in(history, 200, 40)
+    kept = volscen.select_dates(filled, np.delete(filled.date.values, np.s_[200:240]))
+    cube = volscen.generate(volscen.fit(kept, "har"), kept, n_scenarios=500, horizon=5, seed=1)
+    assert np.abs(cube.log_return.values).max() < 0.3
+    assert cube.implied_vol.values.max() < 3
+
+
+def test_an_update_with_a_dead_feed_is_refused(fitted, history):
+    with pytest.raises(FitError, match="12 dates in a row"):
+        copy.deepcopy(fitted["har"]).update(filled_in(history, 488, 12))
+
+
+def test_few_days_filled_in_and_a_frozen_surface(history):
+    volscen.fit(filled_in(history, 200, 9), "pca")
+    vol = history.implied_vol.values.copy()
+    vol[300:312] = vol[299]
+    frozen = history.assign(implied_vol=(history.implied_vol.dims, vol))
+    with pytest.raises(FitError, match="the surface does not move on 12 dates"):
+        volscen.fit(frozen, "pca")
+    volscen.fit(frozen, "bootstrap")
+
+
+@pytest.mark.parametrize("name", ["har", "pca", "fhs", "bootstrap"])
+def test_a_grid_of_one_cell(history, name):
+    one = history.isel(tau=[2], moneyness=[4])
+    options = {"n_components": 1} if name in ("har", "pca") else {}
+    cube = volscen.generate(volscen.fit(one, name, **options), one, n_scenarios=50, horizon=3, seed=1)
+    assert cube.implied_vol.shape == (50, 3, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["har", "pca", "ddpm"])
+def test_too_many_components_are_told_how_many_there_may_be(history, name):
+    with pytest.raises(InputError, match=r"give fewer, such as n_components=4$"):
+        volscen.fit(history.isel(tau=[0, 4], moneyness=[2, 6]), name)
+
+
+def test_a_return_that_is_constant_up_to_rounding_never_changes(history):
+    spot = 100 * 1.0005 ** np.arange(history.sizes["date"])
+    steady = volscen.make_history(
+        history.date.values, history.tau.values, history.moneyness.values, history.implied_vol.values, spot=spot
+    )
+    for name in ("har", "pca"):
+        with pytest.raises(FitError, match="never changes"):
+            volscen.fit(steady, name)

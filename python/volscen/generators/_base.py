@@ -21,6 +21,7 @@ from volscen._files import write_safetensors
 from volscen._version import __version__
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.generators._record import FitRecord, TrainingCurve
+from volscen.generators._stillness import refuse_filled
 from volscen.history import State
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Generator(ABC):
 
     #: Packages besides volscen whose versions belong to a fit.
     _PACKAGES: ClassVar[tuple[str, ...]] = ("numpy",)
+    # Whether days are divided by a scale read off the days before them.
+    _SCALES_DAYS: ClassVar[bool] = False
 
     tau_: FloatArray
     moneyness_: FloatArray
@@ -166,6 +169,8 @@ class Generator(ABC):
             raise InputError(
                 f"history holds {n} dates; generator {self.name!r} needs at least {n_min}: lengthen it{shorter}"
             )
+        if self._SCALES_DAYS:
+            refuse_filled(history, f"generator {self.name!r}")
 
     def _check_update(self, history: xr.Dataset, n_min: int) -> None:
         """Refuse, besides, an update of what is not fitted, or with a history on another grid."""

@@ -14,6 +14,7 @@ from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray
 from volscen.generators._factor_law import FactorLaw
 from volscen.generators._factor_paths import Series
+from volscen.generators._stillness import STILL
 from volscen.history import State
 
 __all__ = ["CalibratedModel"]
@@ -125,7 +126,7 @@ class CalibratedModel(FactorLaw):
         return np.clip(coordinate, *self._limits())
 
     def _never_changes(self, series: Series) -> str:
-        constant = np.flatnonzero(np.diff(series.coordinate, axis=0).std(axis=0) <= 0)
+        constant = np.flatnonzero(np.diff(series.coordinate, axis=0).std(axis=0) <= STILL)
         if constant.size == 0:
             return super()._never_changes(series)
         low, high = self._limits()

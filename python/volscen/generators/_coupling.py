@@ -15,6 +15,7 @@ from scipy.special import ndtri
 
 from volscen.errors import FitError, InputError
 from volscen.generators._base import Generator
+from volscen.generators._stillness import STILL
 from volscen.history import State
 
 __all__ = ["Dependence", "common_rows", "draws_of"]
@@ -135,9 +136,10 @@ class Dependence:
             log_iv = np.log(history["implied_vol"].values.astype(np.float64)).reshape(history.sizes["date"], -1)
             increment = np.diff(log_iv, axis=0)
             sd = increment.std(axis=0)
-            if len(increment) <= _BURN_IN or np.any(sd <= 0):
+            if len(increment) <= _BURN_IN or np.any(sd <= STILL):
                 raise FitError(f"{name}: history is too short or has a cell that never changes")
-            vectors = np.linalg.eigh(np.cov((increment / sd).T))[1][:, ::-1][:, : min(_COMPONENTS, sd.size)]
+            axes = np.linalg.eigh(np.atleast_2d(np.cov((increment / sd).T)))[1]
+            vectors = axes[:, ::-1][:, : min(_COMPONENTS, sd.size)]
             loadings[name] = vectors * np.where(vectors.sum(axis=0) < 0, -1.0, 1.0) / sd[:, None]
             x = np.column_stack([history["log_return"].values[1:].astype(np.float64), increment @ loadings[name]])
             start = np.mean(x**2, axis=0)

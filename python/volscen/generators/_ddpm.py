@@ -111,6 +111,7 @@ class Diffusion(Generator):
     """
 
     name: ClassVar[str] = "ddpm"
+    _SCALES_DAYS: ClassVar[bool] = True
     n_returns: int = FILTER_WINDOW
     n_surfaces: int = FILTER_WINDOW + 1
     _PACKAGES: ClassVar[tuple[str, ...]] = ("numpy", "torch")
@@ -199,7 +200,10 @@ class Diffusion(Generator):
         o = self.options
         n_cells = history.sizes["tau"] * history.sizes["moneyness"]
         if o["n_components"] > n_cells:
-            raise InputError(f"n_components is {o['n_components']} but the grid has only {n_cells} cells")
+            raise InputError(
+                f"n_components is {o['n_components']} but the grid has only {n_cells} cells; give fewer, such as "
+                f"n_components={n_cells}"
+            )
         factors, data = Factors.fit(history, o["n_components"], o["validation_days"], _MIN_DAYS)
         task = DiffusionTask(
             data, hidden=o["hidden"], batch_size=o["batch_size"], diffusion=o["diffusion"],

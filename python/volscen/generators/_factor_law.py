@@ -20,6 +20,7 @@ from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
 from volscen.generators._factor_fit import fit_mean_and_scale
 from volscen.generators._factor_paths import N_RETURNS, Moves, Path, Series, windows
+from volscen.generators._stillness import STILL
 from volscen.generators._variance_filter import (
     CAP,
     FILTER_WINDOW,
@@ -59,6 +60,7 @@ class FactorLaw(Generator):
     """
 
     coordinates: ClassVar[str]
+    _SCALES_DAYS: ClassVar[bool] = True
 
     cell_mean_: FloatArray
     cell_sd_: FloatArray
@@ -140,7 +142,10 @@ class FactorLaw(Generator):
         k = self.n_components
         n_coordinates = self._n_coordinates(history)
         if k > n_coordinates:
-            raise InputError(f"n_components is {k} but there are only {n_coordinates} {self.coordinates}")
+            raise InputError(
+                f"n_components is {k} but there are only {n_coordinates} {self.coordinates}; give fewer, such as "
+                f"n_components={n_coordinates}"
+            )
         self._check_history(history, self._least_dates())
         self._forget()
         self._prepare(history)
@@ -149,7 +154,7 @@ class FactorLaw(Generator):
         self.cell_mean_ = series.coordinate.mean(axis=0)
         self.cell_sd_ = increment.std(axis=0)
         self.annualise_ = np.sqrt([float(history.attrs["periods_per_year"])])
-        if np.any(self.cell_sd_ <= 0) or series.log_return.std() <= 0:
+        if np.any(self.cell_sd_ <= STILL) or series.log_return.std() <= STILL:
             raise FitError(self._never_changes(series))
         standard = increment / self.cell_sd_
         variance, vectors = np.linalg.eigh(np.atleast_2d(np.cov(standard.T)))

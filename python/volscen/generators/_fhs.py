@@ -10,6 +10,7 @@ import xarray as xr
 
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
+from volscen.generators._stillness import STILL
 from volscen.generators._variance_filter import (
     CAP,
     FILTER_WINDOW,
@@ -62,6 +63,7 @@ class FilteredHistorical(Generator):
     """
 
     name: ClassVar[str] = "fhs"
+    _SCALES_DAYS: ClassVar[bool] = True
     n_returns: int = FILTER_WINDOW
     n_surfaces: int = FILTER_WINDOW + 1
 
@@ -88,7 +90,7 @@ class FilteredHistorical(Generator):
         self._check_history(history, FILTER_WINDOW + 1)
         x = _moves(history)
         variance = np.mean(x**2, axis=0)
-        if np.any(variance <= 0):
+        if np.any(variance <= STILL**2):
             raise FitError("history has a cell or return that never changes; it has no scale to filter")
         coefficients = ewma_coefficients(x.shape[1], self.decay) if self.scale == "ewma" else fit_garch(x, variance)
         self.variance_, self.coefficients_ = variance, coefficients

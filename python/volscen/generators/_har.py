@@ -45,6 +45,7 @@ from volscen.generators._har_features import WINDOW, Known, average, mean_featur
 from volscen.generators._har_fit import Law, join
 from volscen.generators._har_paths import FirstDay, Walk
 from volscen.generators._har_rest import Outside, Reversion
+from volscen.generators._stillness import STILL
 from volscen.history._history import State, check_daily
 
 __all__ = ["RobustHAR"]
@@ -107,6 +108,7 @@ class RobustHAR(Generator):
     """
 
     name: ClassVar[str] = "har"
+    _SCALES_DAYS: ClassVar[bool] = True
     n_returns: int = WINDOW + ERROR_DAYS
     n_surfaces: int = WINDOW + ERROR_DAYS + 1
 
@@ -137,17 +139,19 @@ class RobustHAR(Generator):
         """Fit components, means, scales, the inflation of residuals and the pool of them."""
         k, n_cells = self.n_components, history.sizes["tau"] * history.sizes["moneyness"]
         if k > n_cells:
-            raise InputError(f"n_components is {k} but the grid has only {n_cells} cells")
+            raise InputError(
+                f"n_components is {k} but the grid has only {n_cells} cells; give fewer, such as n_components={n_cells}"
+            )
         self._check_history(history, _N_MIN)
         calendar = sessions(str(history.attrs["calendar"]))
         log_return, log_iv = _series(history)
         increment = np.diff(log_iv, axis=0)
         self.cell_mean_, self.cell_sd_ = log_iv.mean(axis=0), increment.std(axis=0)
         self.annualise_ = np.array(np.sqrt(float(history.attrs["periods_per_year"])))
-        if np.any(self.cell_sd_ <= 0) or log_return.std() <= 0:
+        if np.any(self.cell_sd_ <= STILL) or log_return.std() <= STILL:
             raise FitError("history has a cell or return that never changes; HAR needs every series to vary")
         standard = increment / self.cell_sd_
-        variance, vectors = np.linalg.eigh(np.cov(standard.T))
+        variance, vectors = np.linalg.eigh(np.atleast_2d(np.cov(standard.T)))
         if variance[-k] <= _VARIANCE_FLOOR:
             raise FitError(f"the increments span fewer than {k} components; choose a smaller n_components")
         # The sign of an eigenvector is arbitrary: fix it, so that a refit does not flip it.

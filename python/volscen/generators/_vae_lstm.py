@@ -149,6 +149,7 @@ class VaeLstm(Foreseer):
     """
 
     name: ClassVar[str] = "vae_lstm"
+    _SCALES_DAYS: ClassVar[bool] = True
     _PACKAGES: ClassVar[tuple[str, ...]] = ("numpy", "torch")
     n_returns = N_PAST - 1
     n_surfaces = N_PAST

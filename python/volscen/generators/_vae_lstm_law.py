@@ -11,6 +11,7 @@ import numpy.typing as npt
 from volscen.errors import FitError
 from volscen.generators._cell_regression import CellRegression
 from volscen.generators._move_scale import FILTER, HALF_LIVES, MoveScale, borne_out, filter_weights, filtered
+from volscen.generators._stillness import STILL
 from volscen.generators._vae_lstm_features import LOOK_BACK, N_FEATURES, Points, day_features, history_features
 from volscen.generators._vae_lstm_numpy import Nets
 from volscen.generators._vae_lstm_options import FRAME_DAYS, VaeLstmOptions
@@ -114,7 +115,7 @@ class DayLaw(MoveScale):
         a quiet stretch is no reason to expect less. Then scales are fitted to all.
         """
         move_sd = found.moves[:n_train].std(axis=0)
-        if np.any(move_sd <= 0):
+        if np.any(move_sd <= STILL):
             raise FitError("the return or a latent never moves in the training days; train longer or use fewer latents")
         out = replace(self, move_sd=move_sd)
         moves, said = found.moves / move_sd, found.said / move_sd

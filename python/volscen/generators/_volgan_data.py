@@ -192,7 +192,5 @@ def moving_scale(target: FloatArray) -> FloatArray:
     still = scale <= 1e-12 * (1 + np.abs(target).max(axis=0))
     if np.any(still):
         what = "the return" if still[0] else f"{int(still.sum())} cells of the surface"
-        raise InputError(
-            f"history: {what} never moves over the {len(target)} training days; VolGAN cannot learn its law"
-        )
+        raise InputError(f"history: {what} never moves over the {len(target)} training days; there is no law to learn")
     return np.asarray(scale)

@@ -127,6 +127,7 @@ class WorldModel(Seer):
     """
 
     name: ClassVar[str] = "world"
+    _SCALES_DAYS: ClassVar[bool] = True
     _PACKAGES: ClassVar[tuple[str, ...]] = ("numpy", "torch")
     _MAY_HOLD_NAN: ClassVar[tuple[str, ...]] = ("vision_curve", "dynamics_curve")
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from volscen.errors import FitError
 from volscen.generators._move_scale import FILTER, HALF_LIVES, MoveScale, filter_weights, filtered
+from volscen.generators._stillness import STILL
 from volscen.generators._world_numpy import Recurrence
 
 __all__ = ["FILTER", "LatentLaw", "Path", "Series"]
@@ -81,7 +82,7 @@ class LatentLaw(MoveScale):
         mean, sd = z.mean(axis=0), z.std(axis=0)
         moves = np.column_stack([series.log_return[1:n_train], np.diff(z, axis=0)])
         move_sd = moves.std(axis=0)
-        if np.any(move_sd[1:] <= 0) or move_sd[0] <= 0:
+        if np.any(move_sd <= STILL):
             raise FitError("the return or a latent never moves in the training days; train longer or use fewer latents")
         x = z[:-1] - mean
         slope = -np.sum(x * np.diff(z, axis=0), axis=0) / np.sum(x**2, axis=0)
