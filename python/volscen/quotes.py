@@ -7,7 +7,6 @@ it keeps is complete, positive and unique, and whatever it drops is counted unde
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -16,6 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from volscen._dates import to_day
+from volscen._duplicate_quotes import repeated_rows
+from volscen._quote_dates import read_days
 from volscen.errors import InputError
 
 __all__ = ["OPTIONAL_COLUMNS", "REASONS", "REQUIRED_COLUMNS", "check_quotes"]
@@ -62,7 +63,6 @@ REASONS: dict[str, str] = {
 KEEPABLE = ("zero_bid", "crossed")
 
 _ZONE = re.compile(r"[T ]\d{2}.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)\s*$")
-_FULL_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)|\d{8}(T|$)")
 
 _OPTION_TYPES = {"C": "C", "CALL": "C", "P": "P", "PUT": "P"}
 _EXERCISE_STYLES = {"E": "European", "EUROPEAN": "European", "A": "American", "AMERICAN": "American"}
@@ -136,8 +136,8 @@ def judge_quotes(
     date : ndarray of datetime64[D], shape (n,)
     """
     two_sided = _check_columns(quotes)
-    date = _dates(quotes["date"], "date", one_time_a_day=True)
-    expiry = _dates(quotes["expiry"], "expiry", one_time_a_day=False)
+    date = read_days(quotes["date"], "date", one_time_a_day=True)
+    expiry = read_days(quotes["expiry"], "expiry")
     option_type = _option_types(quotes["option_type"])
     strike = _numbers(quotes["strike"])
     sides = {name: _numbers(quotes[name]) for name in (("bid", "ask") if two_sided else ("price",))}
@@ -187,7 +187,7 @@ def judge_quotes(
     clean = pd.DataFrame({name: values[order] for name, values in columns.items()})
     if alone:
         return clean, verdict, date
-    repeated = _repeated(clean, keys, two_sided)
+    repeated = repeated_rows(clean, keys, two_sided)
     verdict[order[repeated]] = list(REASONS).index("duplicate")
     return clean[~repeated].reset_index(drop=True), verdict, date
 
@@ -207,27 +207,6 @@ def _sorted_rows(keys: list[Any], rows: npt.NDArray[np.int64]) -> tuple[npt.NDAr
         held = code[order]
         same &= held[1:] == held[:-1]
     return rows[order], not same.any()
-
-
-def _repeated(clean: pd.DataFrame, keys: list[str], two_sided: bool) -> npt.NDArray[np.bool_]:
-    """Rows beside the one that stays of each contract, chosen by value, so that the order of rows does not matter.
-
-    Of bids and asks the narrowest stays, of prices the (lower) median.
-    """
-    repeated = np.array(clean.duplicated(keys, keep=False))
-    if not repeated.any():
-        return repeated
-    rows = clean[repeated]
-    contract = rows.groupby(keys, dropna=False, observed=True, sort=False).ngroup().to_numpy()
-    values = [rows[name].to_numpy() for name in ("volume", "spot", "price") if name in rows]  # the last counts most
-    if two_sided:
-        values.append((rows["ask"] - rows["bid"]).to_numpy())
-    order = np.lexsort((*values, contract))
-    first = np.searchsorted(contract[order], np.unique(contract))
-    size = np.bincount(contract)
-    kept = order[first if two_sided else first + (size - 1) // 2]
-    repeated[np.flatnonzero(repeated)[kept]] = False
-    return repeated
 
 
 def filter_names(name: str, given: Collection[str], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -261,7 +240,7 @@ def rows_of_day(quotes: pd.DataFrame, date: object = None) -> tuple[pd.DataFrame
         If the date is unreadable or absent from the table, or omitted where there are several.
     """
     _check_columns(quotes)
-    days = _dates(quotes["date"], "date", one_time_a_day=True)
+    days = read_days(quotes["date"], "date", one_time_a_day=True)
     if date is None:
         held = np.unique(days[~np.isnat(days)])
         if held.size != 1:
@@ -282,7 +261,9 @@ def rows_of_day(quotes: pd.DataFrame, date: object = None) -> tuple[pd.DataFrame
 def _check_columns(quotes: pd.DataFrame) -> bool:
     """Refuse a table that lacks a column; tell whether it quotes both sides."""
     if not isinstance(quotes, pd.DataFrame):
-        raise InputError(f"quotes must be a pandas DataFrame, not {type(quotes).__name__}; see volscen.sources")
+        raise InputError(
+            f"quotes must be a pandas DataFrame, not {type(quotes).__name__}; volscen.sources.read_table reads files"
+        )
     missing = [name for name in REQUIRED_COLUMNS if name not in quotes]
     two_sided = "bid" in quotes and "ask" in quotes
     if not two_sided and "price" not in quotes:
@@ -360,69 +341,3 @@ def _far_apart(
     for instant, day in ((times["quote_time"], date), (times["expiry_time"], expiry)):
         bad |= np.isnat(instant) | (instant < day - _DAY) | (instant > day + 2 * _DAY)
     return bad
-
-
-def read_days(column: pd.Series[Any], name: str) -> npt.NDArray[np.datetime64]:
-    """Days of a column as datetime64[D], NaT where unreadable; in the forms that :func:`check_quotes` takes."""
-    return _dates(column, name, one_time_a_day=False)
-
-
-def _dates(column: pd.Series[Any], name: str, *, one_time_a_day: bool) -> npt.NDArray[np.datetime64]:
-    """Days as datetime64[D], NaT where unreadable."""
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        raise _time_zone_error(name)
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        stamps = _dates_from_numbers(_numbers(column), name)
-    elif pd.api.types.is_datetime64_dtype(column.dtype):
-        stamps = column
-    else:
-        try:
-            codes, labels = pd.factorize(column.astype(object))  # absent values get the code -1
-            texts = [_full_date(label) for label in labels]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # pandas before 3: mixed time zones, refused below
-                known_days = pd.to_datetime(pd.Series([*texts, None], dtype=object), errors="coerce", format="ISO8601")
-            stamps = known_days.iloc[codes]
-        except (ValueError, TypeError) as error:
-            if "time zone" in str(error) or "timezone" in str(error) or "tz-aware" in str(error):
-                raise _time_zone_error(name) from None
-            raise InputError(f"column {name} cannot be read as dates: {error}") from None
-        if not pd.api.types.is_datetime64_dtype(stamps.dtype):
-            raise _time_zone_error(name)
-        if len(column) and stamps.isna().all() and not column.isna().all():
-            example = column[column.notna()].iloc[0]
-            raise InputError(f"column {name} holds no readable date (such as {example!r}); write them as 2024-01-31")
-    values = stamps.to_numpy().astype("datetime64[ns]")
-    days = values.astype("datetime64[D]")
-    if one_time_a_day:
-        known = ~np.isnat(values)
-        timed = np.unique(values[known])
-        day_of = timed.astype("datetime64[D]")
-        if np.any(day_of[1:] == day_of[:-1]):
-            day = day_of[1:][day_of[1:] == day_of[:-1]][0]
-            raise InputError(f"column {name} holds several times of day on {day}; keep one snapshot a day")
-    return days
-
-
-def _full_date(label: Any) -> Any:
-    """Text of a date as pandas reads it; nothing where it is no full date, of which pandas would make one."""
-    if isinstance(label, int | np.integer | float) and not isinstance(label, bool):
-        label = f"{label:.0f}"
-    if isinstance(label, str):
-        return label.strip() if _FULL_DATE.match(label.strip()) else None
-    return label
-
-
-def _dates_from_numbers(values: npt.NDArray[np.float64], name: str) -> pd.Series[Any]:
-    known = np.isfinite(values)
-    if np.any((values[known] < 19000101) | (values[known] > 22001231)):
-        raise InputError(f"column {name} holds numbers that are no dates of the form 20240131; convert them first")
-    text = pd.Series(np.where(known, values, 0).astype(np.int64).astype(str))
-    return pd.to_datetime(text, format="%Y%m%d", errors="coerce")
-
-
-def _time_zone_error(name: str) -> InputError:
-    return InputError(
-        f"column {name} bears a time zone; state the exchange's own dates, for example with "
-        f"quotes['{name}'].dt.tz_convert('America/New_York').dt.tz_localize(None)"
-    )

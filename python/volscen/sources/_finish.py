@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import pandas as pd
 
 from volscen.errors import InputError
@@ -49,8 +50,14 @@ def finish(
 #: Columns at fault and what to do, for reasons that mostly mean a table written in another way.
 _REMEDIES: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown_option_type": (("option_type",), "write C and P, or call and put"),
-    "missing_strike": (("strike",), "write plain numbers with a decimal point"),
-    "missing_price": (("price", "bid", "ask"), "write plain numbers with a decimal point"),
+    "missing_strike": (
+        ("strike",),
+        "write plain numbers with a decimal point, or read them with decimal=',' or thousands=','",
+    ),
+    "missing_price": (
+        ("price", "bid", "ask"),
+        "write plain numbers with a decimal point, or read them with decimal=',' or thousands=','",
+    ),
     "missing_expiry": (("expiry",), "write dates as 2024-01-31"),
     "expired": (("expiry",), "look whether date and expiry are exchanged"),
 }
@@ -62,4 +69,8 @@ def _remedy(table: pd.DataFrame, counts: pd.Series[int]) -> str:
         return ""
     names, remedy = _REMEDIES.get(str(counts.idxmax()), ((), ""))
     held = next((name for name in names if name in table), None)
-    return f"; column {held} holds values such as {table[held].iloc[0]!r}: {remedy}" if held else ""
+    if not held:
+        return ""
+    value = table[held].iloc[0]
+    value = value.item() if isinstance(value, np.generic) else value  # "np.int64(1)" says less
+    return f"; column {held} holds values such as {value!r}: {remedy}"

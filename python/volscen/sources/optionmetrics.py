@@ -276,7 +276,7 @@ def _one_underlying(table: pd.DataFrame, underlying: str | int | None, name: str
 
 
 def _days(column: pd.Series[Any], name: str, file: str) -> npt.NDArray[np.datetime64]:
-    from volscen.quotes import read_days
+    from volscen._quote_dates import read_days
 
     try:
         return read_days(column, name)

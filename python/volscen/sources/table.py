@@ -20,6 +20,10 @@ def read_table(
     columns: Mapping[str, str] | None = None,
     scale: Mapping[str, float] | None = None,
     keep: Collection[str] = (),
+    date_format: str | None = None,
+    separator: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
 ) -> tuple[pd.DataFrame, pd.Series[int]]:
     """Read a table of option quotes and bring it into the tidy form.
 
@@ -36,6 +40,12 @@ def read_table(
         Factor by tidy name, where the source has another unit: ``{"strike": 1e-3, "price": 1e-4}``.
     keep : sequence of str
         Filters of :func:`volscen.quotes.check_quotes` to switch off, of "zero_bid" and "crossed".
+    date_format : str, optional
+        Form of the texts in ``date`` and ``expiry`` where they are not ISO 8601: ``"%d/%m/%Y"`` for 31/01/2024,
+        ``"%m/%d/%Y"`` for 01/31/2024. What is not of that form counts as missing.
+    separator, decimal, thousands : str, optional
+        Of a CSV file: what stands between columns ("," unless given), before decimals (".") and between thousands
+        (nothing). ``separator=";", decimal=","`` reads what spreadsheets of continental Europe write.
 
     Returns
     -------
@@ -64,18 +74,27 @@ def read_table(
     """
     from volscen.sources._finish import finish
 
-    frame, name = load_frame(source)
+    frame, name = load_frame(source, separator=separator, decimal=decimal, thousands=thousands)
     try:
-        table = _scale(_rename(frame, columns or {}), scale or {})
+        table = _read_dates(_scale(_rename(frame, columns or {}), scale or {}), date_format)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     return finish(table, {}, name, keep)
 
 
-def load_frame(source: Any) -> tuple[pd.DataFrame, str]:
+def load_frame(
+    source: Any, *, separator: str | None = None, decimal: str | None = None, thousands: str | None = None
+) -> tuple[pd.DataFrame, str]:
     """Frame of a file, or of whatever turns into one, and what errors call it."""
     import pandas as pd
 
+    signs = {"separator": separator, "decimal": decimal, "thousands": thousands}
+    for argument, sign in signs.items():
+        if sign is not None and (not isinstance(sign, str) or len(sign) != 1):
+            raise InputError(f"{argument} must be one character, not {sign!r}")
+    given = [argument for argument, sign in signs.items() if sign is not None]
+    if given and not (isinstance(source, str | Path) and ".csv" in [s.lower() for s in Path(source).suffixes][-2:]):
+        raise InputError(f"{given[0]} is for CSV files alone")
     if isinstance(source, pd.DataFrame):
         return source, "the data frame"
     if hasattr(source, "collect"):  # polars' LazyFrame
@@ -90,14 +109,44 @@ def load_frame(source: Any) -> tuple[pd.DataFrame, str]:
         if kinds and kinds[-1] in (".parquet", ".pq"):
             return pd.read_parquet(path), str(path)
         if ".csv" in kinds[-2:]:
-            return pd.read_csv(path, low_memory=False), str(path)
+            frame = pd.read_csv(
+                path, low_memory=False, sep=separator or ",", decimal=decimal or ".", thousands=thousands
+            )
+            if separator is None and frame.shape[1] == 1:
+                mark = next((mark for mark in (";", "\t", "|") if mark in str(frame.columns[0])), None)
+                if mark:
+                    also = ", and decimal=',' if its numbers have commas" if mark == ";" else ""
+                    raise InputError(f"{path}: columns stand between {mark!r}: read it with separator={mark!r}{also}")
+            return frame, str(path)
     except FileNotFoundError:
         raise FileFormatError(f"{path}: no such file") from None
+    except InputError:
+        raise
     except (OSError, ValueError, EOFError) as error:  # what pandas, pyarrow and the decompressors raise
         raise FileFormatError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from None
     other = {".dbn": "read_databento", ".zip": "read_lean", ".json": "read_deribit"}
     hint = next((f"; for this one there is {reader}" for suffix, reader in other.items() if suffix in kinds), "")
     raise FileFormatError(f"{path}: unknown kind of table; give a .csv, .csv.gz, .parquet or .pq file{hint}")
+
+
+def _read_dates(table: pd.DataFrame, date_format: str | None) -> pd.DataFrame:
+    """Texts of ``date`` and ``expiry`` by their form; other kinds of columns are left to the check."""
+    import pandas as pd
+
+    if date_format is None:
+        return table
+    if not isinstance(date_format, str) or "%" not in date_format:
+        raise InputError(f"date_format must be a form such as '%d/%m/%Y', not {date_format!r}")
+    for name in ("date", "expiry"):
+        if name not in table or pd.api.types.is_datetime64_any_dtype(table[name].dtype):
+            continue
+        given = table[name]
+        codes, labels = pd.factorize(given.astype(object))  # absent values get the code -1
+        texts = pd.Series([str(label).strip() for label in labels] + [None], dtype=object)
+        days = pd.to_datetime(texts, format=date_format, errors="coerce")
+        if days.notna().any():  # else its form is another, which the check knows or refuses
+            table[name] = days.iloc[codes].array
+    return table
 
 
 #: Columns that have a unit.
