@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,23 @@ FloatArray = npt.NDArray[np.float64]
 _REACH = 5.0
 #: Days to train on that are the least a network can be trained with.
 _LEAST = 50
+
+
+class TrainingOptions(TypedDict, total=False):
+    """Options that every network takes, as :class:`Lstm` describes them."""
+
+    hidden: int
+    epochs: int
+    patience: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
+class LstmOptions(TrainingOptions, total=False):
+    """Options of a memory."""
+
+    window: int
 
 
 class _Network(_InLogs):
@@ -249,27 +266,8 @@ class AutoencoderLstm(Lstm):
     name: ClassVar[str] = "ae_lstm"
     coder_: Coder
 
-    def __init__(
-        self,
-        *,
-        latents: int = 8,
-        window: int = 22,
-        hidden: int = 64,
-        epochs: int = 30,
-        patience: int = 6,
-        batch_size: int = 64,
-        learning_rate: float = 2e-3,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            window=window,
-            hidden=hidden,
-            epochs=epochs,
-            patience=patience,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-        )
+    def __init__(self, *, latents: int = 8, **options: Unpack[LstmOptions]) -> None:
+        super().__init__(**options)
         self.latents = whole("latents", latents)
 
     def _fit_code(self, logs: FloatArray, train: npt.NDArray[np.intp], held: npt.NDArray[np.intp]) -> None:
@@ -317,8 +315,8 @@ class Vae(_Network):
     kl_weight : float
         Of the divergence from a standard normal law, in squared deviations of a cell; near the variance of what the
         latents miss.
-    hidden, epochs, patience, batch_size, learning_rate, seed
-        As of :class:`Lstm`.
+    **options
+        As of :class:`Lstm`, but for ``window``.
 
     Examples
     --------
@@ -333,26 +331,8 @@ class Vae(_Network):
     name: ClassVar[str] = "vae"
     coder_: Coder
 
-    def __init__(
-        self,
-        *,
-        latents: int = 8,
-        kl_weight: float = 0.02,
-        hidden: int = 64,
-        epochs: int = 30,
-        patience: int = 6,
-        batch_size: int = 64,
-        learning_rate: float = 2e-3,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            hidden=hidden,
-            epochs=epochs,
-            patience=patience,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-        )
+    def __init__(self, *, latents: int = 8, kl_weight: float = 0.02, **options: Unpack[TrainingOptions]) -> None:
+        super().__init__(**options)
         self.latents = whole("latents", latents)
         self.kl_weight = number("kl_weight", kl_weight)
 
