@@ -158,12 +158,14 @@ def test_no_snapshot_of_what_was_not_recorded(tmp_path: Path) -> None:
         symbols(),
         ticking("10:10", "11:00"),
         opra.cbbo(7, at("10:50"), 60.0, 61.0),
+        ticking("11:04", "11:05"),
         ticking("12:20", "13:32"),
         opra.cbbo(7, at("13:31"), 70.0, 71.0),
     )
-    quotes, dropped = read_databento(path, times=["30min", "12:18", "13:33", "13:34"])
+    quotes, dropped = read_databento(path, times=["30min", "11:02", "12:18", "13:33", "13:34"])
     times = quotes["quote_time"].dt.tz_localize("UTC").dt.tz_convert("America/New_York").dt.strftime("%H:%M")
-    # 10:30 saw no quote yet; 11:30 to 12:18 were not recorded; 13:33 is a minute after the end.
+    # 10:30 saw no quote yet; 11:02 lies in a gap of four minutes, 11:30 to 12:18 in a long one; 13:33 is a minute after
+    # the end.
     assert dict(zip(times, quotes["bid"], strict=True)) == {
         "11:00": 60.0,
         "12:30": 60.0,
@@ -216,6 +218,7 @@ def test_what_comes_late_changes_nothing_before(tmp_path: Path, monkeypatch: pyt
         opra.cbbo(7, at("10:31"), 70.0, 71.0),
         opra.cbbo(7, at("10:29"), 65.0, 66.0),  # came after 10:31, and is older than what is known
         opra.cbbo(8, at("10:29"), 50.0, 51.0),  # the first of its contract, known from 10:31 on
+        opra.cbbo(9, at("15:00", "2024-01-18"), 1.0, 2.0),  # yesterday's: another contract's number, perhaps
         ticking("10:00", "11:00"),
     )
     quotes, _ = read_databento(path, times=["10:30", "11:00"])
@@ -248,7 +251,10 @@ def test_a_file_may_end_anywhere(tmp_path: Path, suffix: str) -> None:
     if suffix == ".dbn":
         assert counts == {0, 4}  # an instant within a minute of the end is covered
         path.write_bytes(header + body[: 3 * 176 + 80 + 37])  # in the middle of the second quote
-        assert read_databento(path, times="last")[0]["symbol"].tolist() == [CALL]
+    else:
+        frames = [zstandard.compress(part) for part in (header + body[: 3 * 176 + 80], body[3 * 176 + 80 :])]
+        path.write_bytes(frames[0] + frames[1][:-3])
+    assert read_databento(path, times="last")[0]["symbol"].tolist() == [CALL]
 
 
 def test_send_times_at_the_end_of_every_record(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import types
@@ -14,6 +15,7 @@ import pytest
 
 import live_gateway as live
 import opra_files as opra
+from cli_runner import volscen_command
 from live_gateway import Connection, Gateway
 from volscen.errors import FileFormatError, InputError, MissingExtraError, VolscenError
 from volscen.sources import LiveRecording, _live_clock, _live_recorder, read_databento, record_databento
@@ -222,14 +224,9 @@ def test_the_gateway_never_comes_back(tmp_path: Path, clock: Clock, taken: Taken
 
     gateway._sessions = (lost,)
     told: list[str] = []
-
-    def told_of(text: str) -> None:
-        told.append(text)
-        if "lost" in text:
-            clock.forward(16 * 60)
-
-    with gateway, pytest.raises(VolscenError, match=r"Connection to 127\.0\.0\.1:\d+ failed.*; the connection stays lost"):
-        record(gateway, tmp_path, notify=told_of, until="15:46", duration=None)
+    stays = pytest.raises(VolscenError, match=r"Connection to 127\.0\.0\.1:\d+ failed.*; the connection stays lost")
+    with gateway, stays:
+        record(gateway, tmp_path, notify=told.append, until="15:46", duration=None, reconnect="1s")
     assert told[0] == "connected"
     assert len(read_databento(tmp_path, times="last")[0]) == 2
 
@@ -377,7 +374,8 @@ def test_a_file_goes_on_from_its_last_whole_frame(tmp_path: Path) -> None:
     path, header = tmp_path / FILE, live.live_header()
     with LiveWriter(path) as writer:
         writer.write(header, SYMBOLS + FIRST, Counter({"cbbo-1m": 2}), at("14:01"))
-        writer.write(header, SECOND, Counter({"cbbo-1m": 1}), at("14:02"))
+        many = b"".join(opra.cbbo(7, at("14:02"), 62.0 + 0.37 * i**1.5, 999.0) for i in range(300))
+        writer.write(header, many, Counter({"cbbo-1m": 300}), at("14:02"))
     path.write_bytes(path.read_bytes()[:-3])  # killed while writing
     with LiveWriter(path) as writer:
         assert writer.last_quote == at("14:01")
@@ -433,3 +431,43 @@ def test_the_stream_of_a_client_of_ones_own(tmp_path: Path) -> None:
         loop.close()
     quotes, _ = read_databento(path, times="last")
     assert sorted(quotes["bid"]) == [50.0, 62.0]
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    target = tmp_path / "x.live.dbn.zst"
+
+    def fake(symbols: list[str], **options: object) -> LiveRecording:
+        asked.append({"symbols": symbols, **options})
+        options["notify"]("connected")  # type: ignore[operator]
+        target.write_bytes(b"some")
+        lost = (np.datetime64("2024-01-19T19:10"), np.datetime64("2024-01-19T19:11"))
+        return LiveRecording(target, {"cbbo-1m": 1200}, lost[0], lost[1], (lost,), "time")
+
+    monkeypatch.setattr("volscen.sources.record_databento", fake)
+    words = ["record", "SPX.OPT", "SPXW.OPT", "--out", tmp_path]
+    code, out, error = volscen_command(*words, "--until", "15:46", "--replay", "10min", "--schema", "cbbo-1s")
+    assert code == 0
+    assert "connected" in out + error
+    assert "wrote 1,200 quotes" in out
+    del asked[0]["notify"]
+    assert asked[0] == {
+        "symbols": ["SPX.OPT", "SPXW.OPT"],
+        "duration": None,
+        "until": "15:46",
+        "schemas": ["cbbo-1s"],
+        "folder": tmp_path,
+        "replay": "10min",
+        "reconnect": "15min",
+    }
+    code, out, _ = volscen_command(*words, "--for", "30min", "--json")
+    assert json.loads(out)["records"] == {"cbbo-1m": 1200}
+    assert (asked[1]["duration"], asked[1]["schemas"]) == ("30min", ("cbbo-1m", "definition"))
+    code, out, _ = volscen_command(*words, "--dry-run")
+    assert (code, len(asked)) == (0, 2)
+    assert "opra-spx-spxw-" in out
+    monkeypatch.undo()
+    monkeypatch.delenv("DATABENTO_API_KEY", raising=False)
+    code, _, error = volscen_command(*words)
+    assert code == 1
+    assert "set the environment variable DATABENTO_API_KEY" in error

@@ -13,7 +13,7 @@ from volscen.errors import InputError, MissingExtraError, VolscenError
 from volscen.sources._databento_download import PARENT, client_key, names_of
 from volscen.sources._live_clock import REPLAY_NS, end_of, now, seconds_of, start_of, to_instant, today
 
-__all__ = ["LIVE_SCHEMAS", "LiveRecording", "record_databento"]
+__all__ = ["LIVE_SCHEMAS", "LiveRecording", "record_databento", "recording_path"]
 
 #: What can be recorded, quotes first.
 LIVE_SCHEMAS = ("cbbo-1m", "cbbo-1s", "cmbp-1", "tcbbo", "definition")
@@ -120,9 +120,7 @@ def record_databento(
     >>> quotes, dropped = read_databento(recording.path, times="15:45")  # doctest: +SKIP
     """
     parents = names_of(symbols, "symbols")
-    for parent in parents:
-        if not PARENT.fullmatch(parent):
-            raise InputError(f"symbols must be parent symbols such as 'SPY.OPT', not {parent!r}")
+    target = recording_path(parents, folder)
     wanted = names_of(schemas, "schemas")
     for schema in wanted:
         if schema not in LIVE_SCHEMAS:
@@ -138,7 +136,6 @@ def record_databento(
     end = end_of(until, started)
     since = start_of(replay, started)
     patience = seconds_of(reconnect, "reconnect")
-    target = _target(Path(folder), parents, started)
     key = client_key()
     try:
         import databento  # noqa: F401
@@ -170,8 +167,19 @@ def record_databento(
     )
 
 
-def _target(folder: Path, parents: list[str], started: int) -> Path:
-    if not folder.is_dir():
+def recording_path(symbols: str | Iterable[str], folder: str | Path) -> Path:
+    """File that a recording of today goes to.
+
+    Raises
+    ------
+    InputError
+        If a symbol is no parent symbol, or the folder does not exist.
+    """
+    parents = names_of(symbols, "symbols")
+    for parent in parents:
+        if not PARENT.fullmatch(parent):
+            raise InputError(f"symbols must be parent symbols such as 'SPY.OPT', not {parent!r}")
+    if not Path(folder).is_dir():
         raise InputError(f"folder {folder} does not exist; make it first")
     roots = "-".join(parent.removesuffix(".OPT").lower() for parent in parents)
-    return folder / f"opra-{roots}-{today(started)}.live.dbn.zst"
+    return Path(folder) / f"opra-{roots}-{today(now())}.live.dbn.zst"

@@ -28,7 +28,7 @@ def now() -> int:
 
 def to_instant(time_ns: int) -> np.datetime64:
     """The same in UTC, to the second."""
-    return np.datetime64(time_ns, "ns").astype("datetime64[s]")
+    return np.datetime64(time_ns // 10**9, "s")
 
 
 def seconds_of(given: object, name: str) -> float:
@@ -45,8 +45,8 @@ def today(started: int) -> np.datetime64:
     """Date in New York at an instant (ns UTC)."""
     import pandas as pd
 
-    here: str = pd.Timestamp(started, tz="UTC").tz_convert(NEW_YORK).strftime("%Y-%m-%d")
-    return np.datetime64(here, "D")
+    here = pd.Timestamp(started, tz="UTC").tz_convert(NEW_YORK)
+    return np.datetime64(here.strftime("%Y-%m-%d"), "D")
 
 
 def _wall(minutes: int, started: int) -> int:

@@ -239,7 +239,9 @@ class Snapshots:
         position[slot[known]] = np.flatnonzero(known)  # of equal indices the last assignment stays
         touched = np.flatnonzero(position >= 0)
         chosen = records[position[touched]]
-        late = chosen["ts_recv"].astype(np.int64) < day.latest["ts_recv"][touched]
+        # Numbers change hands overnight: what a live session sends late is of no use on the day after.
+        earliest = np.maximum(day.latest["ts_recv"][touched], day.number * DAY_NS)
+        late = chosen["ts_recv"].astype(np.int64) < earliest
         touched, chosen = touched[~late], chosen[~late]
         for name, values in day.latest.items():
             values[touched] = chosen[name].astype(np.int64)
@@ -273,7 +275,7 @@ class Snapshots:
     def _finish(self, day: _Day, contracts: pd.DataFrame) -> None:
         while day.done < len(day.instants):
             if self._schedule.last and day.done == len(day.instants) - 1:
-                instant = min(int(day.instants[-1]), day.ended)
+                instant = day.ended
                 if instant < self._schedule.opening(day.number) or instant in day.instants[:-1]:
                     day.instants = day.instants[:-1]
                     break
