@@ -290,3 +290,12 @@ def test_bad_cubes(tmp_path):
     (tmp_path / "bad.nc").write_text("nothing")
     with pytest.raises(FileFormatError, match=r"bad\.nc"):
         score_scenarios(tmp_path, history, train_end=train_end)
+
+
+def test_an_outcome_at_the_end_of_an_interval_lies_inside(cube_days):
+    """50 of 1,000 scenarios below: just at the lower end of the central 90%."""
+    n = cube_days.sizes["date"]
+    for place, inside in ((0.05, True), (0.95, True), (0.0499, False), (0.9501, False)):
+        pit = cube_days.pit.copy(data=np.full(cube_days.pit.shape, place))
+        found = summarise(cube_days.assign(pit=pit)).coverage.sel(level=0.9)
+        np.testing.assert_array_equal(found, float(inside), err_msg=f"{place} of {n} days")

@@ -369,3 +369,21 @@ def test_given_in_per_cent_is_refused(text):
     with pytest.raises(InputError, match=r"are decimals, 0\.25 for 25%"):
         parse_given([text])
     assert parse_given(["vix=25:", "atm_vol(0.25)=0.2:4"]) is not None  # points; an end that says nothing
+
+
+@pytest.mark.parametrize("names", [("log_return",), ("log_return", "atm")])
+def test_the_bandwidth_is_silvermans_of_the_prior_weights(cube, names):
+    """sd (4 / (d + 2) / ESS)^(1 / (d + 4)), with standard deviation and ESS of the weights that are there."""
+    n = 20_480
+    prior = np.random.default_rng(2).dirichlet(np.full(n, 0.3))
+    weighed = volscen.reweight(cube, prior=prior, beta=0.0)
+    atm = volscen.views.atm_vol(float(cube.tau[0]))
+    x = np.column_stack([cube.log_return.values[:, 0], atm.values(cube)])[:, : len(names)]
+    centre = prior @ x + 0.3 * x.std(axis=0)
+    found = volscen.condition(
+        weighed, dict(zip(["log_return", atm], map(float, centre), strict=False)), exact=False, ess_floor=1e-3
+    )
+    d, effective = len(names), 1 / np.sum(prior**2)
+    width = np.sqrt(prior @ (x - prior @ x) ** 2) * (4 / (d + 2) / effective) ** (1 / (d + 4))
+    expected = prior * np.exp(-np.sum(((x - centre) / width) ** 2, axis=1) / 2)
+    np.testing.assert_allclose(found.weight, expected / expected.sum(), rtol=1e-9, atol=1e-15)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from scipy.optimize import linprog
+from scipy.optimize import linprog, minimize
+from sklearn.linear_model import Lasso
 
 from hedging_toys import problem
 from scenario_toys import make_scenarios
@@ -459,3 +460,33 @@ def test_lots_that_weigh_most_are_rounded_first():
     found = in_lots(solve, trading(2, lot_size=np.array([0.1, 1.0])))
     np.testing.assert_allclose(found, [1.4, 1.0], atol=1e-12)
     assert asked[:3] == [(), (1,), (1,)]
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.05, 0.1, 0.2, 0.4])
+def test_a_lasso_under_costs_selects_what_the_joint_problem_holds(spread):
+    """Penalty and cost are paid together, cost at the rate s at which risk trades for its half square."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((300, 4)) * [1.0, 2.0, 0.5, 1.5]
+    y = x @ [0.9, 0.1, 0.6, -0.05] + 0.8 * rng.standard_normal(300)
+    cost, held, alpha, rate = spread * np.array([1.0, 0.5, 1.0, 0.2]), np.array([0.0, 0.3, 0.0, 0.0]), 0.02, 0.7
+    t = trading(4, cost=cost, current=held, cost_weight=rate)
+    found = method_function("lasso")(problem(x, y), HedgeOptions.of(4, alpha=alpha, trading=t))
+    sx, sy = x.std(axis=0), y.std()
+    z, v = (x - x.mean(axis=0)) / sx, (y - y.mean()) / sy
+    kept = np.abs(Lasso(alpha=alpha, tol=1e-12).fit(z, v).coef_) > 1e-9
+    rest = v - z[:, kept] @ np.linalg.lstsq(z[:, kept], v, rcond=None)[0]
+    price = np.sqrt(np.mean(rest**2)) * rate * cost / sx  # of a standardised ratio, in standard deviations of y
+
+    at = held * sx / sy
+
+    def loss(parts):  # standardised ratios, bounds of their sizes, bounds of the trades
+        b = parts[:4]
+        return np.mean((v - z @ b) ** 2) / 2 + alpha * parts[4:8].sum() + price @ parts[8:]
+
+    sides = [lambda p, s=s: p[4:8] - s * p[:4] for s in (1, -1)]
+    sides += [lambda p, s=s: p[8:] - s * (p[:4] - at) for s in (1, -1)]
+    best = minimize(
+        loss, np.r_[at, np.abs(at), np.zeros(4)], method="SLSQP", options={"ftol": 1e-15, "maxiter": 1000},
+        constraints=[{"type": "ineq", "fun": side} for side in sides],
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.selected, np.abs(best.x[:4]) > 1e-5)

@@ -452,6 +452,20 @@ def test_extrapolation_is_flagged():
     assert revalue(only, [options[2]]).extrapolated_weight.item() == pytest.approx(1)
 
 
+def test_the_weight_off_the_grid_is_on_both_sides_of_it():
+    """A call low on the grid leaves it where the spot rises, and one high on it where the spot falls."""
+    ds = make_scenarios(300, seed=4)
+    weight = np.random.default_rng(0).dirichlet(np.ones(300))
+    ds = ds.assign(weight=("scenario", weight))
+    low, high = ds.moneyness.values[[0, -1]]
+    options = [Option("put", moneyness=low * 1.002, tau=0.5), Option("call", moneyness=high * 0.998, tau=0.5)]
+    out = revalue(ds, options)
+    at = out.strike.values / ds.spot.values[:, :1]  # rates are zero
+    outside = (at < low) | (at > high)
+    np.testing.assert_allclose(out.extrapolated_weight[0], weight @ outside, rtol=1e-9)
+    assert np.all((weight @ outside > 0.1) & (weight @ outside < 0.9))
+
+
 def test_volatility_floor_is_counted_and_warned_about():
     surface0 = np.full((4, 7), 0.3)
     moved = np.full((4, 1, 4, 7), 0.3)

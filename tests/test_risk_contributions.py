@@ -379,3 +379,61 @@ def test_kernel_survives_lattices_and_constants(seed):
     assert float(found.component_var.sum()) == pytest.approx(float(found.value_at_risk), abs=1e-9)
     assert float(found.component_es[2]) == pytest.approx(-1)
     assert float(found.component_var[2]) == pytest.approx(-1)
+
+
+# ------------------------------------------------------------------------------------- by recomputation
+def order_quantile(x, w, q):
+    order = np.argsort(x, kind="stable")
+    return x[order][np.searchsorted(np.cumsum(w[order]), q - 1e-12)]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_component_var_is_a_local_regression_at_silvermans_bandwidth(wide):
+    """Recomputed with lstsq: 0.9 min(sd, IQR/1.349) ESS^(-1/5), of a law whose sd or whose IQR is the smaller."""
+    rng = np.random.default_rng(3)
+    shared = np.sign(rng.standard_normal(800)) * (3 + 0.1 * rng.random(800)) if wide else rng.standard_t(2.5, 800)
+    lines = np.column_stack([shared, 0.3 * shared**2, rng.standard_normal(800)])
+    weight = rng.dirichlet(np.full(800, 0.4))
+    total = lines.sum(axis=1)
+    sd = np.sqrt(weight @ (total - weight @ total) ** 2)
+    iqr = order_quantile(total, weight, 0.75) - order_quantile(total, weight, 0.25)
+    assert (sd < iqr / 1.349) == wide
+    width = 0.9 * min(sd, iqr / 1.349) * (1 / np.sum(weight**2)) ** -0.2
+    at = order_quantile(total, weight, 0.05)
+    u = (total - at) / width
+    root = np.sqrt(weight * np.exp(-u * u / 2) * (np.abs(u) <= 6))
+    design = np.column_stack([root, root * u])
+    expected = [-np.linalg.lstsq(design, root * line, rcond=None)[0][0] for line in lines.T]
+    found = risk.contributions(lines, weight, alpha=0.05)
+    np.testing.assert_allclose(found.component_var, expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.125, 0.25, 0.5, 1.0])
+def test_incremental_risk_where_scenarios_end_just_at_alpha(alpha):
+    """Binary fractions sum without rounding: the scenario that completes alpha is the value at risk, not the next."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        lines = rng.normal(size=(8, 3))
+        weight = rng.permutation([4, 4, 2, 2, 1, 1, 1, 1]) / 16
+        found = risk.incremental(lines, weight, alpha=alpha)
+        for i in range(3):
+            var, shortfall = [], []
+            for profit in (lines.sum(axis=1), lines.sum(axis=1) - lines[:, i]):
+                sixteen = np.repeat(profit, (16 * weight).astype(int))  # equal weights
+                worst = np.sort(sixteen)[: int(16 * alpha)]
+                var.append(-worst[-1])
+                shortfall.append(-worst.mean())
+            assert float(found.incremental_var[i]) == pytest.approx(var[0] - var[1], abs=1e-12)
+            assert float(found.incremental_es[i]) == pytest.approx(shortfall[0] - shortfall[1], abs=1e-12)
+
+
+def test_woodruffs_interval_by_hand():
+    """The scenario at the value at risk, heavy here, counts among those not above it."""
+    x = np.arange(20.0)
+    weight = np.r_[0.01, 0.02, 0.2, np.full(17, 0.77 / 17)]
+    found = risk.confidence_interval(x, weight, alpha=0.1, confidence=0.7)
+    se = np.sqrt(np.sum(weight[:3] ** 2) * 0.9**2 + np.sum(weight[3:] ** 2) * 0.1**2)
+    high = order_quantile(x, weight, 0.1 + norm.ppf(0.85) * se)
+    assert found.estimate == -2
+    assert (found.low, found.high) == (-high, 0.0)  # 0.1 - z se is below nothing: the least outcome
+    assert high > order_quantile(x, weight, 0.1 + norm.ppf(0.85) * np.sqrt(np.sum(weight**2) * 0.1**2))

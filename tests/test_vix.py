@@ -287,3 +287,15 @@ def test_what_cannot_be_used_is_refused():
         volscen.vix(Chain(hole, rate=0.0))
     whole, mended = (float(volscen.vix(Chain(t, rate=0.0), rules="chain")) for t in (table, hole))
     assert mended == pytest.approx(whole, abs=1e-6)
+
+
+def test_a_maturity_that_is_nearly_the_horizon_is_not_it():
+    """A hundredth of a day off, the neighbour still enters, by its share of the time between."""
+    flat = np.stack([np.full(5, 0.2), np.full(5, 0.6)])
+    tau = np.array([29.99, 40]) / 365
+    surface = xr.DataArray(
+        flat, dims=("tau", "moneyness"), coords={"tau": tau, "moneyness": np.linspace(0.4, 1.6, 5)}, name="implied_vol"
+    )
+    share = (30 / 365 - tau[0]) / (tau[1] - tau[0])
+    total = (1 - share) * 0.04 * tau[0] + share * 0.36 * tau[1]
+    assert float(volscen.vix(surface)) == pytest.approx(100 * np.sqrt(total * 365 / 30), rel=1e-5)

@@ -176,6 +176,8 @@ def _write_block(
 
     spot = part["spot"].transpose("scenario", "step").values
     surface = part["implied_vol"].transpose("scenario", "step", "tau", "moneyness").values
+    # netCDF 3 is big-endian, Arrow is not.
+    spot, surface = (x.astype(x.dtype.newbyteorder("="), copy=False) for x in (spot, surface))
     if strikes != "forward":
         surface = _at_spot_moneyness(surface, spot, start, strikes)
     n, steps = spot.shape

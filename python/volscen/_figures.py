@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from volscen import risk, schema
-from volscen._reweight import weighing_penalty
+from volscen._elapsed import step_labels
+from volscen._reweight import effective_sample_size, weighing_penalty
 from volscen._statistics import quantile
 from volscen.errors import FileFormatError
 from volscen.surface._interpolate import interpolate_vol
@@ -34,23 +36,33 @@ _TENOR_DAYS = (30, 91, 365)
 _FOR_MACHINES = ("build_settings", "last_day", "dropped_days")
 
 
+def by_date(cube: xr.Dataset, name: str) -> npt.NDArray[Any] | None:
+    """An attribute that has a number for each date; None where it is of other dates than the cube's.
+
+    Attributes stay whole when one of several dates is chosen.
+    """
+    values = np.atleast_1d(cube.attrs.get(name, []))
+    return values if values.size == cube.sizes.get("as_of", 1) else None
+
+
 def scenario_figures(cube: xr.Dataset) -> dict[str, Any]:
     """Index VaR and ES, vol quantiles, penalties and effective sample size, per as-of date."""
-    beta, fraction = np.atleast_1d(cube.attrs["beta"]), np.atleast_1d(cube.attrs["ess_fraction"])
+    beta, distinct = by_date(cube, "beta"), by_date(cube, "distinct_scenarios")
+    fraction = np.atleast_1d(effective_sample_size(cube["weight"].transpose(..., "scenario").values))
+    fraction = fraction / cube.sizes["scenario"]
     dates = [cube.isel(as_of=i) for i in range(cube.sizes["as_of"])] if "as_of" in cube.dims else [cube]
-    distinct = np.atleast_1d(cube.attrs.get("distinct_scenarios", []))
     return {
         "title": cube.attrs["title"],
         "generator": cube.attrs["generator"],
         "seed": int(cube.attrs["seed"]),
         "n_scenarios": cube.sizes["scenario"],
-        "horizon": cube.sizes["step"],
+        "horizon": step_labels(cube)[-1],
         "dates": [
             {
                 **_date_figures(date),
-                "beta": float(beta[i]),
+                "beta": None if beta is None else float(beta[i]),
                 "ess_fraction": float(fraction[i]),
-                "distinct_scenarios": int(distinct[i]) if len(distinct) == len(dates) else None,
+                "distinct_scenarios": None if distinct is None else int(distinct[i]),
             }
             for i, date in enumerate(dates)
         ],
@@ -67,7 +79,7 @@ def streamed_figures(cube: xr.Dataset) -> dict[str, Any]:
         "generator": cube.attrs["generator"],
         "seed": int(cube.attrs["seed"]),
         "n_scenarios": cube.sizes["scenario"],
-        "horizon": cube.sizes["step"],
+        "horizon": step_labels(cube)[-1],
         "dates": [
             {
                 "as_of": day,

@@ -10,6 +10,7 @@ import xarray as xr
 
 from volscen import risk, schema
 from volscen._elapsed import step_labels
+from volscen._figures import by_date
 from volscen._statistics import quantile
 from volscen._summary import scenario_summary
 from volscen.errors import InputError
@@ -79,20 +80,24 @@ def report_text(
 def _weights(ds: xr.Dataset) -> list[str]:
     lines = []
     if "views" in ds.attrs:
-        kl, kept = (np.atleast_1d(ds.attrs[name]) for name in ("kl_divergence", "view_confidence"))
         heads = ["  views                      ", *[" " * 29] * str(ds.attrs["views"]).count("; ")]
         lines += [head + view for head, view in zip(heads, str(ds.attrs["views"]).split("; "), strict=True)]
-        lines.append(
-            f"                             relative entropy {', '.join(f'{k:.3g}' for k in kl)} nats, confidence "
-            f"{', '.join(f'{c:.3g}' for c in kept)}"
-        )
+        kl, kept = (by_date(ds, name) for name in ("kl_divergence", "view_confidence"))
+        if kl is not None and kept is not None:
+            lines.append(
+                f"                             relative entropy {', '.join(f'{k:.3g}' for k in kl)} nats, confidence "
+                f"{', '.join(f'{c:.3g}' for c in kept)}"
+            )
     if "resampled" in ds.attrs:
-        ess = np.atleast_1d(ds.attrs["resampled_ess_fraction"])
-        distinct = ", ".join(f"{d:,}" for d in np.atleast_1d(ds.attrs["distinct_scenarios"]))
-        lines.append(
-            f"  resampled ({ds.attrs['resampled']})     {distinct} different scenarios of "
-            f"{ds.attrs['resampled_from']:,}, whose effective sample size was {', '.join(f'{e:.1%}' for e in ess)}"
-        )
+        ess, distinct = (by_date(ds, name) for name in ("resampled_ess_fraction", "distinct_scenarios"))
+        made, before = f"  resampled ({ds.attrs['resampled']})    ", f"{ds.attrs['resampled_from']:,}"
+        if ess is None or distinct is None:
+            lines.append(f"{made} from {before} scenarios")
+        else:
+            lines.append(
+                f"{made} {', '.join(f'{d:,}' for d in distinct)} different scenarios of {before}, whose effective "
+                f"sample size was {', '.join(f'{e:.1%}' for e in ess)}"
+            )
     return lines
 
 
@@ -125,7 +130,7 @@ def _book(ds: xr.Dataset, portfolio: Any, elapsed_days: npt.ArrayLike | None, al
     weight = np.asarray(ds["weight"].values, dtype=np.float64)
     equal = np.full(weight.size, 1 / weight.size)
     levels = np.atleast_1d(np.asarray(alpha, dtype=np.float64))
-    days = ds.sizes["step"]
+    days = step_labels(ds)[-1]
     lines = [
         f"  book of {len(book)} position(s), value {float(result['value0'].sum()):,.4f}, {days} day(s)",
         f"    {'':<14}{'mean':>12}{'std':>12}"
@@ -141,9 +146,10 @@ def _book(ds: xr.Dataset, portfolio: Any, elapsed_days: npt.ArrayLike | None, al
         )
         lines.append(f"    {label:<14}{mean:>12,.4f}{deviation:>12,.4f}{tails}")
     worst = int(np.argmin(np.where(weight > 0, profit, np.inf)))
+    names = ds["scenario"].values if "scenario" in ds.coords else range(weight.size)
     move = 100 * (float(ds["spot"].values[worst, -1]) / float(ds["spot0"]) - 1)
     lines.append(
-        f"    worst scenario {int(ds['scenario'].values[worst])}: {profit[worst]:,.4f} at a spot move of {move:+.2f}%, "
+        f"    worst scenario {names[worst]}: {profit[worst]:,.4f} at a spot move of {move:+.2f}%, "
         f"weight {weight[worst]:.2g}"
     )
     return lines

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen._numbers import whole_number
 from volscen._reweight import OTHER_WEIGHTS
 from volscen.errors import InputError
 
@@ -109,12 +108,17 @@ def resample(
     schema.validate(ds, schema=schema.SCENARIOS)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    size = ds.sizes["scenario"] if n is None else whole_number("n", n)
+    size = ds.sizes["scenario"] if n is None else n
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+        raise InputError(f"n must be a positive integer, not {n!r}")
     number = _seed_number(seed)
     weight = np.atleast_2d(schema.check_weights(ds["weight"].transpose(..., "scenario").values, ds.sizes["scenario"]))
     days = np.atleast_1d(ds["as_of"].values) if "as_of" in ds.coords else [None]
     index = np.stack(
-        [draw(w, size, np.random.default_rng(_key(day, number)), method) for w, day in zip(weight, days, strict=True)]
+        [
+            draw(w, int(size), np.random.default_rng(_key(day, number)), method)
+            for w, day in zip(weight, days, strict=True)
+        ]
     )
     return _finish(_taken(ds, index), ds, index, weight, method)
 
@@ -175,5 +179,5 @@ def _finish(out: xr.Dataset, ds: xr.Dataset, index: IntArray, weight: FloatArray
         "resampled_ess_fraction": ess if many else float(ess[0]),
         "distinct_scenarios": distinct if many else int(distinct[0]),
     }
-    out = out.transpose("as_of", "scenario", "step", "tau", "moneyness", missing_dims="ignore")
+    out = out.transpose("as_of", "scenario", "step", "tau", "moneyness", ..., missing_dims="ignore")
     return schema.arrange(out)

@@ -42,6 +42,8 @@ def quantile(values: npt.ArrayLike, weight: npt.ArrayLike, q: npt.ArrayLike) -> 
     if x.ndim == 0:
         raise InputError("values must have scenarios on the first axis, not be a single number")
     w = check_weights(weight, x.shape[0])
+    if w.ndim != 1:
+        raise InputError(f"weight must have one number a scenario, not shape {w.shape}")
     try:
         levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
     except (TypeError, ValueError):

@@ -68,8 +68,8 @@ def _one_date(figures: Mapping[str, Any], horizon: int) -> str:
         lines.append(f"    {days:<14}{100 * vol['now']:>9.2f}{quantiles}")
     penalty = figures["arbitrage_penalty"]
     lines.append(
-        f"  arbitrage penalty          mean {penalty['mean']:.3g}, weighted mean {penalty['weighted_mean']:.3g} "
-        f"(beta {figures['beta']:.4g})"
+        f"  arbitrage penalty          mean {penalty['mean']:.3g}, weighted mean {penalty['weighted_mean']:.3g}"
+        + ("" if figures["beta"] is None else f" (beta {figures['beta']:.4g})")
     )
     if "projected" in figures:
         done = figures["projected"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from volscen._figures import by_date
 from volscen._report._html import Cell, figure, legend, number, panel, per_cent, plain, table
 from volscen._report._subject import Subject
 from volscen._report._svg import Chart
@@ -39,7 +40,6 @@ def _concentration(subject: Subject) -> str:
         100 * at[1:] / n,
         [f"heaviest {100 * k / n:.1f}% of the scenarios: {100 * mass[k]:.1f}% of the probability" for k in at[1:]],
     )
-    a = subject.ds.attrs
     rows: list[tuple[Cell, ...]] = [
         ("scenarios", plain(n)),
         ("effective sample size", number(ess, 6)),
@@ -47,9 +47,13 @@ def _concentration(subject: Subject) -> str:
         ("largest weight over an equal one", number(n * float(w.max()))),
         ("smallest weight over an equal one", number(n * float(w.min()))),
         ("scenarios without weight", plain(int((w == 0).sum()))),
-        ("beta of the arbitrage weights", number(float(np.atleast_1d(a["beta"])[0]))),
     ]
-    rows += [(text, str(a[name])) for name, text in _ABOUT.items() if name in a]
+    beta = by_date(subject.ds, "beta")
+    if beta is not None:
+        rows.append(("beta of the arbitrage weights", number(float(beta[0]))))
+    rows += [
+        (text, str(subject.ds.attrs[name])) for name, text in _ABOUT.items() if by_date(subject.ds, name) is not None
+    ]
     return figure(
         "Weights",
         f"{ess:,.0f} of {n:,} scenarios are effective. A straight line is equal weights.",

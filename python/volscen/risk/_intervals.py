@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, ndtri
 
-from volscen._numbers import whole_number
 from volscen._statistics import quantile
 from volscen.errors import InputError
 from volscen.risk._checks import between, random_generator
@@ -152,7 +151,8 @@ def _bootstrap(
     n_bootstrap: int,
     seed: int | np.random.Generator | None,
 ) -> tuple[float, float]:
-    n_bootstrap = whole_number("n_bootstrap", n_bootstrap, least=100)
+    if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, int | np.integer) or n_bootstrap < 100:
+        raise InputError(f"n_bootstrap must be an integer of at least 100, not {n_bootstrap!r}")
     rng = random_generator(seed)
     order = np.argsort(x, kind="stable")
     ordered, mass = x[order], w[order]

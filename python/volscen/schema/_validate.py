@@ -113,6 +113,8 @@ def _attribute_problems(ds: xr.Dataset, schema: str) -> list[str]:
     # The weights of a lazy cube are unknown until computed, and so are these two: writing sets them.
     if schema == SCENARIOS and "beta_requested" not in ds.attrs:
         problems += [f"attribute {name} is missing" for name in ("beta", "ess_fraction") if name not in ds.attrs]
+    if ds.attrs.get("day_count", "ACT/365") != "ACT/365":
+        problems.append(f"attribute day_count must be 'ACT/365', the only one known, not {ds.attrs['day_count']!r}")
     for name, (low, high) in _NUMBERS.items():
         if name in ds.attrs:
             values = np.asarray(ds.attrs[name])
@@ -144,8 +146,25 @@ def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
             problems.append(f"{name} holds NaT")
         elif np.any(np.diff(ds[name].values) <= np.timedelta64(0)):
             problems.append(f"{name} must be strictly increasing, without duplicates")
+    if schema == SCENARIOS:
+        problems += _label_problems(ds)
     if schema == SMILES:
         problems += _smile_problems(ds)
+    return problems
+
+
+def _label_problems(ds: xr.Dataset) -> list[str]:
+    """Steps and the date of scenarios, by which time is counted."""
+    problems = []
+    if "step" in ds.coords:
+        steps = ds["step"].values
+        whole = steps.dtype.kind in "iuf" and np.array_equal(steps, np.floor(steps))
+        if not whole or np.any(steps < 1) or np.any(np.diff(steps) <= 0):
+            problems.append("coordinate step must hold trading days ahead: whole numbers from 1 that increase")
+    if "as_of" in ds.coords and "as_of" not in ds.dims:
+        day = ds["as_of"].values
+        if not np.issubdtype(day.dtype, np.datetime64) or np.isnat(day):
+            problems.append("coordinate as_of must be a datetime64 date")
     return problems
 
 

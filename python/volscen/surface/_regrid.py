@@ -314,6 +314,9 @@ def _carry_rates(
     if known[0] is not None and price is None:
         raise InputError(f"ds holds {names[0]} and no {spot}, which is today's forward; drop the one or add the other")
     forward, discount = (xr.ones_like(like, dtype=np.float64) if array is None else array for array in known)
+    for name, array in zip((*names, spot), (*known, price), strict=True):
+        if array is not None and not bool(((array > 0) & np.isfinite(array)).all()):
+            raise InputError(f"{name} must be positive and finite; mend it, or drop {' and '.join(names)}")
     start = xr.ones_like(like.isel(tau=0), dtype=np.float64) if price is None else price
     start = start.broadcast_like(forward.isel(tau=0, drop=True)).transpose(*forward.dims[:-1])
     values = carry_at(tau, grid_tau, forward.values, discount.values, start.values)
