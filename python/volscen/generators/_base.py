@@ -7,6 +7,7 @@ and ``sample``, or just ``_step`` where the last returns and surfaces are all th
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -80,6 +81,10 @@ class Generator(ABC):
     record_: FitRecord | None = None
     curve_: TrainingCurve | None = None
 
+    #: Of a copy made by :meth:`_on`: the device, and the generator that it is a copy of.
+    _device: str | None = None
+    _plain: Self | None = None
+
     @abstractmethod
     def fit(self, history: xr.Dataset) -> Self:
         """Learn from a history; return self."""
@@ -146,6 +151,41 @@ class Generator(ABC):
         from volscen.scenarios._given import draw_given
 
         return draw_given(self, state, n, horizon, rng, given)
+
+    def _twins(self, device: str) -> dict[str, Any]:
+        """What evaluates the networks by torch on a device, by the attribute whose place it takes in :meth:`sample`.
+
+        Values of :class:`volscen.generators._device.Twin`, which equal NumPy up to rounding. None, unless overridden.
+        """
+        return {}
+
+    @classmethod
+    def _has_networks(cls) -> bool:
+        """Whether :meth:`sample` evaluates networks, which a device can."""
+        return cls._twins is not Generator._twins
+
+    @classmethod
+    def _need_networks(cls, device: str) -> None:
+        if not cls._has_networks():
+            raise InputError(
+                f"generator {cls.name!r} has no network to evaluate on device={device!r}; leave device= out"
+            )
+
+    def _on(self, device: str) -> Self:
+        """Copy of a fitted generator whose networks torch evaluates on a device; the rest of its law stays in NumPy.
+
+        Tensors are made when it first samples. It goes to other processes as arrays and the device's name.
+
+        Raises
+        ------
+        InputError
+            If the generator has no networks.
+        """
+        self._need_networks(device)
+        plain = self._plain or self
+        out = copy.copy(plain)
+        out.__dict__.update(plain._twins(device), _device=device, _plain=plain)
+        return out
 
     def _remember(self, history: xr.Dataset) -> None:
         """Record grid, period, fingerprint and outline of the history fitted on."""

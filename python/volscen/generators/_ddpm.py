@@ -14,7 +14,7 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray, Generator
-from volscen.generators._ddpm_process import EMBEDDING, denoise, layers_of, schedule
+from volscen.generators._ddpm_process import EMBEDDING, Reversal, layers_of, schedule
 from volscen.generators._neural_options import check_training, number
 from volscen.generators._record import TrainingCurve
 from volscen.generators._volgan_factors import FILTER_WINDOW, Factors
@@ -227,8 +227,16 @@ class Diffusion(Generator):
         return self
 
     def _prepare(self) -> None:
-        self._layers = layers_of(self._flat, self._widths())
-        self._signal = schedule(self.options["diffusion"], self.options["diffusion_steps"])
+        o = self.options
+        self._reversal = Reversal(
+            layers_of(self._flat, self._widths()), schedule(o["diffusion"], o["diffusion_steps"]), o["sampling_steps"],
+            o["eta"], self._target[2:],
+        )  # fmt: skip
+
+    def _twins(self, device: str) -> dict[str, Any]:
+        from volscen.generators._layer_twins import ReversalTwin
+
+        return {"_reversal": ReversalTwin(device, self._reversal, self._flat, self._widths())}
 
     def _widths(self) -> tuple[int, ...]:
         f = self._factors.factor_sd.size
@@ -245,12 +253,10 @@ class Diffusion(Generator):
 
     def sample(self, state: State, n: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw n paths of ``horizon`` steps from a state; see :meth:`Generator.sample`."""
-        centre, width, *bounds = self._target
-        steps, eta = self.options["sampling_steps"], self.options["eta"]
+        centre, width = self._target[:2]
 
         def network(known: FloatArray) -> FloatArray:
-            drawn = denoise(self._layers, known, n, self._signal, steps, eta, np.asarray(bounds), rng)
-            return np.asarray(centre + width * drawn)
+            return np.asarray(centre + width * self._reversal(known, n, rng))
 
         log_return, log_iv = self._factors.paths(state, n, horizon, rng, network)
         np.exp(log_iv, out=log_iv)

@@ -7,12 +7,15 @@ Ermon (2021) for steps that skip, Salimans and Ho (2022) for the prediction of v
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Layers", "denoise", "layers_of", "reverse", "schedule", "time_embedding", "visited"]
+__all__ = ["Layers", "Reversal", "denoise", "go_back", "layers_of", "reverse", "schedule", "time_embedding", "visited"]
 
 FloatArray = npt.NDArray[np.float64]
 Layers = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
@@ -59,24 +62,53 @@ def visited(steps: int, sampling_steps: int) -> npt.NDArray[np.int64]:
     return np.linspace(steps, 0, sampling_steps + 1).round().astype(np.int64)
 
 
-def reverse(x: FloatArray, clean: FloatArray, now: float, then: float, eta: float, noise: FloatArray) -> FloatArray:
+def reverse(x: Any, clean: Any, now: float, then: float, eta: float, noise: Any) -> Any:
     """One step back, from a share ``now`` of the signal's variance to a larger one, ``then``.
 
     Parameters
     ----------
-    x, clean : ndarray, shape (n, f)
+    x, clean : ndarray or Tensor, shape (n, f)
         Noisy values, and what the network takes for the values without noise.
     now, then : float
     eta : float
         1: ancestral sampling of the DDPM; 0: deterministic (DDIM).
-    noise : ndarray, shape (n, f)
+    noise : ndarray or Tensor, shape (n, f), or 0
         Standard normal.
     """
     variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
-    direction = (x - np.sqrt(now) * clean) / np.sqrt(1 - now)
-    return np.asarray(
-        np.sqrt(then) * clean + np.sqrt(max(1 - then - variance, 0.0)) * direction + np.sqrt(variance) * noise
-    )
+    direction = (x - math.sqrt(now) * clean) / math.sqrt(1 - now)
+    return math.sqrt(then) * clean + math.sqrt(max(1 - then - variance, 0.0)) * direction + math.sqrt(variance) * noise
+
+
+def go_back(
+    network: Callable[[Any, int], Any],
+    draw: Callable[[], Any],
+    signal: FloatArray,
+    sampling_steps: int,
+    eta: float,
+    bounds: Any,
+) -> Any:
+    """From pure noise back to none, of NumPy's arrays or torch's tensors.
+
+    Parameters
+    ----------
+    network : callable
+        Velocities of values (n, f) at a step of the diffusion.
+    draw : callable
+        Standard normal numbers (n, f): the start, then those of the steps.
+    signal, sampling_steps, eta
+        As of :func:`denoise`.
+    bounds : pair of arrays, shape (f,)
+        Least and largest value.
+    """
+    x = draw()
+    low, high = bounds
+    for t, s in itertools.pairwise(visited(len(signal) - 1, sampling_steps).tolist()):
+        now, then = float(signal[t]), float(signal[s])
+        clean = (math.sqrt(now) * x - math.sqrt(1 - now) * network(x, t)).clip(low, high)
+        last = s == 0
+        x = reverse(x, clean, now, then, 0.0 if last else eta, draw() if eta > 0 and not last else 0.0)
+    return x
 
 
 def layers_of(flat: npt.NDArray[np.float32], widths: Sequence[int]) -> Layers:
@@ -125,15 +157,29 @@ def denoise(
     f = bounds.shape[1]
     (w, b), *others = layers
     given = known.astype(np.float32) @ w[f + EMBEDDING :] + b
-    x = rng.standard_normal((n, f))
     steps = len(signal) - 1
-    for t, s in itertools.pairwise(visited(steps, sampling_steps)):
-        a = signal[t]
+
+    def network(x: FloatArray, t: int) -> FloatArray:
         time = time_embedding(t / steps).astype(np.float32) @ w[f : f + EMBEDDING]
         hidden = x.astype(np.float32) @ w[:f] + (given + time)
         for weight, bias in others:
             hidden = (hidden / (1 + np.exp(-np.clip(hidden, -60, None)))) @ weight + bias
-        clean = np.clip(np.sqrt(a) * x - np.sqrt(1 - a) * hidden, *bounds)
-        noise = rng.standard_normal((n, f)) if eta > 0 and s > 0 else np.zeros((1, 1))
-        x = reverse(x, clean, a, signal[s], eta if s > 0 else 0.0, noise)
-    return x
+        return hidden.astype(np.float64)
+
+    drawn: FloatArray = go_back(network, lambda: rng.standard_normal((n, f)), signal, sampling_steps, eta, bounds)
+    return drawn
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """All that :func:`denoise` takes besides conditions and random numbers."""
+
+    layers: Layers
+    signal: FloatArray
+    sampling_steps: int
+    eta: float
+    bounds: FloatArray
+
+    def __call__(self, known: FloatArray, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw n values given conditions (1 or n, c)."""
+        return denoise(self.layers, known, n, self.signal, self.sampling_steps, self.eta, self.bounds, rng)

@@ -14,10 +14,19 @@ from volscen.generators._neural_training import unflatten
 from volscen.generators._volgan_data import TrainingData
 from volscen.generators._volgan_validation import energy_score
 
-__all__ = ["DiffusionTask"]
+__all__ = ["DiffusionTask", "velocity"]
 
 #: Days held out that are scored: a reversal takes many evaluations of the network.
 _SCORED_DAYS = 200
+
+
+def velocity(layers: list[tuple[Tensor, Tensor]], known: Tensor) -> Tensor:
+    """Velocities (members, n, f) that SiLU layers make of [noisy values, time embedding, condition]."""
+    (w, b), *others = layers
+    hidden = torch.baddbmm(b, known, w)
+    for w, b in others:
+        hidden = torch.baddbmm(b, torch.nn.functional.silu(hidden), w)
+    return hidden
 
 
 class DiffusionTask:
@@ -93,12 +102,8 @@ class DiffusionTask:
         x, a = self._target[rows], self._level[t][:, None]
         noise = torch.randn(x.shape, generator=rng)
         hidden = torch.cat([a.sqrt() * x + (1 - a).sqrt() * noise, self._time[t], self._known[rows]], dim=1)[None]
-        (w, b), *others = unflatten(flat, self.widths)
-        hidden = torch.baddbmm(b, hidden, w)
-        for w, b in others:
-            hidden = torch.baddbmm(b, torch.nn.functional.silu(hidden), w)
-        velocity = a.sqrt() * noise - (1 - a).sqrt() * x
-        return (hidden - velocity).square().mean(dim=(1, 2))
+        wanted = a.sqrt() * noise - (1 - a).sqrt() * x
+        return (velocity(unflatten(flat, self.widths), hidden) - wanted).square().mean(dim=(1, 2))
 
     def score(self, flat: Tensor) -> float:
         """Mean energy score on days held out, on the same noise at every call."""

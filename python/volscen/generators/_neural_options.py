@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from volscen.errors import InputError
 from volscen.generators._volgan_options import whole
 
-__all__ = ["check_training", "fraction", "number", "widths"]
+__all__ = ["CPU", "check_device", "check_training", "fraction", "number", "widths"]
+
+#: Networks are evaluated here: by torch in training, by NumPy in sampling.
+CPU = "cpu"
 
 
 def number(name: str, value: object, *, least: float = 0.0, open_: bool = False) -> float:
@@ -34,6 +38,17 @@ def widths(name: str, value: object) -> list[int]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
         raise InputError(f"{name} must be a sequence of layer widths such as (32,), not {value!r}")
     return [whole(f"{name}[{i}]", width) for i, width in enumerate(value)]
+
+
+def check_device(value: object) -> str:
+    """Return the name of a device that networks can be evaluated on, whether it is there or not.
+
+    Both arguments of that name take it, and neither is kept with the model: ``device`` of a generator's constructor
+    says where :meth:`fit` trains, ``device`` of :func:`volscen.generate` where scenarios are drawn.
+    """
+    if not isinstance(value, str) or re.fullmatch("cpu|cuda(:[0-9]{1,3})?", value) is None:
+        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:1' and so on), not {value!r}")
+    return value
 
 
 def check_training(given: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,12 +17,14 @@ from volscen.errors import InputError
 from volscen.generators._base import FloatArray, Generator
 from volscen.generators._neural_options import check_training, number
 from volscen.generators._record import TrainingCurve
-from volscen.generators._residual_net_base import BASES, Base, Step
+from volscen.generators._residual_net_base import BASES, Base
 from volscen.generators._residual_net_data import Inputs, raw_inputs, tables
 from volscen.generators._volgan_options import whole
 from volscen.history import State
 
 __all__ = ["ResidualNet", "choose"]
+
+Members = list[list[tuple[FloatArray, FloatArray]]]
 
 #: Shares of the scenarios that may be the network's.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -247,7 +250,7 @@ class ResidualNet(Generator):
         self.share_, self.epoch_ = SHARES[best], done.best_epoch
         self.gain_ = float(1 - daily[best].mean() / daily[0].mean())
         self.base_, self._inputs, self._flat = fitted, inputs, done.best
-        self._layers = _layers(self._flat, task.widths)
+        self._reshape = partial(_reshaped, _layers(self._flat, task.widths))
         self.curve_ = TrainingCurve(
             {"energy_score_loss": done.losses}, {"energy_score": done.scores[1:, 1]},
             done.scores[1:, 0].astype(np.int64), self.epoch_, _TEXT,
@@ -275,7 +278,7 @@ class ResidualNet(Generator):
         for t in range(horizon):
             day = rng.integers(len(residual), size=n)
             e = residual[day]
-            z = self._reshaped(step, e)
+            z = self._reshape(self._inputs.standardised(raw_inputs(step)), e)
             if self.share_ < 1:
                 z = np.where((rng.random(n) < self.share_)[:, None], z, e)
             log_return[:, t], implied_vol[:, t], moved = base.move(step, z, rest[day])
@@ -283,18 +286,10 @@ class ResidualNet(Generator):
                 step = base.after(moved)
         return log_return, implied_vol.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
 
-    def _reshaped(self, step: Step, e: FloatArray) -> FloatArray:
-        """What the network makes of residuals (n, f): the mean over its members."""
-        x = self._inputs.standardised(raw_inputs(step))
-        f = e.shape[1]
-        total = np.zeros_like(e)
-        for (w, b), *others in self._layers:
-            hidden = np.clip(e, -4, 4) @ w[len(w) - f :] + (x @ w[: len(w) - f] + b)
-            for weight, bias in others:
-                hidden = np.tanh(hidden) @ weight + bias
-            heads = np.tanh(hidden)
-            total += e * np.exp(0.5 * heads[:, :f]) + heads[:, f:]
-        return total / len(self._layers)
+    def _twins(self, device: str) -> dict[str, Any]:
+        from volscen.generators._layer_twins import ResidualTwin
+
+        return {"_reshape": ResidualTwin(device, self._flat, self._widths())}
 
     def is_outside(self, state: State) -> bool:
         """Whether the base clips this state, or the network's inputs lie outside those of its training days."""
@@ -333,7 +328,7 @@ class ResidualNet(Generator):
             raise ValueError(f"the network's share is {share}")
         self.share_, self.gain_, self.epoch_ = share, gain, int(epoch)
         self._inputs, self._flat = Inputs(arrays["input_range"]), arrays["network"]
-        self._layers = _layers(self._flat, widths)
+        self._reshape = partial(_reshaped, _layers(self._flat, widths))
         self.base_ = self._new_base()
         self.base_.tau_, self.base_.moneyness_ = self.tau_, self.moneyness_
         self.base_._restore({name[5:]: values for name, values in arrays.items() if name.startswith("base.")})
@@ -362,9 +357,20 @@ def choose(daily: npt.NDArray[np.float64]) -> int:
     return best if gain.mean() > gain.std(ddof=1) / np.sqrt(gain.size) else 0
 
 
-def _layers(
-    flat: npt.NDArray[np.float32], widths: Sequence[int]
-) -> list[list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]]:
+def _reshaped(members: Members, x: FloatArray, e: FloatArray) -> FloatArray:
+    """What the networks make of residuals e (n, f) given inputs x (1 or n, p): the mean over the members."""
+    f = e.shape[1]
+    total = np.zeros_like(e)
+    for (w, b), *others in members:
+        hidden = np.clip(e, -4, 4) @ w[len(w) - f :] + (x @ w[: len(w) - f] + b)
+        for weight, bias in others:
+            hidden = np.tanh(hidden) @ weight + bias
+        heads = np.tanh(hidden)
+        total += e * np.exp(0.5 * heads[:, :f]) + heads[:, f:]
+    return total / len(members)
+
+
+def _layers(flat: npt.NDArray[np.float32], widths: Sequence[int]) -> Members:
     """Weights (in, out) and biases (out,) of every member's layers: trained in float32, evaluated in float64."""
     members = []
     for row in flat.astype(np.float64):

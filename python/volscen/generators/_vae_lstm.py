@@ -20,6 +20,7 @@ import xarray as xr
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray
 from volscen.generators._cell_regression import CellRegression
+from volscen.generators._neural_options import check_device
 from volscen.generators._record import TrainingCurve
 from volscen.generators._vae_lstm_features import N_FEATURES, Points
 from volscen.generators._vae_lstm_forecast import all_horizons, look
@@ -110,7 +111,8 @@ class VaeLstm(Foreseer):
     seed : int
         Same seed, data and settings: same bits on one machine's CPU.
     device : str
-        ``"cpu"`` or ``"cuda"``, to train on.
+        Where ``fit`` trains: ``"cpu"``, ``"cuda"`` (the first) or ``"cuda:1"``. Where scenarios are drawn is said to
+        :func:`volscen.generate`.
     checkpoint : path, optional
         File that holds the whole state of training, with one of the autoencoder's beside it (``-autoencoder``); when
         they exist, ``fit`` goes on to the bits of an uninterrupted run. They stay after the end.
@@ -206,11 +208,9 @@ class VaeLstm(Foreseer):
             dynamics_learning_rate=dynamics_learning_rate, weight_decay=weight_decay, averaging=averaging, scale=scale,
             posterior_noise=posterior_noise, residual_days=residual_days, validation_days=validation_days, seed=seed,
         )  # fmt: skip
-        if not isinstance(device, str):
-            raise InputError(f"device must be 'cpu' or 'cuda', not {device!r}")
         if progress not in (True, False, "auto"):
             raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
-        self.device = device
+        self.device = check_device(device)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.checkpoint_every, self.progress = whole("checkpoint_every", checkpoint_every), progress
 
@@ -358,6 +358,12 @@ class VaeLstm(Foreseer):
             log_return[:, step] = moved / annual
         np.exp(log_iv, out=log_iv)
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
+
+    def _twins(self, device: str) -> dict[str, Any]:
+        from volscen.generators._vae_lstm_twin import NetsTwin
+
+        names = ("hidden", "lstm_hidden", "attention", "heads")
+        return {"_nets": NetsTwin(device, self._networks, **{name: getattr(self.options, name) for name in names})}
 
     def is_outside(self, state: State) -> bool:
         """Whether a log vol at this state lies beyond the days fitted on, or the scales' inputs do, and are clipped."""

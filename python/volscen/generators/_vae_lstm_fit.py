@@ -16,6 +16,7 @@ import xarray as xr
 from volscen import schema
 from volscen.errors import InputError
 from volscen.generators._cell_regression import CellRegression
+from volscen.generators._device import find_device
 from volscen.generators._neural_training import Plan, Snapshot, train
 from volscen.generators._vae_lstm_forecast import all_horizons
 from volscen.generators._vae_lstm_law import N_PAST
@@ -23,7 +24,6 @@ from volscen.generators._vae_lstm_options import VaeLstmOptions
 from volscen.generators._vae_lstm_panel import Panel, Units, lay_out
 from volscen.generators._vae_lstm_tables import Tables
 from volscen.generators._vae_lstm_training import CoderTask, ForesightTask, named_arrays
-from volscen.generators._world_training import find_device
 
 __all__ = ["RunSettings", "Trained", "train_networks"]
 

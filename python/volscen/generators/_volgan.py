@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -299,7 +300,7 @@ class VolGAN(StepGenerator):
             else (snapshot.average, snapshot.discriminator)
         )
         self._networks = {name: unpack(flat, w) for name, flat, w in zip(_NETWORKS, flats, widths, strict=True)}
-        self._layers = for_sampling(self._networks["generator"])
+        self._network = partial(forward, for_sampling(self._networks["generator"]))
         assert snapshot.alpha is not None  # set before the first epoch
         self.alpha_ = snapshot.alpha
         self._set_curve(snapshot.curve, snapshot.validation_curve)
@@ -360,12 +361,17 @@ class VolGAN(StepGenerator):
 
         def network(known: FloatArray) -> FloatArray:
             noise = rng.standard_normal((n, self.options.noise_dim))
-            return forward(self._layers, np.concatenate([noise, np.broadcast_to(known, (n, known.shape[1]))], axis=1))
+            return self._network(np.concatenate([noise, np.broadcast_to(known, (n, known.shape[1]))], axis=1))
 
         log_return, log_iv = self._factors.paths(state, n, horizon, rng, network)
         self._check_range(log_return, log_iv.reshape(n, -1))
         np.exp(log_iv, out=log_iv)
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
+
+    def _twins(self, device: str) -> dict[str, Any]:
+        from volscen.generators._layer_twins import SoftplusTwin
+
+        return {"_network": SoftplusTwin(device, for_sampling(self._networks["generator"]))}
 
     def discriminator_score(self, history: xr.Dataset) -> xr.DataArray:
         """Discriminator's probability that each day's move is real, given what was known the evening before.
@@ -418,7 +424,7 @@ class VolGAN(StepGenerator):
         noise = rng.standard_normal((len(last), self.options.noise_dim))
         known = condition(log_return, last, self.periods_per_year_)
         with np.errstate(over="ignore", invalid="ignore"):  # judged as a whole just below
-            move = forward(self._layers, np.concatenate([noise, known], axis=1))
+            move = self._network(np.concatenate([noise, known], axis=1))
         next_return = move[:, 0] / math.sqrt(self.periods_per_year_)
         next_log_iv = last + move[:, 1:]
         self._check_range(next_return, next_log_iv)
@@ -474,7 +480,7 @@ class VolGAN(StepGenerator):
             ]
             for name, w in zip(_NETWORKS, widths, strict=True)
         }
-        self._layers = for_sampling(self._networks["generator"])
+        self._network = partial(forward, for_sampling(self._networks["generator"]))
         self._condition_range = checked(arrays, "condition_range", (2, n_condition))
         alpha = checked(arrays, "alpha", (2,))
         self.alpha_ = (float(alpha[0]), float(alpha[1]))

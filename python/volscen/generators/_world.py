@@ -21,6 +21,7 @@ from volscen import schema
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray
 from volscen.generators._move_scale import borne_out
+from volscen.generators._neural_options import check_device
 from volscen.generators._record import TrainingCurve
 from volscen.generators._world_law import FILTER, LatentLaw, Series
 from volscen.generators._world_numpy import Recurrence
@@ -86,7 +87,8 @@ class WorldModel(Seer):
     seed : int
         Of everything random in training. Same seed, data and settings: same bits on one machine's CPU.
     device : str
-        ``"cpu"`` or ``"cuda"``, to train on.
+        Where ``fit`` trains: ``"cpu"``, ``"cuda"`` (the first) or ``"cuda:1"``. Where scenarios are drawn is said to
+        :func:`volscen.generate`.
     num_threads : int
         Torch threads in training; another number may round differently.
     checkpoint : path, optional
@@ -175,14 +177,12 @@ class WorldModel(Seer):
             warmup=warmup, free_bits=free_bits, dynamics=dynamics, weight_decay=weight_decay, scale=scale,
             posterior_noise=posterior_noise, residual_days=residual_days, validation_days=validation_days, seed=seed,
         )  # fmt: skip
-        if not isinstance(device, str):
-            raise InputError(f"device must be 'cpu' or 'cuda', not {device!r}")
         for name, value in (("num_threads", num_threads), ("checkpoint_every", checkpoint_every)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
         if progress not in (True, False, "auto"):
             raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
-        self.device, self.num_threads = device, int(num_threads)
+        self.device, self.num_threads = check_device(device), int(num_threads)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.checkpoint_every, self.progress = int(checkpoint_every), progress
         self.n_returns = max(FILTER, self.options.window)
@@ -218,7 +218,8 @@ class WorldModel(Seer):
         options = self.options
         self._check_history(history, self.n_surfaces + _MIN_DAYS)
         # Here, so that loading and sampling never import torch.
-        from volscen.generators._world_training import RunSettings, find_device, train_dynamics, train_vision
+        from volscen.generators._device import find_device
+        from volscen.generators._world_training import RunSettings, train_dynamics, train_vision
 
         find_device(self.device)
         n = history.sizes["date"]
@@ -375,6 +376,14 @@ class WorldModel(Seer):
         log_iv += math.log(self.rescale_)
         np.exp(log_iv, out=log_iv)
         return log_return, log_iv.reshape(n, horizon, self.tau_.size, self.moneyness_.size)
+
+    def _twins(self, device: str) -> dict[str, Any]:
+        from volscen.generators._world_twins import RecurrenceTwin, VisionTwin
+
+        return {
+            "_vision": VisionTwin(device, self._vision, self._vision_arrays, self._screen.read_off()[0]),
+            "_recurrence": RecurrenceTwin(device, self._dynamics_arrays),
+        }
 
     def is_outside(self, state: State) -> bool:
         """Whether a latent or the scales' inputs at this state lie outside the training days, and are clipped."""

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from volscen.errors import FitError, InputError
+from volscen.errors import FitError
+from volscen.generators._device import find_device
 from volscen.generators._world_options import WorldOptions
 from volscen.generators._world_torch import Dynamics, RasterVAE, initialise
 
-__all__ = ["Snapshot", "find_device", "train_dynamics", "train_vision"]
+__all__ = ["Snapshot", "train_dynamics", "train_vision"]
 
 Arrays = dict[str, npt.NDArray[Any]]
 FloatArray = npt.NDArray[np.float64]
@@ -61,25 +62,6 @@ class Snapshot:
     def kept(self) -> Arrays:
         """State of the network at the best epoch; the last without validation days."""
         return self.best if self.best_epoch else self.now
-
-
-def find_device(name: str) -> torch.device:
-    """Device of that name.
-
-    Raises
-    ------
-    InputError
-        If there is none, or it is not there.
-    """
-    if not isinstance(name, str) or name.split(":")[0] not in ("cpu", "cuda"):
-        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:1' and so on), not {name!r}")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:1' and so on), not {name!r}") from None
-    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise InputError(f"device={name!r} is not there: torch finds no such CUDA device; use device='cpu'")
-    return device
 
 
 @contextmanager

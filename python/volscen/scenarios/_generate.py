@@ -16,11 +16,14 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen import datasets, schema
+from volscen._devices import put_on
+from volscen._registry import DEFAULT
 from volscen._reweight import Beta, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.errors import InputError
-from volscen.generators import Generator, load
+from volscen.generators import Generator, generator_class, load
 from volscen.generators import fit as fit_generator
+from volscen.generators._neural_options import CPU, check_device
 from volscen.history._history import State, position, state_at
 from volscen.scenarios._blocks import Plan, draw_block, pieces
 from volscen.scenarios._given import Given, count_distinct, path_keys, warn_of_few
@@ -46,6 +49,7 @@ def generate(
     chunks: int | Mapping[str, int] | None = None,
     num_threads: int | None = None,
     dtype: npt.DTypeLike = "float32",
+    device: str = CPU,
 ) -> xr.Dataset:
     """Draw weighted scenarios of returns and implied-volatility surfaces.
 
@@ -87,6 +91,9 @@ def generate(
         Threads; all available processors when omitted. Results do not depend on it.
     dtype : {"float32", "float64"}
         Of the surfaces.
+    device : str
+        Where the model's networks are evaluated: ``"cpu"``, by NumPy, or by torch on a GPU, ``"cuda"`` (the first) or
+        ``"cuda:1"``. The scenarios are the same up to the networks' rounding; see the notes.
 
     Returns
     -------
@@ -96,7 +103,8 @@ def generate(
     Raises
     ------
     InputError
-        If an argument is out of range, a date is absent from the history, or its grid is not the generator's.
+        If an argument is out of range, a date is absent from the history, or its grid is not the generator's; if the
+        device is not there, or the generator has no network to evaluate on it.
     FitError
         If the generator draws values that are not finite, or a surface that is not positive; or, with ``project``,
         a surface for which none without arbitrage was found.
@@ -120,6 +128,13 @@ def generate(
     arbitrage but may not be the nearest. Paths are drawn as without ``project``: the surface drawn, not the one
     projected, is the state of the next step.
 
+    On a GPU, random numbers, filters, residuals, penalties and weights stay what and where they are: NumPy's, on the
+    CPU. Networks are evaluated in the precision that NumPy evaluates them in, without TF32, by deterministic
+    algorithms, one thread at a time: chunks and threads change no bit on one kind of GPU with one version of torch and
+    CUDA, and the attribute ``device`` says that the cube was drawn there. With ``chunks`` on a cluster every worker
+    looks for the device itself. What ``"cuda"`` is worth by generator is on the page "Beyond one machine"; generators
+    without networks (such as ``"har"`` and ``"pca"``) refuse it. ``state_clipped`` is always judged on the CPU.
+
     Examples
     --------
     >>> import volscen
@@ -132,7 +147,7 @@ def generate(
     n_scenarios = positive(n_scenarios, "n_scenarios")
     horizon = positive(horizon, "horizon")
     threads = resolve_num_threads(num_threads)
-    kind = float_type(dtype)
+    kind, device = float_type(dtype), check_device(device)
     if reweight not in ("arbitrage", None):
         raise InputError(f"reweight must be 'arbitrage' or None, not {reweight!r}")
     if not isinstance(project, (bool, np.bool_)):
@@ -147,6 +162,8 @@ def generate(
     schema.validate(history, schema=schema.HISTORY)
     rows, many = _rows(history, as_of)
     if generator is None:
+        if device != CPU:
+            generator_class(DEFAULT)._need_networks(device)  # rather than after the fit
         generator = fit_generator(history.isel(date=slice(None, min(rows) + 1)))
     elif isinstance(generator, (str, Path)):
         generator = load(generator)
@@ -155,6 +172,7 @@ def generate(
     if not generator.is_fitted:
         raise InputError(f"generator {generator.name!r} is not fitted; call fit(history) first")
     schema.check_same_grid(generator.tau_, generator.moneyness_, history, f"generator {generator.name!r}")
+    generator = put_on(generator, device, elsewhere=chunks is not None)
     dates = history["date"].values[rows]
     states = [state_at(history, date, n_returns=generator.n_returns, n_surfaces=generator.n_surfaces) for date in dates]
     number = seed_number(seed)
@@ -249,13 +267,16 @@ def starting_dataset(plan: Plan, states: list[State], history: xr.Dataset) -> xr
         periods_per_year=float(history.attrs["periods_per_year"]),
     )
     attributes |= {"generator": generator.name, "seed": plan.seed, "projected": int(plan.project)}
+    if generator._device is not None:
+        attributes["device"] = generator._device
+    judge = generator._plain or generator
     return xr.Dataset(
         {
             "spot0": ("as_of", np.array([s.spot for s in states])),
             "implied_vol0": (("as_of", "tau", "moneyness"), np.exp(np.stack([s.log_iv[-1] for s in states]))),
             "forward0": (("as_of", "tau"), np.stack([s.forward for s in states])),
             "discount_factor0": (("as_of", "tau"), np.stack([s.discount_factor for s in states])),
-            "state_clipped": ("as_of", np.array([generator.is_outside(s) for s in states], dtype=np.int8)),
+            "state_clipped": ("as_of", np.array([judge.is_outside(s) for s in states], dtype=np.int8)),
         },
         coords={
             "as_of": np.array([s.as_of for s in states]).astype("datetime64[ns]"),

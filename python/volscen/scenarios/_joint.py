@@ -12,11 +12,13 @@ import xarray as xr
 
 from volscen import schema
 from volscen._dates import to_day
+from volscen._devices import put_on
 from volscen._reweight import PAPER_NOTE, Beta, arbitrage_weights, set_weights, weighing_penalty
 from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.errors import FileFormatError, InputError
-from volscen.generators import BLOCK_SIZE
+from volscen.generators import BLOCK_SIZE, Generator
 from volscen.generators._joint import JointGenerator, check_assets
+from volscen.generators._neural_options import CPU, check_device
 from volscen.history import State, state_at
 from volscen.scenarios._blocks import Plan, block_rng, finish_block, pieces
 from volscen.scenarios._generate import check_size, float_type, positive, seed_number, set_draws, starting_dataset
@@ -42,6 +44,7 @@ def generate_joint(
     project: bool = False,
     num_threads: int | None = None,
     dtype: npt.DTypeLike = "float32",
+    device: str = CPU,
 ) -> dict[str, xr.Dataset]:
     """Draw weighted scenarios of several assets: scenario i of one goes with scenario i of the others.
 
@@ -59,6 +62,8 @@ def generate_joint(
     seed : int, numpy.random.Generator or None
         Random numbers are keyed by (seed, as_of, block of 1,024 scenarios); threads change no bit, and fewer scenarios
         are a prefix of more, before weights.
+    device : str
+        As of :func:`volscen.generate`, for the assets whose generators have networks; the others are drawn as ever.
     reweight, beta
         As of :func:`volscen.generate`, of the penalties summed over assets: the product of the assets' weights at one
         beta.
@@ -73,7 +78,8 @@ def generate_joint(
     Raises
     ------
     InputError
-        If assets, dates or grids do not fit, or an argument is out of range.
+        If assets, dates or grids do not fit, or an argument is out of range; if the device is not there, or no asset's
+        generator has a network to evaluate on it.
 
     Examples
     --------
@@ -97,11 +103,12 @@ def generate_joint(
         raise InputError(f"reweight must be 'arbitrage' or None, not {reweight!r}")
     if not isinstance(project, (bool, np.bool_)):
         raise InputError(f"project must be True or False, not {project!r}")
+    models = _placed(joint, check_device(device))
     plans, states = {}, {}
     dates = _dates(histories, names, as_of)
     cells = 0
     for i, name in enumerate(names):
-        model, history = joint.models[name], histories[name]
+        model, history = models[name], histories[name]
         schema.validate(history, schema=schema.HISTORY)
         schema.check_same_grid(model.tau_, model.moneyness_, history, f"the generator of {name}")
         states[name] = state_at(history, dates[name], n_returns=model.n_returns, n_surfaces=model.n_surfaces)
@@ -129,6 +136,16 @@ def generate_joint(
             ds.attrs["beta_note"] = PAPER_NOTE
         cubes[name] = schema.arrange(ds)
     return cubes
+
+
+def _placed(joint: JointGenerator, device: str) -> dict[str, Generator]:
+    """Generators of the assets, on the device where they have networks."""
+    if device == CPU:
+        return joint.models
+    if not any(model._has_networks() for model in joint.models.values()):
+        names = ", ".join(sorted({repr(model.name) for model in joint.models.values()}))
+        raise InputError(f"no asset's generator ({names}) has a network to evaluate on device={device!r}; leave it out")
+    return {name: put_on(model, device if model._has_networks() else CPU) for name, model in joint.models.items()}
 
 
 def stack_assets(cubes: Mapping[str, xr.Dataset]) -> xr.Dataset:
@@ -199,10 +216,11 @@ def stack_assets(cubes: Mapping[str, xr.Dataset]) -> xr.Dataset:
         },
     )
     out["weight"] = ("scenario", first["weight"].values)
-    for key, value in first.attrs.items():
-        each = {name: cubes[name].attrs.get(key) for name in names}
+    for key in dict.fromkeys(key for name in names for key in cubes[name].attrs):
+        each = {name: cubes[name].attrs.get(key, "cpu" if key == "device" else None) for name in names}
         alike = len({str(other) for other in each.values()}) == 1
-        out.attrs[key] = value if alike or key == "seed" else "; ".join(f"{name}: {v}" for name, v in each.items())
+        told = "; ".join(f"{name}: {v}" for name, v in each.items())
+        out.attrs[key] = first.attrs[key] if alike or key == "seed" else told
     return schema.validate(schema.arrange(out))
 
 

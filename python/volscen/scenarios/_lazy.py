@@ -155,6 +155,8 @@ class Drawing:
 def generator_fingerprint(generator: Generator) -> str:
     """SHA-256 (hex) of what a fitted generator holds; of a class of the user's own, of the object as it is pickled."""
     digest = hashlib.sha256(f"{generator.name} {generator.parameters()} {generator.fingerprint_}".encode())
+    if generator._device is not None:  # the same up to rounding is not the same
+        digest.update(f"on {generator._device}".encode())
     arrays: Mapping[str, Array] = {"tau": generator.tau_, "moneyness": generator.moneyness_}
     if generator.name in REGISTRY and generator_class(generator.name) is type(generator):
         arrays = {**arrays, **generator.arrays()}
