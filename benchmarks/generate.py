@@ -1,13 +1,18 @@
 """One day's 10,000 scenarios on a 10 x 8 grid with penalties and weights, after loading; and 21-step paths.
 
-    python benchmarks/generate.py
+    python benchmarks/generate.py [--device cuda]
 
 Beside it, the same job done one scenario at a time in NumPy and SciPy, as a plain script would. For scale: the authors'
 public VolGAN code takes 10.5 s for the same job (measured apart; it is not a package and is not run here).
+
+With ``--device``, the generators with networks alone, of their default sizes: scenarios a second by NumPy and on the
+device, one thread each. ``--device cpu`` is torch on the CPU, which no option of the library chooses: it tells what the
+way through torch costs.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +25,15 @@ import volscen
 
 N = 10_000
 
+#: Generators with networks: options that train them as shortly as can be, and how far rounding may lead log vols apart.
+NETWORKS: dict[str, tuple[dict[str, Any], float]] = {
+    "ddpm": ({"epochs": 1}, 1e-4),
+    "residual_net": ({"epochs": 1, "refits": 1}, 1e-9),
+    "vae_lstm": ({"vae_epochs": 1, "epochs": 1}, 1e-4),
+    "volgan": ({"epochs": 1, "matching_epochs": 1}, 1e-9),
+    "world": ({"epochs": 1, "dynamics_epochs": 1}, 1e-3),
+}
+
 
 def plain_penalty(iv: np.ndarray, tau: np.ndarray, m: np.ndarray) -> float:
     """Cont-Vuletic penalty of one surface, straight from its definition."""
@@ -31,19 +45,53 @@ def plain_penalty(iv: np.ndarray, tau: np.ndarray, m: np.ndarray) -> float:
     return float(calendar + np.maximum(slope, 0).sum() + np.maximum(slope[:, :-1] - slope[:, 1:], 0).sum())
 
 
-def best(job: Callable[[], Any], repeats: int) -> float:
+def best(job: Callable[[], Any], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Median seconds of several runs, after one to warm up."""
     job()
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = clock()
         job()
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return statistics.median(times)
+
+
+def on_device(device: str) -> None:
+    """Check that a device draws what NumPy draws, measure both and print."""
+    history = volscen.datasets.sample_history()
+    # Of the CPU what it worked counts, whatever else runs on it.
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    print(f"scenarios a second, one thread, one step, penalties and weights included, on {device}")
+    for name, (options, rounding) in NETWORKS.items():
+        model = volscen.fit(history, name, progress=False, **options)
+        if name == "residual_net":
+            model.share_ = 1.0  # however little it has learnt, all scenarios go through it
+
+        def draw(model: Any = model, device: str = "cpu", n: int = 2048) -> Any:
+            placed = model._on("cpu") if device == "cpu*" else model
+            where = {} if device in ("cpu", "cpu*") else {"device": device}
+            return volscen.generate(placed, history, n_scenarios=n, seed=1, num_threads=1, dtype="float64", **where)
+
+        there = device if device != "cpu" else "cpu*"
+        logs = [np.log(draw(device=where)["implied_vol"].values) for where in ("cpu", there)]
+        assert logs[0].std() > 0
+        np.testing.assert_allclose(logs[1], logs[0], atol=rounding)
+        seconds = [best(lambda where=where: draw(device=where), 5, clock) for where in ("cpu", there)]
+        apart = np.abs(logs[1] - logs[0]).max()
+        print(
+            f"  {name:<13} NumPy {2048 / seconds[0]:>9,.0f}   device {2048 / seconds[1]:>9,.0f}   "
+            f"ratio {seconds[0] / seconds[1]:5.2f}   largest difference of log vols {apart:.0e}"
+        )
 
 
 def main() -> None:
     """Check, measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device")
+    device = parser.parse_args().device
+    if device is not None:
+        on_device(device)
+        return
     history = volscen.datasets.sample_history()
     tau, m = history["tau"].values, history["moneyness"].values
     print(f"{N:,} one-day scenarios on {m.size} x {tau.size}, with penalties and weights (median of 7)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,15 @@ import xarray as xr
 import volscen
 from volscen import _devices
 from volscen.errors import InputError
-from volscen.generators import REGISTRY, Generator, _device, generator_class
+from volscen.generators import (
+    REGISTRY,
+    Generator,
+    _device,
+    _layer_twins,
+    _vae_lstm_twin,
+    _world_twins,
+    generator_class,
+)
 from volscen.generators._device import Twin, exact, find_device
 from volscen.history import State, state_at
 from volscen.sources.simulate import simulate_market
@@ -103,12 +112,13 @@ def bound(model: Generator, history: xr.Dataset) -> np.ndarray:
     and what is rounded on the way in.
     """
     rng, step = np.random.default_rng(1), 1e-4
+    plain = draw(model, history)
 
     def change(name: str, array: Any) -> Any:
         return array * (1 + step * rng.choice([-1, 1], array.shape)) if name.startswith(NETWORKS) else array
 
-    plain = draw(model, history)
-    slope = np.abs(draw(rebuilt(model, change), history) - plain).max(axis=0) / step
+    moved = [draw(rebuilt(model, change), history) for _ in range(3)]
+    slope = np.abs(np.stack(moved) - plain).max(axis=(0, 1)) / step
     assert (slope > 0).all()
     longest = 0
     for twin in model._twins("cpu").values():
@@ -161,6 +171,32 @@ def test_torch_draws_what_numpy_draws(case: str, models: dict[str, Generator], h
     assert draw(placed, history, n=1, horizon=1).shape == (1, 1, 81)
     # What the model is does not depend on where it is evaluated, nor does the verdict on its start.
     assert placed.arrays().keys() == model.arrays().keys()
+
+
+@pytest.mark.parametrize("case", [case for case, (name, _) in CASES.items() if ROUNDOFF[name] > 1e-10])
+def test_coarser_numbers_would_be_seen(
+    case: str, models: dict[str, Generator], history: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs cut to the ten bits of TF32 lead further apart than the bound, with nothing else changed."""
+    plain = _device.there
+
+    def coarse(array: Any, device: torch.device, dtype: Any) -> torch.Tensor:
+        found = plain(array, device, dtype)
+        return (found.view(torch.int32) & ~0x1FFF).view(torch.float32) if found.dtype == torch.float32 else found
+
+    for module in (_layer_twins, _vae_lstm_twin, _world_twins):
+        monkeypatch.setattr(module, "there", coarse)
+    model = models[case]
+    assert (apart(model, model._on("cpu"), history) > bound(model, history)).mean() > 0.5
+
+
+def test_softplus_is_exact_far_out() -> None:
+    """Torch's own takes x itself from 20 on, which is off by 2e-9: enough to be seen in float64."""
+    layers = [(np.eye(1), np.zeros(1)), (np.eye(1), np.zeros(1))]
+    x = np.linspace(-60, 60, 241)[:, None]
+    with mpmath.workdps(40):
+        expected = [float(mpmath.log1p(mpmath.exp(float(value)))) for value in x[:, 0]]
+    np.testing.assert_allclose(_layer_twins.SoftplusTwin("cpu", layers)(x)[:, 0], expected, rtol=4 * 2.0**-53)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -256,16 +292,14 @@ def test_several_assets(models: dict[str, Generator], history: xr.Dataset, monke
 def test_networks_are_loaded_once_and_anew_when_they_change(
     models: dict[str, Generator], history: xr.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from volscen.generators._layer_twins import ReversalTwin
-
     built: list[str] = []
-    plain = ReversalTwin._build
+    plain = _layer_twins.ReversalTwin._build
 
     def counted(self: Any) -> Any:
         built.append(self.device)
         return plain(self)
 
-    monkeypatch.setattr(ReversalTwin, "_build", counted)
+    monkeypatch.setattr(_layer_twins.ReversalTwin, "_build", counted)
     monkeypatch.setattr(_device, "_loaded", type(_device._loaded)())
     model = models["ddpm"]
     for seed in (1, 2):

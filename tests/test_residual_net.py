@@ -259,7 +259,7 @@ def test_sampled_residuals_are_those_of_the_training_map(model, history):
     x = torch.from_numpy(other._inputs.standardised(np.hstack([step.level, step.last, step.mean, np.log(step.scale)])))
     layers = unflatten(torch.from_numpy(flat).double(), other._widths())
     expected = reshape(layers, x.expand(2, 1, -1), torch.from_numpy(e).expand(2, 1, 20, 6)).mean(dim=0)[0]
-    np.testing.assert_allclose(other._reshaped(step, e), expected.numpy(), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(other._reshape(x.numpy(), e), expected.numpy(), rtol=1e-6, atol=1e-8)
     drawn = {
         share: with_share(model, share, flat).sample(at(model, history), 2000, 1, np.random.default_rng(6))[0]
         for share in (0.0, 0.5, 1.0)

@@ -1,4 +1,4 @@
-"""Devices to evaluate networks on, by name; torch is imported where one is asked for."""
+"""Generators on the devices that a caller names; torch is imported where one is asked for."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from volscen._workers import active_client
 from volscen.generators import Generator
 from volscen.generators._neural_options import CPU
 
-__all__ = ["put_on"]
+__all__ = ["look_for", "put_on"]
 
 AnyGenerator = TypeVar("AnyGenerator", bound=Generator)
 
 
-def put_on(generator: AnyGenerator, device: str, *, elsewhere: bool = False) -> AnyGenerator:
-    """Generator as it is for ``"cpu"``, else a copy whose networks are evaluated on the device.
+def look_for(device: str, generator: Generator | type[Generator], *, elsewhere: bool = False) -> None:
+    """Make sure that a generator can be drawn from on a device, before any work is done.
 
     Parameters
     ----------
-    generator : Generator
-        Fitted.
     device : str
-        Checked already.
+        Checked already to be a name.
+    generator : Generator or its class
     elsewhere : bool
-        Whether others may draw: with an active cluster its workers look for the device, not this process.
+        Whether the workers of a cluster draw: they look for the device, not this process.
 
     Raises
     ------
@@ -31,10 +30,18 @@ def put_on(generator: AnyGenerator, device: str, *, elsewhere: bool = False) -> 
         If the generator has no networks, or the device is not there.
     """
     if device == CPU:
-        return generator
-    placed = generator._on(device)
-    if not (elsewhere and active_client() is not None):
+        return
+    generator._need_networks(device)
+    if not elsewhere:
         from volscen.generators._device import find_device
 
         find_device(device)
-    return placed
+
+
+def put_on(generator: AnyGenerator, device: str, *, lazily: bool = False) -> AnyGenerator:
+    """Fitted generator as it is for ``"cpu"``, else a copy whose networks are evaluated on the device.
+
+    ``lazily``: drawn from later, by the workers of the cluster where one is active.
+    """
+    look_for(device, generator, elsewhere=lazily and active_client() is not None)
+    return generator if device == CPU else generator._on(device)

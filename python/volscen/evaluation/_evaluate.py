@@ -19,7 +19,8 @@ from volscen.evaluation._day import MEASURES
 from volscen.evaluation._figures import daily_scores, summarise
 from volscen.evaluation._oracle import Oracle
 from volscen.evaluation._walk import Refit, walk_forward
-from volscen.generators import Generator
+from volscen.generators import Generator, generator_class
+from volscen.generators._neural_options import CPU, check_device
 from volscen.sources.simulate import Market
 
 __all__ = ["compare", "evaluate", "judge", "judge_scenarios"]
@@ -46,6 +47,7 @@ def evaluate(
     n_scenarios: int = 1000,
     beta: Beta = "auto",
     measures: tuple[str, ...] = MEASURES,
+    device: str = CPU,
     num_workers: int | None = None,
     client: Any = None,
     folder: str | Path | None = None,
@@ -61,6 +63,8 @@ def evaluate(
         Holds the period and the days before it.
     first, last, train_end, refit_every, update_every, window, n_scenarios, beta, measures, num_workers, client
         As for :func:`walk_forward`; they hold for every generator.
+    device : str
+        As for :func:`volscen.generate`, of the generators with networks; the others are drawn on the CPU as ever.
     baseline : str
         Label of the generator that skill and differences are against.
     oracle : str or Market, optional
@@ -91,6 +95,7 @@ def evaluate(
     (['bootstrap', 'pca'], ('generator', 'seed', 'arm', 'score'))
     """
     candidates = _candidates(generators, baseline, oracle)
+    placed = _placed(candidates, check_device(device))
     if len(seeds) == 0 or len(set(seeds)) != len(seeds):
         raise InputError(f"seeds must be distinct and at least one, not {seeds!r}")
     by_seed = []
@@ -105,7 +110,7 @@ def evaluate(
                 refit_every=None if isinstance(generator, Oracle) else refit_every,
                 update_every=1 if isinstance(generator, Oracle) else update_every,
                 window=window, n_scenarios=n_scenarios, seed=seed, beta=beta, measures=measures,
-                num_workers=num_workers, client=client,
+                device=device if label in placed else CPU, num_workers=num_workers, client=client,
                 folder=None if folder is None else Path(folder) / f"{label}-{seed}",
             )  # fmt: skip
         by_seed.append(judge(days, baseline=baseline, oracle="oracle" if oracle is not None else None))
@@ -194,6 +199,20 @@ def judge(days: Mapping[str, xr.Dataset], *, baseline: str, oracle: str | None =
         [figures, compare(days, baseline=baseline, oracle=oracle)], combine_attrs="drop_conflicts", compat="override",
         join="exact",
     )  # fmt: skip
+
+
+def _placed(candidates: Mapping[str, tuple[str | Generator, Any]], device: str) -> list[str]:
+    """Labels of the generators whose networks are evaluated on a device."""
+    if device == CPU:
+        return []
+    found = []
+    for label, (generator, _) in candidates.items():
+        kind = generator_class(generator) if isinstance(generator, str) else generator
+        if isinstance(generator, (str, Generator)) and kind._has_networks():
+            found.append(label)
+    if not found:
+        raise InputError(f"none of the generators has a network to evaluate on device={device!r}; leave device= out")
+    return found
 
 
 def _candidates(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from volscen import schema
 from volscen._dates import to_day
+from volscen._devices import look_for
 from volscen._reweight import Beta
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
@@ -25,6 +26,7 @@ from volscen.evaluation._archive import Archive
 from volscen.evaluation._day import MEASURES, collect_days, score_day
 from volscen.evaluation._yardstick import Yardstick
 from volscen.generators import Generator, unfitted
+from volscen.generators._neural_options import CPU, check_device
 from volscen.history._history import check_daily
 from volscen.scenarios import generate
 
@@ -50,6 +52,7 @@ def walk_forward(
     seed: int = 0,
     beta: Beta = "auto",
     measures: tuple[str, ...] = MEASURES,
+    device: str = CPU,
     num_workers: int | None = None,
     client: Any = None,
     folder: str | Path | None = None,
@@ -88,6 +91,8 @@ def walk_forward(
     measures : tuple of str
         Groups to take besides the energy score and the PITs: "crps", "variogram", "portfolios", "arbitrage",
         "structure".
+    device : str
+        Where the scenarios' networks are evaluated; as for :func:`volscen.generate`.
     num_workers : int, optional
         Processes that score blocks of 42 days; the result is the same to the bit for any number. When omitted, the
         cluster whose ``dask.distributed`` client is active, if one is, else this process.
@@ -109,7 +114,8 @@ def walk_forward(
     Raises
     ------
     InputError
-        If the period is empty, the generator saw part of it when fitted, or ``folder`` holds another walk.
+        If the period is empty, the generator saw part of it when fitted, ``folder`` holds another walk, or the device
+        is not there or of no use to the generator.
     FitError
         If a generator could not be fitted, or its law explodes; the date is named.
 
@@ -135,12 +141,14 @@ def walk_forward(
         beta=beta,
         measures=check_measures(measures),
         update_every=None if update_every is None else _count(update_every, "update_every"),
+        device=check_device(device),
     )
     workers, cluster = check_workers(num_workers, client)
     start = history["date"].values[rows[0] + 1].astype("datetime64[D]")
     end = start if train_end is None else min(to_day(train_end, "train_end"), start)
     yard = Yardstick.of(history, end)
     template = _template(generator, options, start)
+    look_for(device, template, elsewhere=cluster is not None)
     segments = list(_segments(yard.date, rows, refit_every))
     attributes = {
         "title": "daily scores of one-day-ahead scenarios",
@@ -160,6 +168,8 @@ def walk_forward(
         "data_fingerprint": schema.fingerprint(history.isel(date=slice(0, int(rows[-1]) + 2))),
         "volscen_version": __version__,
     }
+    if device != CPU:  # the same up to rounding is not the same
+        attributes["device"] = device
     archive = None if folder is None else Archive(folder, attributes)
     blocks = [block for number, segment in enumerate(segments) for block in _blocks(segment, number, plan.update_every)]
     todo = [i for i in range(len(blocks)) if archive is None or not archive.has(i)]
@@ -190,6 +200,7 @@ class _Plan:
     beta: Beta
     measures: tuple[str, ...]
     update_every: int | None
+    device: str = CPU
 
 
 @dataclass(frozen=True)
@@ -299,7 +310,7 @@ def _score_block(fitted: Generator, history: xr.Dataset, yard: Yardstick, block:
                 generator.update(history.isel(date=slice(0, known + 1)))
             cube = generate(
                 generator, history, as_of=yard.date[known], n_scenarios=plan.n_scenarios, seed=plan.seed,
-                beta=plan.beta, num_threads=1,
+                beta=plan.beta, num_threads=1, device=plan.device,
             )  # fmt: skip
             day = score_day(
                 yard, known, cube["implied_vol"].values[:, 0].astype(np.float64),

@@ -16,7 +16,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen import datasets, schema
-from volscen._devices import put_on
+from volscen._devices import look_for, put_on
 from volscen._registry import DEFAULT
 from volscen._reweight import Beta, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
@@ -162,8 +162,7 @@ def generate(
     schema.validate(history, schema=schema.HISTORY)
     rows, many = _rows(history, as_of)
     if generator is None:
-        if device != CPU:
-            generator_class(DEFAULT)._need_networks(device)  # rather than after the fit
+        look_for(device, generator_class(DEFAULT))  # rather than after the fit
         generator = fit_generator(history.isel(date=slice(None, min(rows) + 1)))
     elif isinstance(generator, (str, Path)):
         generator = load(generator)
@@ -172,7 +171,7 @@ def generate(
     if not generator.is_fitted:
         raise InputError(f"generator {generator.name!r} is not fitted; call fit(history) first")
     schema.check_same_grid(generator.tau_, generator.moneyness_, history, f"generator {generator.name!r}")
-    generator = put_on(generator, device, elsewhere=chunks is not None)
+    generator = put_on(generator, device, lazily=chunks is not None)
     dates = history["date"].values[rows]
     states = [state_at(history, date, n_returns=generator.n_returns, n_surfaces=generator.n_surfaces) for date in dates]
     number = seed_number(seed)
