@@ -16,13 +16,14 @@ import torch
 import xarray as xr
 
 import volscen
-from volscen import _devices
 from volscen.errors import InputError
+from volscen.evaluation import walk_forward
 from volscen.generators import (
     REGISTRY,
     Generator,
     _device,
     _layer_twins,
+    _placement,
     _vae_lstm_twin,
     _world_twins,
     generator_class,
@@ -54,7 +55,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 NETWORKS = ("network", "generator.", "vision.", "dynamics.")
 #: Unit roundoff of the coarsest network of a generator.
 ROUNDOFF = {"ddpm": 2.0**-24, "residual_net": 2.0**-53, "vae_lstm": 2.0**-24, "volgan": 2.0**-53, "world": 2.0**-24}
-N = 1500
+N = 1100
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +290,33 @@ def test_several_assets(models: dict[str, Generator], history: xr.Dataset, monke
         volscen.generate_joint(none, both, n_scenarios=200, device="cuda")
 
 
+def test_evaluations(
+    models: dict[str, Generator], history: xr.Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """The generators with networks are walked on the device, the baseline is not; one folder holds one of the two."""
+    days = history.date.values[[-20, -1]]
+    period: dict[str, Any] = {"first": days[0], "last": days[1], "n_scenarios": 100, "measures": ()}
+    for refused in (["pca"], {"a": ("pca", {})}):
+        with pytest.raises(InputError, match="none of the generators has a network"):
+            volscen.evaluate(refused, history, device="cuda", **period)
+    with pytest.raises(InputError, match="'pca' has no network"):
+        walk_forward("pca", history, device="cuda", **period)
+    monkeypatch.setattr(_device, "find_device", lambda name: torch.device("cpu"))
+    plain = walk_forward(models["ddpm"], history, folder=tmp_path, **period)
+    there = walk_forward(models["ddpm"], history, device="cuda", **period)
+    assert "device" not in plain.attrs
+    assert there.attrs["device"] == "cuda"
+    assert 0 < np.abs(there.energy_score - plain.energy_score).max() < 1e-6
+    with pytest.raises(InputError, match="device"):
+        walk_forward(models["ddpm"], history, device="cuda", folder=tmp_path, **period)
+    both = {
+        where: volscen.evaluate({"d": models["ddpm"]}, history, device=where, **period) for where in ("cpu", "cuda")
+    }
+    skill = [both[where].skill.sel(generator="d").values for where in ("cpu", "cuda")]
+    np.testing.assert_allclose(skill[1], skill[0], atol=1e-6)
+    assert not np.array_equal(skill[1], skill[0], equal_nan=True)
+
+
 def test_networks_are_loaded_once_and_anew_when_they_change(
     models: dict[str, Generator], history: xr.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,7 +416,7 @@ def test_an_absent_device_is_never_replaced(
         with pytest.raises(InputError, match=r"device='cuda:1' is not there: .*; use device='cpu'"):
             volscen.generate(model, history, n_scenarios=10, device="cuda:1", chunks=chunks)
     # On a cluster the workers may have what the caller has not: they look for themselves, and say so too.
-    monkeypatch.setattr(_devices, "active_client", lambda: object())
+    monkeypatch.setattr(_placement, "active_client", lambda: object())
     lazy = volscen.generate(model, history, n_scenarios=10, device="cuda:1", chunks=1024)
     assert lazy.attrs["device"] == "cuda:1"
     with pytest.raises(InputError, match="device='cuda:1' is not there"):

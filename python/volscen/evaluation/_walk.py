@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from volscen import schema
 from volscen._dates import to_day
-from volscen._devices import look_for
 from volscen._reweight import Beta
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
@@ -27,6 +26,7 @@ from volscen.evaluation._day import MEASURES, collect_days, score_day
 from volscen.evaluation._yardstick import Yardstick
 from volscen.generators import Generator, unfitted
 from volscen.generators._neural_options import CPU, check_device
+from volscen.generators._placement import look_for
 from volscen.history._history import check_daily
 from volscen.scenarios import generate
 

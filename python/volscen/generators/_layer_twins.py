@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -56,7 +58,7 @@ class ReversalTwin(Twin):
     """A diffusion's network in float32 and all its steps back in float64, in the place of :class:`Reversal`."""
 
     def __init__(self, device: str, reversal: Reversal, flat: npt.NDArray[np.float32], widths: tuple[int, ...]) -> None:
-        arrays = {"flat": flat, "signal": reversal.signal, "bounds": reversal.bounds}
+        arrays: dict[str, npt.NDArray[Any]] = {"flat": flat, "signal": reversal.signal, "bounds": reversal.bounds}
         super().__init__(device, arrays, widths=widths, steps=reversal.sampling_steps, eta=reversal.eta)
 
     def _build(self) -> dict[str, Tensor]:

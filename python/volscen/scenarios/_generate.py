@@ -16,7 +16,6 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen import datasets, schema
-from volscen._devices import look_for, put_on
 from volscen._registry import DEFAULT
 from volscen._reweight import Beta, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
@@ -24,6 +23,7 @@ from volscen.errors import InputError
 from volscen.generators import Generator, generator_class, load
 from volscen.generators import fit as fit_generator
 from volscen.generators._neural_options import CPU, check_device
+from volscen.generators._placement import look_for, put_on
 from volscen.history._history import State, position, state_at
 from volscen.scenarios._blocks import Plan, draw_block, pieces
 from volscen.scenarios._given import Given, count_distinct, path_keys, warn_of_few

@@ -12,13 +12,13 @@ import xarray as xr
 
 from volscen import schema
 from volscen._dates import to_day
-from volscen._devices import put_on
 from volscen._reweight import PAPER_NOTE, Beta, arbitrage_weights, set_weights, weighing_penalty
 from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.errors import FileFormatError, InputError
 from volscen.generators import BLOCK_SIZE, Generator
 from volscen.generators._joint import JointGenerator, check_assets
 from volscen.generators._neural_options import CPU, check_device
+from volscen.generators._placement import put_on
 from volscen.history import State, state_at
 from volscen.scenarios._blocks import Plan, block_rng, finish_block, pieces
 from volscen.scenarios._generate import check_size, float_type, positive, seed_number, set_draws, starting_dataset
