@@ -170,7 +170,7 @@ def test_options_reach_chain_and_smoother() -> None:
         ({"min_tau": -1}, "min_tau"),
         ({"max_tau_ratio": 0}, "max_tau_ratio"),
         ({"num_workers": 0}, "num_workers must be a whole number of at least 1"),
-        ({"num_workers": "x"}, "num_workers must be a number"),
+        ({"num_workers": "x"}, "num_workers must be a whole number"),
         ({"num_workers": 1.5}, "num_workers must be a whole number"),
         ({"periods_per_year": "x"}, "periods_per_year must be a number"),
         ({"tau": "x"}, "tau must be"),

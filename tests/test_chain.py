@@ -319,7 +319,7 @@ def test_underlyings() -> None:
         ({"vol_bounds": None}, "vol_bounds must be two increasing numbers"),
         ({"rate": "x"}, "rate must be a number"),
         ({"rate_bounds": (0,)}, "rate_bounds must be two increasing numbers"),
-        ({"min_strikes": "x"}, "min_strikes must be a number"),
+        ({"min_strikes": "x"}, "min_strikes must be a whole number"),
         ({"min_strikes": 4.5}, "min_strikes must be a whole number"),
         ({"date": "2024"}, "date must be a date"),
     ],

@@ -275,7 +275,7 @@ def test_folders_of_caches(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"n": 0}, "n must be an integer of at least 1"),
+        ({"n": 0}, "n must be a whole number of at least 1"),
         ({"n": 2.5}, "n must be"),
         ({"n": True}, "n must be"),
         ({"first": -1}, "first must be"),

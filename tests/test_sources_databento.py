@@ -404,7 +404,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
             "holds ohlcv-1d; reading quotes needs cbbo-1m, cbbo-1s, cmbp-1, tcbbo or mbp-1",
         ),
         "definition": (opra.write(folder / "x.dbn", opra.header(dbn.Schema.DEFINITION, DAY)), "holds definition"),
-        "mixed": (opra.write(folder / "m.dbn", opra.header(None, DAY)), "holds mixed schemas"),
+        "empty": (opra.write(folder / "m.dbn", opra.header(None, DAY)), "nothing in it maps an instrument to a symbol"),
         "dataset": (
             opra.write(folder / "g.dbn", opra.header(dbn.Schema.CBBO_1M, DAY, THREE, dataset="GLBX.MDP3")),
             "is of the dataset GLBX.MDP3; options are read from OPRA.PILLAR only",
@@ -435,6 +435,10 @@ def test_bad_files_are_one_clear_error(tmp_path: Path) -> None:
         assert path.name in str(caught.value), name
     with pytest.raises(FileFormatError, match="definitions= needs definition"):
         read_databento(small(tmp_path / "a.dbn"), definitions=small(tmp_path / "b.dbn"))
+    with pytest.raises(
+        FileFormatError, match="holds the mixed schemas of a live session; definitions= needs definition"
+    ):
+        read_databento(small(tmp_path / "a.dbn"), definitions=opra.write(tmp_path / "live.dbn", opra.header(None, DAY)))
     with pytest.raises(FileFormatError, match="statistics= needs statistics"):
         read_databento(small(tmp_path / "a.dbn"), statistics=small(tmp_path / "b.dbn"))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from volscen.errors import InputError
 
 __all__ = ["finite_number", "positive_number", "whole_number"]
@@ -28,9 +30,8 @@ def positive_number(name: str, value: object) -> float:
     return number
 
 
-def whole_number(name: str, value: object) -> int:
-    """Return an integer of at least 1."""
-    number = finite_number(name, value)
-    if number < 1 or number != int(number):
-        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
-    return int(number)
+def whole_number(name: str, value: object, *, least: int = 1) -> int:
+    """Return an integer, Python's or NumPy's, not below the least; True is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)

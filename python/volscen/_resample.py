@@ -9,6 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import whole_number
 from volscen._reweight import OTHER_WEIGHTS
 from volscen.errors import InputError
 
@@ -108,17 +109,12 @@ def resample(
     schema.validate(ds, schema=schema.SCENARIOS)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    size = ds.sizes["scenario"] if n is None else n
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-        raise InputError(f"n must be a positive integer, not {n!r}")
+    size = ds.sizes["scenario"] if n is None else whole_number("n", n)
     number = _seed_number(seed)
     weight = np.atleast_2d(schema.check_weights(ds["weight"].transpose(..., "scenario").values, ds.sizes["scenario"]))
     days = np.atleast_1d(ds["as_of"].values) if "as_of" in ds.coords else [None]
     index = np.stack(
-        [
-            draw(w, int(size), np.random.default_rng(_key(day, number)), method)
-            for w, day in zip(weight, days, strict=True)
-        ]
+        [draw(w, size, np.random.default_rng(_key(day, number)), method) for w, day in zip(weight, days, strict=True)]
     )
     return _finish(_taken(ds, index), ds, index, weight, method)
 

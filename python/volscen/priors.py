@@ -23,6 +23,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import whole_number
 from volscen.errors import InputError
 from volscen.surface._interpolate import interpolate_vol
 
@@ -156,8 +157,7 @@ def market_state(history: xr.Dataset, *, tau: float | None = None, days: int = 2
     ('date', 'feature')
     """
     schema.validate(history, schema=schema.HISTORY)
-    if isinstance(days, bool) or not isinstance(days, (int, np.integer)) or days < 2:
-        raise InputError(f"days must be an integer of at least 2, not {days!r}")
+    days = whole_number("days", days, least=2)
     grid, moneyness = history["tau"].values, history["moneyness"].values
     tenor = float(grid[0]) if tau is None else _positive(tau, "tau")
     atm = interpolate_vol(history["implied_vol"].values, grid, moneyness, tenor, 1.0)

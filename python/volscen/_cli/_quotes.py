@@ -1,4 +1,4 @@
-"""``volscen surface``, ``repair`` and ``download``: quotes of one day to a surface, holes filled, data bought."""
+"""``volscen surface``, ``repair``, ``download``, ``record``: one day to a surface, holes filled, data got."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volscen._cli._arguments import (
     parse_option,
     read_grid,
 )
-from volscen._cli._command import Result, command, session
+from volscen._cli._command import Result, command, note, session
 from volscen._cli._complete import DATASETS, FREE, REPAIRS, files, words
 from volscen._cli._history import (
     Columns,
@@ -231,3 +231,65 @@ def download(
     lines = [f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)" for file in found]
     said = "\n".join([*asked, *lines, *([] if lines else ["nothing was downloaded"])])
     return Result({"out": out, "files": list(found), "question": asked[0] if asked else None}, said)
+
+
+@command(
+    quotes_app,
+    panel=DATA,
+    examples=[
+        "volscen record SPX.OPT SPXW.OPT --until 15:46 --replay 10min --out live",
+        "volscen record SPY.OPT --for 30min --schema cbbo-1s --out live",
+    ],
+)
+def record(
+    symbols: Annotated[list[str], typer.Argument(help="Parent symbols, such as SPY.OPT.")],
+    for_: Annotated[
+        str | None, typer.Option("--for", help="How long, such as 30min. Default: until Ctrl-C.", metavar="30min")
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Until when in New York, instead, such as 15:46 or close+1min.", metavar="15:46"),
+    ] = None,
+    schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="cbbo-1m, cbbo-1s, cmbp-1, tcbbo, definition; may be repeated. Default: cbbo-1m and definition.",
+            autocompletion=words("cbbo-1m", "cbbo-1s", "cmbp-1", "tcbbo", "definition"),
+        ),
+    ] = None,
+    replay: Annotated[
+        str | None, typer.Option(help="Quotes of how long before now first, or from the open.", metavar="10min|open")
+    ] = None,
+    reconnect: Annotated[str, typer.Option(help="How long to try again when the connection is lost.")] = "15min",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path(),
+) -> Result:
+    """Record live option quotes from Databento, to one file a day.
+
+    The key is taken from the environment variable DATABENTO_API_KEY. Ctrl-C ends a recording well; begun again on the
+    same day, the file grows.
+    """
+    from volscen.sources import record_databento
+    from volscen.sources._databento_live import recording_path
+
+    if dry_run():
+        return planned(reads=[], writes=[recording_path(symbols, out)])
+    found = record_databento(
+        symbols,
+        duration=for_,
+        until=until,
+        schemas=schema or ("cbbo-1m", "definition"),
+        folder=out,
+        replay=replay,
+        reconnect=reconnect,
+        notify=note,
+    )
+    figures = {
+        "out": found.path,
+        "records": found.records,
+        "started": str(found.started),
+        "ended": str(found.ended),
+        "interruptions": [[str(lost), str(again)] for lost, again in found.interruptions],
+        "stopped_by": found.stopped_by,
+    }
+    size = found.path.stat().st_size / 1e6
+    return Result(figures, f"wrote {found.quotes:,} quotes to {found.path} ({size:.1f} MB)")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from volscen._numbers import whole_number
 from volscen._pictures._style import SEQUENTIAL, axes_for, colourbar, name_tenors, percent, pyplot
 from volscen.errors import InputError, MissingExtraError
 
@@ -60,10 +61,9 @@ def reconstruction(found: xr.Dataset, *, n: int = 5) -> Figure:
     5
     """
     _needs(found, ("raster", "reconstruction"), "volscen.world.reconstruct")
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise InputError(f"n must be a positive whole number, not {n!r}")
+    n = whole_number("n", n)
     plt = pyplot()
-    rows = np.unique(np.linspace(0, found.sizes["date"] - 1, int(n)).round().astype(int))
+    rows = np.unique(np.linspace(0, found.sizes["date"] - 1, n).round().astype(int))
     shown = found.isel(date=rows)
     low, high = float(shown["raster"].min()), float(shown["raster"].max())
     figure, axes = plt.subplots(

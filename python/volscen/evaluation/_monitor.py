@@ -14,6 +14,7 @@ import xarray as xr
 from scipy.special import logsumexp
 from scipy.stats import kstwo, norm
 
+from volscen._numbers import whole_number
 from volscen._reweight import Beta
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
@@ -200,8 +201,7 @@ def _checked(
         raise InputError(f"model must be a fitted generator or the path of one, not {model!r}")
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha <= 0.5:
         raise InputError(f"alpha must lie in (0, 0.5], not {alpha!r}")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, not {seed!r}")
+    seed = whole_number("seed", seed, least=0)
     fitted_to = np.datetime64(model.period_[1], "D")
     given = first is not None
     if not given and isinstance(history, xr.Dataset) and "date" in history.coords:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr
 
+from volscen._numbers import whole_number
 from volscen.errors import InputError
 from volscen.evaluation._tests_of_risk import christoffersen, fissler_ziegel, kupiec
 from volscen.risk._checks import floats, random_generator
@@ -136,8 +137,7 @@ def acerbi_szekely(
         raise InputError("profit must be a list of finite numbers, one a day")
     if table.ndim != 2 or table.shape[0] != x.size or not table.shape[1]:
         raise InputError(f"scenarios must have the axes (day, scenario) with {x.size} days, not shape {table.shape}")
-    if isinstance(n_simulations, bool) or not isinstance(n_simulations, int | np.integer) or n_simulations < 100:
-        raise InputError(f"n_simulations must be an integer of at least 100, not {n_simulations!r}")
+    n_simulations = whole_number("n_simulations", n_simulations, least=100)
     weights = None if weight is None else floats("weight", weight)
     if weights is not None and weights.shape not in (table.shape, table.shape[1:]):
         raise InputError(f"weight must have shape {table.shape} or {table.shape[1:]}, not {weights.shape}")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, ndtri
 
+from volscen._numbers import whole_number
 from volscen._statistics import quantile
 from volscen.errors import InputError
 from volscen.risk._checks import between, random_generator
@@ -151,8 +152,7 @@ def _bootstrap(
     n_bootstrap: int,
     seed: int | np.random.Generator | None,
 ) -> tuple[float, float]:
-    if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, int | np.integer) or n_bootstrap < 100:
-        raise InputError(f"n_bootstrap must be an integer of at least 100, not {n_bootstrap!r}")
+    n_bootstrap = whole_number("n_bootstrap", n_bootstrap, least=100)
     rng = random_generator(seed)
     order = np.argsort(x, kind="stable")
     ordered, mass = x[order], w[order]

@@ -1,9 +1,11 @@
 from . import simulate as simulate
 from .databento import ROOT_RULES as ROOT_RULES
+from .databento import LiveRecording as LiveRecording
 from .databento import RootRule as RootRule
 from .databento import download_databento as download_databento
 from .databento import read_databento as read_databento
 from .databento import read_opra_contracts as read_opra_contracts
+from .databento import record_databento as record_databento
 from .deribit import read_deribit as read_deribit
 from .lean import read_lean as read_lean
 from .optionmetrics import read_optionmetrics as read_optionmetrics

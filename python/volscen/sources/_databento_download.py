@@ -16,13 +16,13 @@ from volscen._files import atomic_path
 from volscen.errors import InputError, MissingExtraError, VolscenError
 from volscen.sources._dbn import DATASET, open_dbn
 
-__all__ = ["DOWNLOAD_SCHEMAS", "download_databento"]
+__all__ = ["DOWNLOAD_SCHEMAS", "PARENT", "client_key", "download_databento", "names_of", "without_key"]
 
 #: What can be asked for, quotes first.
 DOWNLOAD_SCHEMAS = ("cbbo-1m", "cbbo-1s", "cmbp-1", "tcbbo", "definition", "statistics")
 
 _KEY = "DATABENTO_API_KEY"
-_PARENT = re.compile(r"[A-Z]{1,6}\.OPT")
+PARENT = re.compile(r"[A-Z]{1,6}\.OPT")
 
 
 def download_databento(
@@ -76,11 +76,11 @@ def download_databento(
     >>> files = download_databento(  # doctest: +SKIP
     ...     ["SPX.OPT", "SPXW.OPT"], start="2024-01-19", schemas=["cbbo-1m", "definition"], folder="data")
     """
-    parents = _names(symbols, "symbols")
+    parents = names_of(symbols, "symbols")
     for parent in parents:
-        if not _PARENT.fullmatch(parent):
+        if not PARENT.fullmatch(parent):
             raise InputError(f"symbols must be parent symbols such as 'SPY.OPT', not {parent!r}")
-    wanted = _names(schemas, "schemas")
+    wanted = names_of(schemas, "schemas")
     for schema in wanted:
         if schema not in DOWNLOAD_SCHEMAS:
             raise InputError(f"schemas must be of {', '.join(DOWNLOAD_SCHEMAS)}, not {schema!r}")
@@ -115,7 +115,7 @@ def download_databento(
     return list(targets.values())
 
 
-def _names(given: str | Iterable[str], name: str) -> list[str]:
+def names_of(given: str | Iterable[str], name: str) -> list[str]:
     names = [given] if isinstance(given, str) else list(given)
     if not names or not all(isinstance(one, str) for one in names):
         raise InputError(f"{name} must be a name or several, not {given!r}")
@@ -133,9 +133,21 @@ def _target(folder: Path, parents: list[str], first: np.datetime64, last: np.dat
     return path
 
 
-def _client() -> Any:
-    if not os.environ.get(_KEY, "").strip():
+def client_key() -> str:
+    """Key in the environment; an error where there is none."""
+    if not (key := os.environ.get(_KEY, "").strip()):
         raise InputError(f"no key for Databento; set the environment variable {_KEY}")
+    return key
+
+
+def without_key(text: str) -> str:
+    """Text to show, in which the key does not appear."""
+    key = os.environ.get(_KEY, "").strip()
+    return text.replace(key, "***") if key else text
+
+
+def _client() -> Any:
+    client_key()
     try:
         import databento
     except ImportError:
@@ -154,8 +166,7 @@ def _guarded(method: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         return method(**arguments)
     except Exception as error:
         message = str(error)
-    key = os.environ.get(_KEY, "").strip()
-    raise VolscenError(f"databento: {message.replace(key, '***') if key else message}")
+    raise VolscenError(f"databento: {without_key(message)}")
 
 
 def _question(parents: list[str], first: np.datetime64, last: np.datetime64, costs: dict[str, float]) -> str:

@@ -15,7 +15,22 @@ import numpy.typing as npt
 
 from volscen.errors import FileFormatError, MissingExtraError
 
-__all__ = ["DATASET", "DAY_NS", "UNDEFINED_PRICE", "DbnFile", "open_dbn"]
+__all__ = [
+    "DATASET",
+    "DAY_NS",
+    "LIVE",
+    "UNDEFINED_PRICE",
+    "DbnFile",
+    "Header",
+    "chunks",
+    "layout",
+    "open_dbn",
+    "read_header",
+    "rebuffered",
+]
+
+#: What the schema of a live session's file is called here: such a file mixes schemas and its header names none.
+LIVE = "live"
 
 #: The consolidated feed of United States options.
 DATASET = "OPRA.PILLAR"
@@ -65,16 +80,40 @@ class DbnFile:
             If the file ends early or holds records of another kind.
         """
         size = self.dtype.itemsize
-        for data in _rebuffered(_decompressed(self.path), self._offset, BLOCK_RECORDS * size):
+        for data in rebuffered(chunks(self.path), self._offset, BLOCK_RECORDS * size):
             if len(data) % size:
                 raise FileFormatError(f"{self.path}: ends in the middle of a record; fetch it again")
             block = np.frombuffer(data, dtype=self.dtype)
             if np.any(block["length"] != size // 4):
                 raise FileFormatError(
-                    f"{self.path}: holds records that are not of its schema {self.schema}; files of live sessions "
-                    "mix schemas: split them first, one schema a file"
+                    f"{self.path}: holds records that are not of its schema {self.schema}; fetch it again"
                 )
             yield block
+
+    def covered(self, instants: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether the file was asked for instants (ns UTC): one of the morning says nothing about the afternoon."""
+        return np.asarray((instants >= self.metadata.start) & (instants <= (self.metadata.end or np.inf)))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands before the records of a file.
+
+    Attributes
+    ----------
+    schema : str
+        Such as ``"cbbo-1m"``; ``"live"`` where the header names none.
+    metadata : databento_dbn.Metadata
+    version : int
+        Of the encoding, which decides the layout of some records.
+    offset : int
+        Where the records begin, in the decompressed file.
+    """
+
+    schema: str
+    metadata: Any
+    version: int
+    offset: int
 
 
 def open_dbn(path: str | Path, schemas: tuple[str, ...], what: str) -> DbnFile:
@@ -95,9 +134,27 @@ def open_dbn(path: str | Path, schemas: tuple[str, ...], what: str) -> DbnFile:
     FileFormatError
         If the file is missing, no DBN file, truncated, of another dataset, or of another schema.
     """
-    decoder = _decoder()
     path = Path(path)
-    stream = _decompressed(path)
+    head = read_header(path)
+    if head.schema not in schemas:
+        held = "the mixed schemas of a live session" if head.schema == LIVE else head.schema
+        raise FileFormatError(f"{path}: holds {held}; {what} needs {_listed(schemas)}")
+    dtype = layout(head.schema, head.version, head.metadata.ts_out)
+    return DbnFile(path, head.schema, head.metadata, dtype, head.offset)
+
+
+def read_header(path: Path) -> Header:
+    """Read what stands before the records.
+
+    Raises
+    ------
+    MissingExtraError
+        If the decoder is not installed.
+    FileFormatError
+        If the file is missing, no DBN file, truncated in its header, or of another dataset.
+    """
+    decoder = _decoder()
+    stream = chunks(path)
     head = _take(stream, b"", _HEADER)
     if len(head) < _HEADER or head[:3] != b"DBN":
         raise FileFormatError(
@@ -116,12 +173,9 @@ def open_dbn(path: str | Path, schemas: tuple[str, ...], what: str) -> DbnFile:
         metadata = decoder.Metadata.decode(head[: _HEADER + length])
     except Exception as error:  # what a decoder in another language raises is not ours to list
         raise FileFormatError(f"{path}: its header cannot be decoded ({error}); fetch it again") from None
-    schema = str(metadata.schema or "mixed schemas")
     if metadata.dataset != DATASET:
         raise FileFormatError(f"{path}: is of the dataset {metadata.dataset}; options are read from {DATASET} only")
-    if schema not in schemas:
-        raise FileFormatError(f"{path}: holds {schema}; {what} needs {_listed(schemas)}")
-    return DbnFile(path, schema, metadata, _layout(decoder, schema, head[3], metadata.ts_out), _HEADER + length)
+    return Header(str(metadata.schema or LIVE), metadata, head[3], _HEADER + length)
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -137,21 +191,23 @@ def _decoder() -> Any:
     return databento_dbn
 
 
-def _layout(decoder: Any, schema: str, version: int, ts_out: bool) -> np.dtype[np.void]:
+def layout(schema: str, version: int, ts_out: bool) -> np.dtype[np.void]:
     """Layout of a record; the one place that touches the decoder's private tables."""
+    decoder = _decoder()
     names = {
         "definition": {1: "InstrumentDefMsgV1", 2: "InstrumentDefMsgV2"}.get(version, "InstrumentDefMsg"),
         "statistics": {1: "StatMsgV1", 2: "StatMsgV1"}.get(version, "StatMsg"),
         "cmbp-1": "CMBP1Msg",
         "tcbbo": "CMBP1Msg",
         "mbp-1": "MBP1Msg",
+        "symbol-mapping": "SymbolMappingMsgV1" if version == 1 else "SymbolMappingMsg",
     }
     fields = list(getattr(decoder, names.get(schema, "CBBOMsg"))._dtypes)
     return np.dtype([*fields, ("ts_out", "u8")] if ts_out else fields)
 
 
-def _decompressed(path: Path) -> Generator[bytes, None, None]:
-    """Yield the bytes of a file, decompressed; an incomplete frame at the end is an error, not an end."""
+def chunks(path: Path, *, whole: bool = True) -> Generator[bytes, None, None]:
+    """Yield the bytes of a file, decompressed; an incomplete frame at the end is an error unless ``whole`` is False."""
     import zstandard
 
     try:
@@ -171,7 +227,7 @@ def _decompressed(path: Path) -> Generator[bytes, None, None]:
                     if frame.eof:
                         data, begun = frame.unused_data, False
                         frame = zstandard.ZstdDecompressor().decompressobj()
-            if begun:
+            if begun and whole:
                 raise FileFormatError(f"{path}: the zstd stream ends early: the file is truncated; fetch it again")
     except FileNotFoundError:
         raise FileFormatError(f"{path}: no such file") from None
@@ -190,7 +246,7 @@ def _take(stream: Iterator[bytes], have: bytes, n: int) -> bytes:
     return b"".join(parts)
 
 
-def _rebuffered(stream: Iterator[bytes], skip: int, size: int) -> Iterator[bytes]:
+def rebuffered(stream: Iterator[bytes], skip: int, size: int) -> Iterator[bytes]:
     """Yield the stream after ``skip`` bytes in pieces of ``size``, the last one shorter."""
     buffer = bytearray()
     for data in stream:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from volscen._numbers import whole_number
 from volscen.errors import InputError
 from volscen.sources._market import DAYS_A_YEAR, FloatArray, Market
 from volscen.sources._market_ssvi import SSVIMarket
@@ -287,8 +288,7 @@ def names_market(n_names: int = 30, n_sparse: int = 10, *, seed: int = 0) -> Nam
     ['N04']
     """
     for label, value, least in (("n_names", n_names, 2), ("n_sparse", n_sparse, 0), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InputError(f"{label} must be a whole number of at least {least}, not {value!r}")
+        whole_number(label, value, least=least)
     if n_sparse > n_names:
         raise InputError(f"n_sparse must be at most n_names, {n_names}, not {n_sparse}")
     names = []

@@ -14,7 +14,15 @@ from volscen.errors import FileFormatError, InputError
 from volscen.sources._dbn import DAY_NS, UNDEFINED_PRICE, DbnFile, open_dbn
 from volscen.sources._opra import RootRule, last_trading_days, osi_parts, rules_of_roots, settlement_instants
 
-__all__ = ["CONTRACT_REASONS", "PathLike", "contracts_of", "paths_of", "read_definitions"]
+__all__ = [
+    "CONTRACT_REASONS",
+    "PathLike",
+    "contracts_of",
+    "defined_contracts",
+    "describe",
+    "paths_of",
+    "read_definitions",
+]
 
 PathLike = str | Path
 
@@ -56,7 +64,7 @@ def contracts_of(file: DbnFile, rules: Mapping[str, RootRule] | None = None) -> 
     -------
     pandas.DataFrame
         One row per instrument and interval of days: ``instrument_id``, ``start``, ``end`` (first day, and the
-        day after the last), ``symbol``, and what :func:`_describe` adds.
+        day after the last), ``symbol``, and what :func:`describe` adds.
     """
     metadata = file.metadata
     inward = str(metadata.stype_out) == "instrument_id"
@@ -77,7 +85,7 @@ def contracts_of(file: DbnFile, rules: Mapping[str, RootRule] | None = None) -> 
             f"{file.path}: its header maps to {metadata.stype_out} rather than to instrument numbers; "
             "fetch it with stype_out='instrument_id' or give definitions="
         ) from None
-    return _describe(
+    return describe(
         number,
         np.array([row[0] for row in rows]),
         np.array([row[2] for row in rows], dtype="datetime64[D]"),
@@ -92,16 +100,26 @@ def read_definitions(paths: Sequence[Path], rules: Mapping[str, RootRule] | None
     Strike, expiry and class are the definition's; the root is that of its symbol. Of several records of one day the
     last one counts.
     """
-    parts: list[pd.DataFrame] = []
-    wanted = ("instrument_id", "ts_recv", "expiration", "strike_price", "contract_multiplier")
-    for path in paths:
-        for block in open_dbn(path, ("definition",), "definitions=").blocks():
-            part = pd.DataFrame({name: np.ascontiguousarray(block[name]) for name in wanted})
-            part["symbol"] = np.char.decode(np.ascontiguousarray(block["raw_symbol"]), "ascii", "replace")
-            part["kind"] = np.char.decode(np.ascontiguousarray(block["instrument_class"]), "ascii", "replace")
-            parts.append(part)
-    if not parts:
+    blocks = (block for path in paths for block in open_dbn(path, ("definition",), "definitions=").blocks())
+    table = defined_contracts(blocks, rules)
+    if table is None:
         raise FileFormatError(f"{paths[0]}: holds no definition")
+    return table
+
+
+def defined_contracts(
+    blocks: Iterable[npt.NDArray[np.void]], rules: Mapping[str, RootRule] | None = None
+) -> pd.DataFrame | None:
+    """Contracts by records of the schema definition; None if there is no record."""
+    wanted = ("instrument_id", "ts_recv", "expiration", "strike_price", "contract_multiplier")
+    parts: list[pd.DataFrame] = []
+    for block in blocks:
+        part = pd.DataFrame({name: np.ascontiguousarray(block[name]) for name in wanted})
+        part["symbol"] = np.char.decode(np.ascontiguousarray(block["raw_symbol"]), "ascii", "replace")
+        part["kind"] = np.char.decode(np.ascontiguousarray(block["instrument_class"]), "ascii", "replace")
+        parts.append(part)
+    if not parts:
+        return None
     table = pd.concat(parts, ignore_index=True)
     day = (table["ts_recv"].to_numpy() // DAY_NS).astype(np.int64).astype("datetime64[D]")
     last = ~pd.DataFrame({"day": day, "id": table["instrument_id"]}).duplicated(keep="last").to_numpy()
@@ -111,7 +129,7 @@ def read_definitions(paths: Sequence[Path], rules: Mapping[str, RootRule] | None
     multiplier = table["contract_multiplier"].to_numpy(dtype=np.int64)
     kind = table["kind"].to_numpy(dtype="U1")
     defined = (strike != UNDEFINED_PRICE) & (expiration != np.iinfo(np.uint64).max)
-    return _describe(
+    return describe(
         table["instrument_id"].to_numpy(dtype=np.int64),
         table["symbol"].to_numpy(dtype="U71"),
         day,
@@ -125,7 +143,7 @@ def read_definitions(paths: Sequence[Path], rules: Mapping[str, RootRule] | None
     )
 
 
-def _describe(
+def describe(
     number: npt.NDArray[np.int64],
     symbol: npt.NDArray[np.str_],
     start: npt.NDArray[np.datetime64],

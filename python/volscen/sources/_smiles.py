@@ -11,6 +11,7 @@ import xarray as xr
 
 from volscen._array import float_array, increasing_positive
 from volscen._cache import load_cached, store_cached
+from volscen._numbers import whole_number
 from volscen.errors import InputError
 from volscen.sources._smile_families import FAMILIES
 
@@ -108,8 +109,8 @@ def simulate_smiles(
     >>> dict(smiles.sizes), smiles.family.values.tolist()
     ({'surface': 4, 'tau': 13, 'log_moneyness': 17}, ['merton', 'merton', 'ssvi', 'merton'])
     """
-    count = _whole("n", n, 1)
-    skipped = _whole("first", first, 0)
+    count = whole_number("n", n)
+    skipped = whole_number("first", first, least=0)
     plan = _Plan(
         _seed(seed), _shares(families), *_grid(tau, log_moneyness), _share("perturb", perturb), _drop(arbitrage)
     )
@@ -227,12 +228,6 @@ def _dataset(plan: _Plan, label: npt.NDArray[Any], w: FloatArray, least: FloatAr
 
 def _named(shares: tuple[float, ...]) -> list[str]:
     return [f"{100 * share:.3g}% {name}" for name, share in zip(FAMILIES, shares, strict=True) if share > 0]
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name} must be an integer of at least {least}, not {value!r}")
-    return int(value)
 
 
 def _share(name: str, value: Any) -> float:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from volscen.errors import FileFormatError, InputError
 from volscen.sources._dbn import DAY_NS, UNDEFINED_PRICE, DbnFile
+from volscen.sources._live_file import LiveFile
 from volscen.sources._opra import closing_times, to_utc
 
 __all__ = ["SNAPSHOT_REASONS", "Schedule", "Snapshots"]
@@ -48,7 +49,13 @@ class Schedule:
     ----------
     times : str or sequence of str
         ``"15:45"`` (New York), ``"close"``, ``"close-15min"`` (before the close, which is early on half-days), or a
-        step such as ``"30min"`` (every 30 minutes after the opening, up to the close).
+        step such as ``"30min"`` (every 30 minutes after the opening, up to the close), or ``"last"`` (of the last
+        record of the day).
+
+    Attributes
+    ----------
+    last : bool
+        Whether the day's last record is asked for: the last of its :meth:`instants` is then a bound on it.
     """
 
     def __init__(self, times: str | Sequence[str]) -> None:
@@ -58,6 +65,7 @@ class Schedule:
         self._wall: list[int] = []
         self._before_close: list[int] = []
         self._steps: list[int] = []
+        self.last = False
         for text in texts:
             clean = text.strip().lower() if isinstance(text, str) else ""
             if match := _WALL.fullmatch(clean):
@@ -66,10 +74,12 @@ class Schedule:
                 self._before_close.append(int(match[1] or 0))
             elif (match := _STEP.fullmatch(clean)) and int(match[1]) > 0:
                 self._steps.append(int(match[1]))
+            elif clean == "last":
+                self.last = True
             else:
                 raise InputError(
-                    f"times must be a time of day in New York such as '15:45', 'close-15min', or a step such as "
-                    f"'30min', not {text!r}"
+                    f"times must be a time of day in New York such as '15:45', 'close-15min', a step such as "
+                    f"'30min', or 'last', not {text!r}"
                 )
 
     def instants(self, day: int) -> IntArray:
@@ -80,18 +90,29 @@ class Schedule:
         for step in self._steps:
             minutes.update(range(_OPEN + step, close + 1, step))
         held = sorted(minute for minute in minutes if _OPEN <= minute <= close + _AFTER_CLOSE)
-        wall = date.astype("datetime64[m]") + np.array(held, dtype="timedelta64[m]")
-        return to_utc(wall).astype(np.int64)
+        if self.last:
+            held.append(close + _AFTER_CLOSE)
+        return self._at(date, held)
+
+    def opening(self, day: int) -> int:
+        """Opening of a day (days since 1970) in nanoseconds UTC."""
+        return int(self._at(np.array([day]).astype("datetime64[D]"), [_OPEN])[0])
+
+    @staticmethod
+    def _at(date: npt.NDArray[np.datetime64], minutes: list[int]) -> IntArray:
+        return to_utc(date.astype("datetime64[m]") + np.array(minutes, dtype="timedelta64[m]")).astype(np.int64)
 
 
 @dataclass
 class _Day:
     """State of a day: the latest record of every contract."""
 
+    number: int
     rows: IntArray
     index: pd.Index[int]
     instants: IntArray
     done: int = 0
+    ended: int = 0
     seen: npt.NDArray[np.bool_] = field(init=False)
     fresh: npt.NDArray[np.bool_] = field(init=False)
     latest: dict[str, IntArray] = field(init=False)
@@ -129,13 +150,14 @@ class Snapshots:
         self.days_without: list[str] = []
         self.counts = dict.fromkeys(SNAPSHOT_REASONS, 0)
 
-    def read(self, file: DbnFile, contracts: pd.DataFrame) -> None:
+    def read(self, file: DbnFile | LiveFile, contracts: pd.DataFrame) -> None:
         """Take the snapshots of one file.
 
         Parameters
         ----------
-        file : DbnFile
-            Of a schema with a consolidated quote, ordered by time.
+        file : DbnFile or LiveFile
+            Of a schema with a consolidated quote, ordered by time; a live session's may be out of order, and counts as
+            it came in: a record that is late changes no snapshot before it came.
         contracts : pandas.DataFrame
             Contracts that can be used, with ``instrument_id``, ``start`` and ``end``.
         """
@@ -146,7 +168,9 @@ class Snapshots:
         for block in file.blocks():
             self.records += len(block)
             time = block["ts_recv"].astype(np.int64)
-            if np.any(time[1:] < time[:-1]) or time[0] < last:
+            if isinstance(file, LiveFile):
+                time = np.maximum(time, last)
+            elif np.any(time[1:] < time[:-1]) or time[0] < last:
                 raise FileFormatError(f"{file.path}: its records are not in the order of time; fetch it again")
             last = int(time[-1])
             which = time // DAY_NS
@@ -165,7 +189,7 @@ class Snapshots:
         """All rows so far, one per contract and snapshot; None where there is none."""
         return pd.concat(self._tables, ignore_index=True) if self._tables else None
 
-    def _begin(self, number: int, valid: IntArray, instrument: IntArray, file: DbnFile) -> _Day:
+    def _begin(self, number: int, valid: IntArray, instrument: IntArray, file: DbnFile | LiveFile) -> _Day:
         index = pd.Index(instrument[valid])
         if not index.is_unique:
             again = index[index.duplicated()][0]
@@ -174,12 +198,10 @@ class Snapshots:
                 "give the day's definitions once"
             )
         instants = self._schedule.instants(number)
-        # A file of the morning says nothing about the afternoon.
-        asked = file.metadata
-        instants = instants[(instants >= asked.start) & (instants <= (asked.end or np.inf))]
-        if not len(instants):
-            self.days_without.append(str(np.datetime64(number, "D")))
-        return _Day(valid, index, instants)
+        covered = file.covered(instants)
+        if self._schedule.last:
+            covered[-1] = True  # it is moved to the last record
+        return _Day(number, valid, index, instants[covered])
 
     def _add(
         self,
@@ -207,6 +229,7 @@ class Snapshots:
                 break  # records of the next block may still precede this snapshot
             self._take(day, contracts)
         # A snapshot is taken by the first record after it, or at the end of the day.
+        day.ended = int(time[-1])
 
     def _update(self, day: _Day, records: npt.NDArray[np.void], slot: npt.NDArray[np.intp]) -> None:
         known = slot >= 0
@@ -216,6 +239,10 @@ class Snapshots:
         position[slot[known]] = np.flatnonzero(known)  # of equal indices the last assignment stays
         touched = np.flatnonzero(position >= 0)
         chosen = records[position[touched]]
+        # Numbers change hands overnight: what a live session sends late is of no use on the day after.
+        earliest = np.maximum(day.latest["ts_recv"][touched], day.number * DAY_NS)
+        late = chosen["ts_recv"].astype(np.int64) < earliest
+        touched, chosen = touched[~late], chosen[~late]
         for name, values in day.latest.items():
             values[touched] = chosen[name].astype(np.int64)
         day.seen[touched] = True
@@ -247,4 +274,12 @@ class Snapshots:
 
     def _finish(self, day: _Day, contracts: pd.DataFrame) -> None:
         while day.done < len(day.instants):
+            if self._schedule.last and day.done == len(day.instants) - 1:
+                instant = day.ended
+                if instant < self._schedule.opening(day.number) or instant in day.instants[:-1]:
+                    day.instants = day.instants[:-1]
+                    break
+                day.instants[-1] = instant
             self._take(day, contracts)
+        if not len(day.instants):
+            self.days_without.append(str(np.datetime64(day.number, "D")))

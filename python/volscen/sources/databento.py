@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from volscen.errors import InputError
 from volscen.sources._databento_download import download_databento
+from volscen.sources._databento_live import LiveRecording, record_databento
 from volscen.sources._opra import ROOT_RULES, RootRule
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
+
+    from volscen.sources._dbn import DbnFile
+    from volscen.sources._live_file import LiveFile
 
     PathLike = str | Path
 
-__all__ = ["ROOT_RULES", "RootRule", "download_databento", "read_databento", "read_opra_contracts"]
+__all__ = [
+    "ROOT_RULES",
+    "LiveRecording",
+    "RootRule",
+    "download_databento",
+    "read_databento",
+    "read_opra_contracts",
+    "record_databento",
+]
 
 #: Schemas with a consolidated quote.
 QUOTE_SCHEMAS = ("cbbo-1m", "cbbo-1s", "cmbp-1", "tcbbo", "mbp-1")
@@ -77,15 +89,17 @@ def read_databento(
     ----------
     source : path or several
         Files, plain (``.dbn``) or zstd (``.dbn.zst``), of a schema with consolidated quotes: ``cbbo-1m``,
-        ``cbbo-1s``, ``cmbp-1``, ``tcbbo``, or ``mbp-1`` (of which the consolidated publisher is kept). A folder
-        stands for the DBN files in it.
+        ``cbbo-1s``, ``cmbp-1``, ``tcbbo``, or ``mbp-1`` (of which the consolidated publisher is kept); or of live
+        sessions (:func:`record_databento`, or the stream of a live client). A folder stands for the DBN files in it:
+        those of definitions and statistics serve as such unless others are given.
     times : str or sequence of str
         When to look: a time of day in New York (``"15:45"``), ``"close"``, ``"close-15min"`` (which follows the
-        early close of half-days), or a step (``"30min"``: every 30 minutes after the opening, up to the close). Of
-        every contract the last quote at or before that instant is taken, of the same day.
+        early close of half-days), a step (``"30min"``: every 30 minutes after the opening, up to the close), or
+        ``"last"``: of the last record of each file and day, at most a quarter of an hour after the close. Of every
+        contract the last quote at or before that instant is taken, of the same day.
     definitions : path or several, optional
         Files of the schema ``definition`` of the same days. When omitted, the symbols in the header of each
-        file say what its instruments are.
+        file say what its instruments are, and in a live session's the definitions and symbols among its records.
     statistics : path or several, optional
         Files of the schema ``statistics``; they give the column ``open_interest``.
     roots : str or several, optional
@@ -106,7 +120,8 @@ def read_databento(
     dropped : pandas.Series
         Records and rows not used, by reason. ``dropped.attrs`` has ``records`` (read), ``carried`` (rows whose record
         stands in an earlier snapshot too), ``contracts`` (instruments that cannot be used, by reason),
-        ``assumed_roots`` and ``days_without_snapshot``; ``len(quotes) + dropped.sum() == records + carried``.
+        ``assumed_roots``, ``days_without_snapshot``, and ``other_records`` (of live sessions, that are no quotes, by
+        kind); ``len(quotes) + dropped.sum() == records + carried``.
 
     Raises
     ------
@@ -132,22 +147,29 @@ def read_databento(
     """
     import pandas as pd
 
-    from volscen.sources._dbn import open_dbn
     from volscen.sources._finish import finish
+    from volscen.sources._live_file import LiveFile
     from volscen.sources._opra_contracts import contracts_of, paths_of, read_definitions
     from volscen.sources._snapshots import SNAPSHOT_REASONS, Schedule, Snapshots
 
     schedule = Schedule(times)
     paths = paths_of(source, "source")
     wanted = None if roots is None else _roots(roots)
-    files = [open_dbn(path, QUOTE_SCHEMAS, "reading quotes") for path in paths]  # before any work on the first
+    own = definitions is None  # a live session brings its own, whatever else is in the folder
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        paths, definitions, statistics = _sorted_out(paths, definitions, statistics)
+    files = [_open(path) for path in paths]  # before any work on the first
     given = None if definitions is None else read_definitions(paths_of(definitions, "definitions"), rules)
     snapshots = Snapshots(schedule)
+    others: Counter[str] = Counter()
     unusable: pd.Series[Any] | int = 0
     assumed: set[str] = set()
     found: set[str] = set()
     for file in files:
-        contracts = contracts_of(file, rules) if given is None else given
+        if given is not None and not (own and isinstance(file, LiveFile)):
+            contracts = given
+        else:
+            contracts = file.contracts(rules) if isinstance(file, LiveFile) else contracts_of(file, rules)
         unusable = contracts.loc[contracts["reason"] != "", "reason"].value_counts().add(unusable, fill_value=0)
         found.update(contracts["root"])
         usable = contracts[contracts["reason"] == ""]
@@ -155,6 +177,8 @@ def read_databento(
             usable = usable[usable["root"].isin(wanted)]
         assumed.update(set(contracts.attrs["assumed_roots"]) & set(usable["root"]))
         snapshots.read(file, usable)
+        if isinstance(file, LiveFile):
+            others.update(file.other_records)
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files from {paths[0]}"
     if wanted is not None and not wanted & found:
         raise InputError(f"{name}: no root of {sorted(wanted)} among {', '.join(sorted(found - {''})[:10]) or 'none'}")
@@ -174,6 +198,7 @@ def read_databento(
         contracts={str(reason): int(count) for reason, count in pd.Series(unusable).items()},
         assumed_roots=sorted(assumed),
         days_without_snapshot=snapshots.days_without,
+        other_records=dict(others),
     )
     return quotes, dropped
 
@@ -186,8 +211,8 @@ def read_opra_contracts(
     Parameters
     ----------
     source : path or several
-        Files of the dataset OPRA.PILLAR: of the schema ``definition``, or of any other whose header maps instruments to
-        symbols.
+        Files of the dataset OPRA.PILLAR: of the schema ``definition``, of live sessions, or of any other whose header
+        maps instruments to symbols.
     rules : mapping of str to RootRule, optional
         See :func:`read_databento`.
 
@@ -211,14 +236,41 @@ def read_opra_contracts(
     """
     import pandas as pd
 
-    from volscen.sources._dbn import open_dbn
+    from volscen.sources._dbn import LIVE, open_dbn, read_header
+    from volscen.sources._live_file import open_live
     from volscen.sources._opra_contracts import contracts_of, paths_of, read_definitions
 
     tables = []
     for path in paths_of(source, "source"):
+        if (header := read_header(path)).schema == LIVE:
+            tables.append(open_live(path, header).contracts(rules))
+            continue
         file = open_dbn(path, ("definition", *_MAPPED_SCHEMAS), "reading contracts")
         tables.append(read_definitions([path], rules) if file.schema == "definition" else contracts_of(file, rules))
     return pd.concat(tables, ignore_index=True)
+
+
+def _open(path: Path) -> DbnFile | LiveFile:
+    from volscen.sources._dbn import LIVE, open_dbn, read_header
+    from volscen.sources._live_file import open_live
+
+    header = read_header(path)
+    return open_live(path, header) if header.schema == LIVE else open_dbn(path, QUOTE_SCHEMAS, "reading quotes")
+
+
+def _sorted_out(paths: list[Path], definitions: Any, statistics: Any) -> tuple[list[Path], Any, Any]:
+    """Of a folder, the files of quotes, of definitions and of statistics, where those are not given otherwise."""
+    from volscen.sources._dbn import read_header
+
+    schemas = {path: read_header(path).schema for path in paths}
+    quotes = [path for path in paths if schemas[path] not in ("definition", "statistics")]
+    if not quotes:
+        return paths, definitions, statistics  # which is an error, and says of what schema they are
+    if definitions is None:
+        definitions = [path for path in paths if schemas[path] == "definition"] or None
+    if statistics is None:
+        statistics = [path for path in paths if schemas[path] == "statistics"] or None
+    return quotes, definitions, statistics
 
 
 def _roots(roots: str | Iterable[str]) -> set[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._numbers import whole_number
 from volscen.errors import InputError
 from volscen.generators._world import WorldModel
 from volscen.history._history import position
@@ -102,8 +103,7 @@ def stress(
         ("n_paths", 1 if n_paths is None else n_paths, 1),
         ("seed", seed, 0),
     ):
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
-            raise InputError(f"{name} must be a whole number of at least {least}, not {count!r}")
+        whole_number(name, count, least=least)
     row = history.sizes["date"] - 1 if as_of is None else position(history, as_of)
     if row + 1 < model.n_surfaces:
         raise InputError(f"the history holds {row} dates before as_of; the model needs {model.n_surfaces - 1}")

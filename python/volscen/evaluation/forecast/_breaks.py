@@ -10,8 +10,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import whole_number
 from volscen.errors import InputError
-from volscen.evaluation.forecast._series import series, whole
+from volscen.evaluation.forecast._series import series
 
 __all__ = ["Breaks", "breaks_in_variance", "regime_state"]
 
@@ -79,7 +80,7 @@ def breaks_in_variance(
     >>> len(found.position), bool(abs(found.position[0] - 600) < 25)
     (1, True)
     """
-    least = whole("min_segment", min_segment, 2)
+    least = whole_number("min_segment", min_segment, least=2)
     x = series("values", values, 2 * least)
     if level not in _CRITICAL:
         raise InputError(f"level must be one of {', '.join(map(str, _CRITICAL))}, not {level!r}")
@@ -151,7 +152,7 @@ def regime_state(history: xr.Dataset, *, min_days: int = 250, every: int = 5, le
     schema.validate(history, schema=schema.HISTORY)
     if "asset" in history.dims:
         raise InputError("history holds several assets; choose one with history.sel(asset=...)")
-    first, step = whole("min_days", min_days, 60), whole("every", every, 1)
+    first, step = whole_number("min_days", min_days, least=60), whole_number("every", every, least=1)
     x = series("history's log_return", history["log_return"].values[1:], first)
     sums = np.concatenate([[0.0], np.cumsum(x * x)])
     start = 0

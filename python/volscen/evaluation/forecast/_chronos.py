@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from volscen._numbers import whole_number
 from volscen._threads import single_threaded_torch
 from volscen.errors import InputError, MissingExtraError
 from volscen.evaluation.forecast._pretrained import Pretrained
-from volscen.generators._volgan_options import whole
 
 __all__ = ["Chronos"]
 
@@ -60,14 +60,14 @@ class Chronos(Pretrained):
         context: int = 512,
         batch_size: int = 256,
     ) -> None:
-        super().__init__(n_components=whole("n_components", n_components))
+        super().__init__(n_components=whole_number("n_components", n_components))
         if not isinstance(model, str) and not callable(getattr(model, "predict_quantiles", None)):
             raise InputError(
                 f"model must be a name, a folder or a pipeline with the method predict_quantiles, not {model!r}"
             )
         self.model = model
-        self.context = whole("context", context, least=self.n_past)
-        self.batch_size = whole("batch_size", batch_size)
+        self.context = whole_number("context", context, least=self.n_past)
+        self.batch_size = whole_number("batch_size", batch_size)
         self._pipeline: Any = None if isinstance(model, str) else model
 
     def _load(self) -> None:

@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import whole_number
 from volscen.errors import InputError
-from volscen.evaluation.forecast._series import whole
 
 __all__ = ["VARIABLE", "Scaling", "add_exogenous", "check_columns", "exogenous_values", "known_on"]
 
@@ -83,7 +83,7 @@ def add_exogenous(
 
 def known_on(dates: npt.NDArray[np.datetime64], exogenous: Any, lag: int) -> pd.DataFrame:
     """The last values known at each of a history's dates; see :func:`add_exogenous`."""
-    back = whole("lag", lag, 0)
+    back = whole_number("lag", lag, least=0)
     table = _table(exogenous)
     stamped = table.index.to_numpy().astype("datetime64[ns]")
     days = dates.astype("datetime64[ns]")

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from volscen._numbers import whole_number
 from volscen._threads import single_threaded_torch
 from volscen.errors import InputError
 from volscen.evaluation.forecast._pretrained import Pretrained
 from volscen.generators._neural_options import number
-from volscen.generators._volgan_options import whole
 
 __all__ = ["Kronos"]
 
@@ -79,19 +79,19 @@ class Kronos(Pretrained):
         top_p: float = 0.9,
         seed: int = 0,
     ) -> None:
-        super().__init__(n_components=whole("n_components", n_components))
+        super().__init__(n_components=whole_number("n_components", n_components))
         if not isinstance(model, str) and not callable(getattr(model, "predict_batch", None)):
             raise InputError(
                 f"model must be a name, a folder or a predictor with the method predict_batch, not {model!r}"
             )
         self.model, self.tokenizer, self.code = model, tokenizer, code
-        self.context = whole("context", context, least=self.n_past)
-        self.n_paths = whole("n_paths", n_paths)
+        self.context = whole_number("context", context, least=self.n_past)
+        self.n_paths = whole_number("n_paths", n_paths)
         self.temperature = number("temperature", temperature, open_=True)
         self.top_p = number("top_p", top_p, open_=True)
         if self.top_p > 1:
             raise InputError(f"top_p must be at most 1, not {top_p!r}")
-        self.seed = whole("seed", seed, least=0)
+        self.seed = whole_number("seed", seed, least=0)
         self._predictor: Any = None if isinstance(model, str) else model
 
     def _load(self) -> None:

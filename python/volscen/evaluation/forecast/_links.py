@@ -9,10 +9,11 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import norm
 
+from volscen._numbers import whole_number
 from volscen.errors import InputError, MissingExtraError
 from volscen.evaluation._compare import holm
 from volscen.evaluation.forecast._long_memory import LongMemory, fractional_difference, long_memory
-from volscen.evaluation.forecast._series import series, whole
+from volscen.evaluation.forecast._series import series
 
 __all__ = ["FractionalCointegration", "cluster", "fractional_cointegration", "granger"]
 
@@ -84,7 +85,7 @@ def granger(panel: xr.DataArray, *, lags: int = 5, level: float = 0.05) -> xr.Da
     except ImportError:
         raise MissingExtraError("a test of Granger links", "forecast") from None
 
-    names, values = _panel(panel, 10 * whole("lags", lags, 1))
+    names, values = _panel(panel, 10 * whole_number("lags", lags, least=1))
     k = len(names)
     if len(values) <= 2 * (k * lags + 1):
         raise InputError(f"panel has {len(values)} dates for {k * lags + 1} coefficients of each series; lower lags")
@@ -211,8 +212,8 @@ def cluster(panel: xr.DataArray, *, n_clusters: int | None = None, most: int = 8
     k = len(names)
     if k < 3:
         raise InputError(f"panel has {k} series; clusters need at least three")
-    upper = min(whole("most", most, 2), k - 1)
-    numbers = range(2, upper + 1) if n_clusters is None else [whole("n_clusters", n_clusters, 2)]
+    upper = min(whole_number("most", most, least=2), k - 1)
+    numbers = range(2, upper + 1) if n_clusters is None else [whole_number("n_clusters", n_clusters, least=2)]
     if n_clusters is not None and n_clusters > k - 1:
         raise InputError(f"n_clusters must be at most {k - 1} for {k} series, not {n_clusters}")
     distance = np.sqrt(np.clip((1 - np.corrcoef(values.T)) / 2, 0, 1))

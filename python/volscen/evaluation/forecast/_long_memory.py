@@ -11,8 +11,9 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
+from volscen._numbers import whole_number
 from volscen.errors import InputError
-from volscen.evaluation.forecast._series import fraction, series, whole
+from volscen.evaluation.forecast._series import fraction, series
 
 __all__ = ["LongMemory", "fractional_difference", "long_memory", "memory_by_segment"]
 
@@ -150,7 +151,7 @@ def memory_by_segment(
     (True, [True, True])
     """
     x = series("values", values, 50)
-    shortest = whole("least", least, 50)
+    shortest = whole_number("least", least, least=50)
     at = np.asarray(breaks)
     if at.ndim != 1 or (at.size and not np.issubdtype(at.dtype, np.integer)):
         raise InputError(f"breaks must be whole positions, not {breaks!r}")

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._numbers import whole_number
 from volscen._threads import single_threaded_torch
 from volscen.errors import InputError
 from volscen.evaluation.forecast._exogenous import Scaling, exogenous_values
 from volscen.evaluation.forecast._surface_models import _InLogs
 from volscen.generators._neural_options import number
-from volscen.generators._volgan_options import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,12 +60,12 @@ class _Network(_InLogs):
         learning_rate: float = 2e-3,
         seed: int = 0,
     ) -> None:
-        self.hidden = whole("hidden", hidden)
-        self.epochs = whole("epochs", epochs)
-        self.patience = whole("patience", patience)
-        self.batch_size = whole("batch_size", batch_size)
+        self.hidden = whole_number("hidden", hidden)
+        self.epochs = whole_number("epochs", epochs)
+        self.patience = whole_number("patience", patience)
+        self.batch_size = whole_number("batch_size", batch_size)
         self.learning_rate = number("learning_rate", learning_rate, open_=True)
-        self.seed = whole("seed", seed, least=0)
+        self.seed = whole_number("seed", seed, least=0)
 
     def _training(self) -> Training:
         from volscen.evaluation.forecast._network_training import Training
@@ -170,7 +170,7 @@ class Lstm(_Network):
             learning_rate=learning_rate,
             seed=seed,
         )
-        self.window = whole("window", window)
+        self.window = whole_number("window", window)
         self.n_past = self.window + 1  # the first return of a history is unknown
 
     def _learn(self, logs: FloatArray, history: xr.Dataset) -> None:
@@ -268,7 +268,7 @@ class AutoencoderLstm(Lstm):
 
     def __init__(self, *, latents: int = 8, **options: Unpack[LstmOptions]) -> None:
         super().__init__(**options)
-        self.latents = whole("latents", latents)
+        self.latents = whole_number("latents", latents)
 
     def _fit_code(self, logs: FloatArray, train: npt.NDArray[np.intp], held: npt.NDArray[np.intp]) -> None:
         import torch
@@ -333,7 +333,7 @@ class Vae(_Network):
 
     def __init__(self, *, latents: int = 8, kl_weight: float = 0.02, **options: Unpack[TrainingOptions]) -> None:
         super().__init__(**options)
-        self.latents = whole("latents", latents)
+        self.latents = whole_number("latents", latents)
         self.kl_weight = number("kl_weight", kl_weight)
 
     def _learn(self, logs: FloatArray, history: xr.Dataset) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from volscen.errors import InputError
 
-__all__ = ["fraction", "series", "whole"]
+__all__ = ["fraction", "series"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,10 +32,3 @@ def fraction(name: str, value: float, low: float, high: float) -> float:
     if not (np.isfinite(value) and low < value < high):
         raise InputError(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
     return float(value)
-
-
-def whole(name: str, value: int, least: int) -> int:
-    """A whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return int(value)

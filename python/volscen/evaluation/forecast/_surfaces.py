@@ -12,6 +12,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen._dates import to_day
+from volscen._numbers import whole_number
 from volscen.errors import InputError
 from volscen.evaluation._compare import diebold_mariano, holm
 from volscen.evaluation._forecasts import direction
@@ -102,8 +103,7 @@ def forecast_surfaces(
     named = _named(models)
     ahead = check_horizons(horizons)
     for name, value in (("every", every), ("refit_every", 1 if refit_every is None else refit_every)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} must be a positive whole number, not {value!r}")
+        whole_number(name, value)
     if seeds is not None:
         named = {name: SeedEnsemble(model, seeds) if is_network(model) else model for name, model in named.items()}
     if exogenous is not None:

@@ -11,11 +11,12 @@ import pandas as pd
 import xarray as xr
 
 from volscen._dates import to_day
+from volscen._numbers import whole_number
 from volscen.errors import InputError
 from volscen.evaluation._compare import diebold_mariano, holm
 from volscen.evaluation._forecasts import direction, qlike
 from volscen.evaluation.forecast._exogenous import known_on
-from volscen.evaluation.forecast._series import series, whole
+from volscen.evaluation.forecast._series import series
 from volscen.evaluation.forecast._surfaces import check_horizons
 from volscen.evaluation.forecast._variance_models import VARIANCE_MODELS, Days, check_model
 
@@ -95,7 +96,7 @@ def forecast_variance(
     if len(set(names)) < len(names) or not names:
         raise InputError("models must name each model once, and at least one")
     ahead = check_horizons(horizons)
-    step = whole("refit_every", refit_every, 1)
+    step = whole_number("refit_every", refit_every, least=1)
     returns, ranges = _aligned(log_return, log_range)
     x = series("log_return", returns.values, _LEAST_DAYS)
     dates = returns["date"].values.astype("datetime64[D]")
