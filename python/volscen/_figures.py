@@ -32,6 +32,9 @@ LEVELS = (0.05, 0.01)
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 _TENOR_DAYS = (30, 91, 365)
 
+#: A grid's first or last tenor stands for one of these if it differs by this share at most.
+_SAME_TENOR = 0.05
+
 #: Attributes that later builds read, too long for people.
 _FOR_MACHINES = ("build_settings", "last_day", "dropped_days")
 
@@ -122,7 +125,13 @@ def _date_figures(cube: xr.Dataset) -> dict[str, Any]:
 
 def _atm_vols(cube: xr.Dataset, weight: Any) -> list[dict[str, Any]]:
     tau, moneyness = cube["tau"].values, cube["moneyness"].values
-    reached = [d / 365 for d in _TENOR_DAYS if tau[0] <= d / 365 * (1 + 1e-9) and d / 365 <= tau[-1] * (1 + 1e-9)]
+    reached = []
+    for d in _TENOR_DAYS:  # a month of 30.4 days, at the edge of a grid, is the one of 30
+        nearest = float(tau[np.abs(tau - d / 365).argmin()])
+        if tau[0] <= d / 365 * (1 + 1e-9) and d / 365 <= tau[-1] * (1 + 1e-9):
+            reached.append(d / 365)
+        elif abs(365 * nearest - d) <= _SAME_TENOR * d:
+            reached.append(nearest)
     out = []
     for tenor in reached or [float(tau[0])]:
         values = interpolate_vol(cube["implied_vol"].values[:, -1], tau, moneyness, tenor, 1.0)

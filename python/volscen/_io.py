@@ -117,7 +117,9 @@ def check_output(path: str | Path, compression: int = 0) -> Path:
     if not isinstance(path, (str, Path)):
         raise InputError(f"path must be a file name, not {path!r}")
     if Path(path).suffix not in (*_NETCDF, _ZARR):
-        raise InputError(f"cannot write to {path}: the name must end in .nc or .zarr")
+        tables = Path(path).suffix in (".csv", ".parquet", ".xlsx", ".feather")
+        hint = "; volscen.to_long_table(ds) makes a pandas table of scenarios, which writes others" if tables else ""
+        raise InputError(f"cannot write to {path}: the name must end in .nc or .zarr{hint}")
     if isinstance(compression, bool) or not isinstance(compression, int) or not 0 <= compression <= 9:
         raise InputError(f"compression must be a zlib level from 0 to 9, not {compression!r}")
     if Path(path).suffix == _ZARR:

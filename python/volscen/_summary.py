@@ -55,7 +55,8 @@ def _one_date(figures: Mapping[str, Any], horizon: int) -> str:
     if figures["state_clipped"]:
         lines.append("  warning: the starting state lies outside what the generator was fitted on")
     losses = figures["index_loss"]
-    heads = [(f"VaR {1 - one['alpha']:.0%}", f"ES {1 - one['alpha']:.0%}") for one in losses]
+    levels = [f"{100 * (1 - one['alpha']):.4g}%" for one in losses]
+    heads = [(f"VaR {level}", f"ES {level}") for level in levels]
     lines.append("  index loss, % of spot      " + "".join(f"{var:>10}{es:>10}" for var, es in heads))
     lines.append(
         " " * 29
@@ -88,14 +89,18 @@ def hedge_summary(result: xr.Dataset) -> str:
     alpha = f", alpha {result.attrs['alpha']:.4g}" if "alpha" in result.attrs else ""
     lines = [
         f"hedge by {result.attrs['method']}{alpha}, effective sample size {result.attrs['ess_fraction']:.1%} "
-        "of the scenarios",
-        f"  {'instrument':<40}{'ratio':>12}{'value':>12}",
+        "of the scenarios" + _when(result),
+        "  ratio: units that replicate the book; a book that is held is hedged by trading the opposite",
+        f"  {'instrument':<40}{'ratio':>12}{'hedge':>12}{'value':>12}",
     ]
     off = off_grid(result)
     for name, ratio, value, share in zip(
         result["instrument"].values, result["ratio"].values, result["value0"].values, off, strict=True
     ):
-        lines.append(f"  {name:<40}{ratio:>12.5f}{value:>12.5f}" + (f" * {share:.1%}" if share > _OFF_GRID else ""))
+        act = "sell" if ratio > 0 else "buy" if ratio < 0 else ""
+        lines.append(
+            f"  {name:<40}{ratio:>12.5f}{act:>12}{value:>12.5f}" + (f" * {share:.1%}" if share > _OFF_GRID else "")
+        )
     if (off > _OFF_GRID).any():
         lines.append(
             "  * weight of the scenarios in which it lies off the surface's grid, where volatility is flat: distrust "
@@ -110,6 +115,17 @@ def hedge_summary(result: xr.Dataset) -> str:
     tails = zip(result["tail"].values, result["residual_var"].values, result["residual_es"].values, strict=True)
     lines.append("  tracking loss " + "; ".join(f"VaR {1 - t:.1%} {v:.4g}, ES {e:.4g}" for t, v, e in tails))
     return "\n".join(lines)
+
+
+def _when(result: xr.Dataset) -> str:
+    """Start and horizon of a hedge; results of early versions do not say."""
+    if "as_of" not in result.coords or "elapsed_days" not in result.attrs:
+        return ""
+    day = np.datetime_as_string(result["as_of"].values, unit="D")
+    step, days = int(result.attrs["step"]), float(result.attrs["elapsed_days"])
+    return (
+        f", as of {day}, over {step} step{'' if step == 1 else 's'} ({days:g} calendar day{'' if days == 1 else 's'})"
+    )
 
 
 def describe_file(path: str | Path) -> str:

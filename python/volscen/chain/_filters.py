@@ -71,7 +71,10 @@ def check_units(slope: float) -> None:
     """
     size = abs(slope)
     if size == 0:
-        raise InputError("call minus put is the same at every strike: column price (bid, ask) holds no option prices")
+        raise InputError(
+            "call minus put is the same at every strike: column price (bid, ask) holds no option prices; volatilities "
+            "become prices by volscen.black.price, and a grid of them a history by volscen.make_history"
+        )
     if size > _SLOPE_SLACK or size < 1 / _SLOPE_SLACK:
         raise InputError(
             f"call minus put changes by {slope:.3g} per unit of strike where parity has -1: prices and strikes are in "

@@ -36,7 +36,7 @@ def evaluate(
     history: xr.Dataset,
     *,
     first: Any,
-    last: Any,
+    last: Any = None,
     train_end: Any = None,
     baseline: str = "bootstrap",
     oracle: str | Market | None = None,

@@ -42,7 +42,7 @@ def walk_forward(
     history: xr.Dataset,
     *,
     first: Any,
-    last: Any,
+    last: Any = None,
     train_end: Any = None,
     options: Mapping[str, Any] | None = None,
     refit_every: Refit = "year",
@@ -69,7 +69,8 @@ def walk_forward(
     history : xarray.Dataset
         Holds the period and the days before it.
     first, last : date
-        First and last realised date to score; the dates of the history inside the period are used.
+        First and last realised date to score; the dates of the history inside the period are used. The history's last
+        when omitted.
     train_end : date, optional
         Moves are divided by their standard deviation over dates before this one; ``first`` when omitted.
     options : mapping, optional
@@ -217,7 +218,8 @@ def _period(history: xr.Dataset, first: Any, last: Any) -> np.typing.NDArray[np.
     schema.validate(history, schema=schema.HISTORY)
     check_daily(history, "the evaluation")
     dates = history["date"].values.astype("datetime64[D]")
-    start, stop = to_day(first, "first"), to_day(last, "last")
+    start = to_day(first, "first")
+    stop = history["date"].values[-1].astype("datetime64[D]") if last is None else to_day(last, "last")
     realised = np.flatnonzero((dates >= start) & (dates <= stop))
     realised = realised[realised > 1]  # the first date has no move, and the second nothing to be scaled by
     if realised.size == 0:

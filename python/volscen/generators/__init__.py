@@ -160,7 +160,11 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             header = (file.metadata() or {}).get("volscen")
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise FileFormatError(f"{path}: no such model file") from None
+        named = str(path) in REGISTRY
+        hint = (
+            f"; {path} is the name of a generator: fit it first, volscen.fit(history, {str(path)!r})" if named else ""
+        )
+        raise FileFormatError(f"{path}: no such model file{hint}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise FileFormatError(f"{path}: not a readable safetensors file ({error})") from None
     try:

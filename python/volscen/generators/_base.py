@@ -187,6 +187,14 @@ class Generator(ABC):
         out.__dict__.update(plain._twins(device), _device=device, _plain=plain)
         return out
 
+    def __repr__(self) -> str:
+        if not self.is_fitted:
+            return f"<generator {self.name!r}, not fitted>"
+        return (
+            f"<generator {self.name!r} fitted on {self.period_[0]} to {self.period_[1]}, {self.tau_.size} maturities x "
+            f"{self.moneyness_.size} moneyness points>"
+        )
+
     def _remember(self, history: xr.Dataset) -> None:
         """Record grid, period, fingerprint and outline of the history fitted on."""
         self.tau_ = history["tau"].values.astype(np.float64)
@@ -204,8 +212,13 @@ class Generator(ABC):
         n = history.sizes["date"]
         if n < n_min:
             # The needs of the two with the shortest memories; each refuses a history that is too short for it.
-            others = [name for name, least in (("bootstrap", 2), ("pca", 151)) if least <= n and name != self.name]
-            shorter = f", or take a generator with a shorter memory ({', '.join(map(repr, others))})" if others else ""
+            others = [name for name, least in (("pca", 151), ("bootstrap", 2)) if least <= n and name != self.name]
+            shorter = (
+                f", or take a generator that needs less: volscen.fit(history, {others[0]!r}), on the command line "
+                f"--generator {others[0]}" + (f" (or {others[1]!r})" if len(others) > 1 else "")
+                if others
+                else ""
+            )
             raise InputError(
                 f"history holds {n} dates; generator {self.name!r} needs at least {n_min}: lengthen it{shorter}"
             )

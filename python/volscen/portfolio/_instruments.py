@@ -319,6 +319,8 @@ def _check_unit(name: str, number: float) -> None:
             f"tau is in years, and {number:g} look like days: give {number / 365:.4g}, or a tenor: '{number:g}D', "
             f"'{number:g}Y'"
         )
+    if name in ("implied_vol", "strike_vol") and number > 7:
+        raise InputError(f"{name} is a decimal, and {number:g} is {100 * number:g}%: give {number / 100:.4g}")
 
 
 def _set_expiry(instrument: Option | Forward | VarianceSwap) -> None:

@@ -23,6 +23,9 @@ __all__ = ["Maturity", "Portfolio", "as_portfolio", "instruments_from_table"]
 _STRIKES = ("moneyness", "strike", "strike_over_spot", "delta")
 
 
+#: Positions that are shown in full.
+_SHOWN = 20
+
 #: Years, a tenor or a date.
 Maturity = float | str | date | np.datetime64
 
@@ -88,6 +91,15 @@ class Portfolio:
     def quantities(self) -> tuple[float, ...]:
         """The quantities, in order."""
         return tuple(quantity for _, quantity in self.positions)
+
+    def __repr__(self) -> str:
+        lines = [f"<Portfolio of {len(self)} position{'' if len(self) == 1 else 's'}>"]
+        groups = self.groups or ("",) * len(self)
+        for (instrument, quantity), group in list(zip(self.positions, groups, strict=True))[:_SHOWN]:
+            lines.append(f"{quantity:>14,.10g}  {instrument.label}" + (f"  [{group}]" if group else ""))
+        if len(self) > _SHOWN:
+            lines.append(f"{'...':>14}  {len(self) - _SHOWN:,} more")
+        return "\n".join(lines)
 
     def __len__(self) -> int:
         return len(self.positions)

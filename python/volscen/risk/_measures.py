@@ -31,6 +31,9 @@ FloatArray = npt.NDArray[np.float64]
 #: Tail probabilities reported by default.
 LEVELS = (0.05, 0.025, 0.01)
 
+#: From here on a tail probability can only be meant as a confidence level; 1 asks for the mean.
+_CONFIDENCE = 0.9
+
 
 def value_at_risk(
     values: npt.ArrayLike, weight: npt.ArrayLike | None = None, *, alpha: npt.ArrayLike = 0.05
@@ -298,6 +301,12 @@ def _levels(alpha: npt.ArrayLike) -> FloatArray:
     levels = np.atleast_1d(levels)
     if np.any(~(levels > 0)) or np.any(levels > 1):
         raise InputError("alpha must lie in (0, 1]: .05 asks for the worst 5%")
+    if np.any((levels >= _CONFIDENCE) & (levels < 1)):  # the other convention, whose answer would be near the mean
+        level = float(levels[(levels >= _CONFIDENCE) & (levels < 1)][0])
+        raise InputError(
+            f"alpha is the probability of the tail, and {level:g} looks like a confidence: give {1 - level:.6g} "
+            f"for the worst {1 - level:.4g} of outcomes"
+        )
     return levels
 
 

@@ -155,6 +155,11 @@ def generate(
     condition = None if given is None else Given.of(given)
     if condition and project:
         raise InputError("given is of surfaces as drawn; project the result instead, with volscen.project_arbitrage")
+    if isinstance(generator, xr.Dataset):
+        raise InputError(
+            "generator must be a fitted generator, and a dataset was given first: volscen.generate(model, history), or "
+            "volscen.generate(history=history), which fits the default generator"
+        )
     if generator is not None and history is None:
         raise InputError("history is needed for the starting state; pass the history that precedes as_of")
     if history is None:

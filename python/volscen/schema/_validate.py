@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -68,7 +69,8 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
     True
     """
     if not isinstance(ds, xr.Dataset):
-        raise InputError(f"an xarray.Dataset of volscen is needed, not {type(ds).__name__}")
+        hint = "; volscen.read(path) reads one from a file" if isinstance(ds, (str, os.PathLike)) else ""
+        raise InputError(f"an xarray.Dataset of volscen is needed, not {type(ds).__name__}{hint}")
     found = str(ds.attrs.get("schema", ""))
     wanted = schema or found
     if wanted not in DIMS:

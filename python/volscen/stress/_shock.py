@@ -22,6 +22,9 @@ FloatArray = npt.NDArray[np.float64]
 #: Tenors between which ``term`` is measured.
 _SHORT, _LONG = 30 / 365, 1.0
 
+#: Beyond these a size is taken for per cent: a fall by 95%, 300 vol points, a tenfold volatility.
+_LARGEST_RETURN, _LARGEST_MOVE, _LARGEST_SHARE = 3.0, 3.0, 10.0
+
 #: One size, one for each scenario, or one for each tenor.
 Size = float | Sequence[float] | npt.NDArray[Any] | Mapping[float | str, float]
 
@@ -116,6 +119,7 @@ def shock(
     state = start_of(start, as_of)
     sizes = {"log_return": log_return, "level": level, "skew": skew, "curvature": curvature, "term": term}
     arrays = {key: _size(key, value, state) for key, value in sizes.items()}
+    _check_units(arrays, bool(relative))
     counts = {array.shape[0] for array in arrays.values()} - {1}
     if len(counts) > 1:
         raise InputError(f"the sizes must be single numbers or lists of one length, not of {sorted(counts)}")
@@ -143,6 +147,20 @@ def shock(
     return assemble(
         state, _names(name, n), returns.copy(), vol[:, None].copy(), kind="shock", weight=weight, project=project
     )
+
+
+def _check_units(arrays: Mapping[str, FloatArray], relative: bool) -> None:
+    """Refuse per cent: eight times the volatility, or a spot of nothing, would be answered without a word."""
+    for name, array in arrays.items():
+        limit = _LARGEST_RETURN if name == "log_return" else _LARGEST_SHARE if relative else _LARGEST_MOVE
+        size = float(array.flat[np.abs(array).argmax()])
+        if abs(size) <= limit:
+            continue
+        if name == "log_return":
+            what = f"{size:g} takes the spot to {np.exp(min(size, 99.0)):.3g} times what it is"
+        else:
+            what = f"{size:g} is {100 * size:g}{'%' if relative else ' vol points'}"
+        raise InputError(f"{name} is a decimal, and {what}; was {size / 100:g} meant?")
 
 
 def _size(name: str, value: Any, start: Start) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,5 +67,9 @@ def check_options(method: str, options: dict[str, Any], also: tuple[str, ...] = 
     known = {name for name, p in signature(smoother).parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
     unknown = sorted(set(options) - known)
     if unknown:
-        raise InputError(f"unknown option {unknown[0]!r}; method {method!r} knows {sorted(known | set(also))}")
+        close = get_close_matches(unknown[0], [*known, *also], n=1)
+        raise InputError(
+            f"unknown option {unknown[0]!r}; method {method!r} knows {sorted(known | set(also))} besides the "
+            "function's own arguments" + (f"; was {close[0]!r} meant?" if close else "")
+        )
     return smoother
