@@ -21,11 +21,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+import pagetables
 import volscen
+from pagetables import plain
 from volscen import agent
 from volscen.sources import read_spx_factors
 
 CRISES = (1998, 2001, 2002, 2008, 2011, 2015, 2018)
+#: Of the page's tables.
+HEADER = ["policy", "return", "volatility", "worst fall", "mean of the worst 5% of days", "hedged", "costs",
+          "years that beat holding"]  # fmt: skip
+SHOWN = (1998, 2008, 2011, 2015, 2018)
+LABELS = {"volatility target": "volatility target of 15%"}
 
 
 def policies_from(past: xr.Dataset, signal: agent.RiskSignal, arguments: argparse.Namespace) -> dict[str, agent.Policy]:
@@ -64,7 +71,14 @@ def main() -> int:
     parser.add_argument("--horizon", type=int, default=42, help="steps of a simulated path")
     parser.add_argument("--iterations", type=int, default=150, help="training steps")
     parser.add_argument("--quick", action="store_true", help="two years of the embedded history, little training")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
+    shown = [year for year in SHOWN if arguments.first <= year <= arguments.last and not arguments.quick]
+    pieces = {"policies": [HEADER], "crises": [["policy", *map(str, shown)]]}
+    pages = pagetables.Pages(
+        arguments, pieces, kind="scores", minutes=1 if arguments.quick else 30,
+        needs=[] if arguments.quick else [pagetables.MARKET_DATA],
+    )  # fmt: skip
     if arguments.quick:
         history = volscen.datasets.sample_history()
         arguments.first, arguments.last, arguments.seeds = 2022, 2023, 1
@@ -88,7 +102,35 @@ def main() -> int:
         print(f"{year} done", file=sys.stderr, flush=True)
     years = xr.concat(list(tables.values()), dim=pd.Index(list(tables), name="year"))
     show(years)
+    for name, text in page_tables(years, shown).items():
+        pages.add(name, text)
+    pages.write()
     return 0
+
+
+def page_tables(years: xr.Dataset, shown: list[int]) -> dict[str, str]:
+    """Tables of the page: quantiles over the years, and years of crises."""
+    hold = years["total_return"].sel(policy="buy and hold")
+    rows, crises = [], []
+    for policy in years["policy"].values:
+        one, cells = years.sel(policy=policy), []
+        for name in ("total_return", "annual_vol", "worst_fall", "mean_loss_5"):
+            low, middle, high = (plain(100 * q, 1) for q in one[name].quantile([0.05, 0.5, 0.95]).values)
+            cells.append(f"{middle} [{low}, {high}]")
+        cost = 100 * float(one["total_cost"].mean())
+        better = "" if policy == "buy and hold" else str(int((one["total_return"] > hold).sum()))
+        label = LABELS.get(policy, str(policy))
+        hedged = f"{100 * float(one['share_hedged'].mean()):.0f}"
+        rows.append([label, *cells, hedged, plain(cost, 1) if cost else "0", better])
+        of_year = [
+            [plain(100 * float(one[name].sel(year=year)), 1) for name in ("total_return", "worst_fall")]
+            for year in shown
+        ]
+        crises.append([label, *(" / ".join(pair) for pair in of_year)])
+    return {
+        "policies": pagetables.table(HEADER, rows),
+        "crises": pagetables.table(["policy", *map(str, shown)], crises),
+    }
 
 
 def show(years: xr.Dataset) -> None:

@@ -21,9 +21,12 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
+import pagetables
 import volscen
 
 N = 10_000
+#: Of the README's table of times.
+SPEED = ["job", "volscen", "beside it, same run"]
 
 #: Generators with networks: options that train them as shortly as can be, and how far rounding may lead log vols apart.
 NETWORKS: dict[str, tuple[dict[str, Any], float]] = {
@@ -86,12 +89,15 @@ def on_device(device: str) -> None:
 
 def main() -> None:
     """Check, measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--device")
-    device = parser.parse_args().device
-    if device is not None:
-        on_device(device)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", help="measure generators with networks on this device instead")
+    pagetables.add_options(parser)
+    given = parser.parse_args()
+    if given.device is not None:
+        on_device(given.device)
         return
+    pages = pagetables.Pages(given, {"speed": [SPEED]}, kind="timing", minutes=3)
+    took: dict[str, float] = {}
     history = volscen.datasets.sample_history()
     tau, m = history["tau"].values, history["moneyness"].values
     print(f"{N:,} one-day scenarios on {m.size} x {tau.size}, with penalties and weights (median of 7)")
@@ -106,6 +112,7 @@ def main() -> None:
         np.testing.assert_allclose(cube["arbitrage_penalty"].values[:, 0], expected, atol=1e-12)
         one = best(lambda model=model: volscen.generate(model, history, n_scenarios=N, seed=1, num_threads=1), 7)
         two = best(lambda model=model: volscen.generate(model, history, n_scenarios=N, seed=1, num_threads=2), 7)
+        took |= {name: two, "plain": plain}
         print(
             f"  {name:<10} 1 thread {1e3 * one:6.1f} ms   2 threads {1e3 * two:6.1f} ms   "
             f"(penalties alone in a NumPy loop {1e3 * plain:6.0f} ms, {plain / two:.0f}x the whole call)"
@@ -113,6 +120,12 @@ def main() -> None:
     model = volscen.datasets.default_generator()
     paths = best(lambda: volscen.generate(model, history, n_scenarios=N, horizon=21, seed=1), 3)
     print(f"  {model.name}, {N:,} paths of 21 steps, default threads: {paths:.2f} s")
+    har, pca, plain = (f"{1e3 * took[name]:.0f}" for name in ("har", "pca", "plain"))
+    job = f"{N:,} one-day scenarios on {m.size} x {tau.size}, penalties and weights, `har` / `pca`"
+    rows = [[job, f"{har} / {pca} ms", f"penalties alone in a NumPy loop: {plain} ms"],
+            [f"{N:,} paths of 21 days, `{model.name}`", f"{paths:.2f} s", ""]]  # fmt: skip
+    pages.add("speed", pagetables.table(SPEED, rows))
+    pages.write()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from kernelbench.report import Options, text_of
+import pagetables
+from kernelbench.pages import HEADERS, SPEED, speed
+from kernelbench.report import Options, page_of, text_of
 from volscen import _core
 
 PARTS = ["black", "implied_vol", "bachelier", "svi", "ssvi", "penalty", "projection", "revaluation"]
@@ -49,8 +51,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small workloads and short timings: that everything runs")
     parser.add_argument("--seconds", type=float, help="CPU time of each comparison (default 6, quick 0.3)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--markdown", type=Path, help="write the tables to this file")
+    pagetables.add_options(parser)
     given = parser.parse_args()
+    pieces = {"machine": [], "speed": [SPEED]} | {name: HEADERS[name] for name in given.only}
+    minutes = 0.5 if given.quick else 8 * (given.seconds or 6.0) / 2.5
+    # svi-py asks for a Python of its own, and is listed as absent elsewhere.
+    pages = pagetables.Pages(
+        given, pieces, kind="timing", minutes=minutes, needs=[one for one in PEERS if one != "svi-py"]
+    )
     options = Options(given.quick, given.seconds or (0.3 if given.quick else 6.0))
     machine = {
         "processor": processor(),
@@ -64,17 +72,19 @@ def main() -> None:
     head = f"{machine['processor']}, {machine['processors']} processors, instruction set {machine['simd']}, Python "
     head += f"{machine['python']}; " + ", ".join(f"{n} {v}" for n, v in machine["versions"].items())
     print(head, flush=True)
-    texts, results = [head + "\n"], {}
+    pages.add("machine", head)
+    parts = {}
     for name in given.only:
         start = time.perf_counter()
         part = importlib.import_module(f"kernelbench.{name}").run(options)
-        results[name] = part.as_dict()
-        texts.append(text_of(part))
-        print(f"\n{texts[-1]}({time.perf_counter() - start:.0f} s)", flush=True)
+        parts[name] = part
+        pages.add(name, page_of(part, HEADERS[name]))
+        print(f"\n{text_of(part)}({time.perf_counter() - start:.0f} s)", flush=True)
+    pages.add("speed", pagetables.table(SPEED, speed(parts)))
+    pages.write()
+    results = {name: part.as_dict() for name, part in parts.items()}
     if given.json is not None:
         given.json.write_text(json.dumps({"machine": machine, "parts": results}, indent=1) + "\n", encoding="utf-8")
-    if given.markdown is not None:
-        given.markdown.write_text("\n".join(texts), encoding="utf-8")
     missed = [row["target"] for part in results.values() for row in part["targets"] if not row["met"]]
     if missed:
         print("Targets missed: " + "; ".join(missed), file=sys.stderr)

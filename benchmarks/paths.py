@@ -11,16 +11,14 @@ about the level, and the last table says how often it was over several histories
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+import pagetables
 import volscen
 from generators import REAL, load_real
 from volscen.evaluation import Oracle, path_structure, path_table
@@ -29,6 +27,9 @@ from volscen.sources.simulate import simulate_market
 
 HORIZON = 21
 TRAINING_DAYS = 3001
+#: Rows of the page's table.
+LABELS = {"A": "market A (simulated), 4 years", "spx_factors": "spx_factors 2014-15", "sse50etf": "sse50etf 2021"}
+SPEED = "10,000 paths on spx_factors, processor seconds"
 
 
 def cubes(model: Generator, history: xr.Dataset, dates: np.ndarray, n_scenarios: int) -> Iterator[xr.Dataset]:
@@ -68,7 +69,17 @@ def judge(
     return found
 
 
-def simulated(arguments: argparse.Namespace) -> None:
+def shares(name: str, found: xr.Dataset, arguments: argparse.Namespace) -> list[str]:
+    """Row of the page's table: share of figures inside, by generator and of the true law."""
+    known = found["generator"].values.tolist()
+    inside = [
+        f"{float(found['share_inside'].sel(generator=label)):.0%}" if label in known else ""
+        for label in [*arguments.generators, "oracle"]
+    ]
+    return [LABELS[name], str(found.attrs["paths"]), *inside]
+
+
+def simulated(arguments: argparse.Namespace) -> list[list[str]]:
     """Market A: all generators once, and the oracle on several histories."""
     days = 252 if arguments.quick else 1008
     history = simulate_market("A", TRAINING_DAYS + days + HORIZON, seed=1)
@@ -76,7 +87,7 @@ def simulated(arguments: argparse.Namespace) -> None:
     models: dict[str, Generator] = {name: volscen.fit(train, name) for name in arguments.generators}
     models["oracle"] = Oracle("A").fit(history)
     dates = history["date"].values[TRAINING_DAYS - 1 : TRAINING_DAYS + days : HORIZON]
-    judge("market A (simulated)", models, history, dates, arguments)
+    whole = judge("market A (simulated)", models, history, dates, arguments)
     p_values = []
     for seed in range(2, 4 if arguments.quick else 12):
         other = simulate_market("A", days + 2 * HORIZON, seed=seed)
@@ -89,17 +100,23 @@ def simulated(arguments: argparse.Namespace) -> None:
         f"oracle on {len(p)} other histories: {np.mean(p > 0.05):.1%} of figures inside the 95% band, "
         f"{np.mean(p > 0.5):.1%} inside the 50% band"
     )
+    return [shares("A", whole, arguments)]
 
 
-def real(name: str, history: xr.Dataset, arguments: argparse.Namespace) -> None:
+def real(name: str, history: xr.Dataset, arguments: argparse.Namespace) -> list[list[str]]:
     """A real market's validation years, and times."""
     first, last = (np.datetime64(day) for day in REAL[name]["validation"])
     row, end = np.searchsorted(history["date"].values, [first, last + np.timedelta64(1, "D")])
     train = history.isel(date=slice(0, row))
     models: dict[str, Generator] = {label: volscen.fit(train, label) for label in arguments.generators}
-    for label, model in models.items():
-        print(f"{name}, {label}: {cpu_seconds(model, train):.2f} s of CPU for 10,000 paths of {HORIZON} days")
-    judge(name, models, history, history["date"].values[row - 1 : end - HORIZON : HORIZON], arguments)
+    seconds = {label: cpu_seconds(model, train) for label, model in models.items()}
+    for label, took in seconds.items():
+        print(f"{name}, {label}: {took:.2f} s of CPU for 10,000 paths of {HORIZON} days")
+    found = judge(name, models, history, history["date"].values[row - 1 : end - HORIZON : HORIZON], arguments)
+    rows = [shares(name, found, arguments)]
+    if name == "spx_factors":
+        rows.append([SPEED, "", *(f"{took:.2f}" for took in seconds.values()), ""])
+    return rows
 
 
 def main() -> None:
@@ -110,20 +127,29 @@ def main() -> None:
     parser.add_argument("--history", action="append", default=[], metavar="MARKET=FILE", help="a history built before")
     parser.add_argument("-n", "--n-scenarios", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="one year and two histories: a check that it runs")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
     arguments.generators = arguments.generators.split(",")
+    header = ["", "paths of data", *arguments.generators, "true law"]
+    markets = arguments.markets.split(",")
+    market = any(name != "A" for name in markets)
+    pages = pagetables.Pages(
+        arguments, {"inside": [header]}, kind="timing", minutes=4 * len(markets),
+        needs=[pagetables.MARKET_DATA] if market else [],
+    )  # fmt: skip
     files = dict(entry.split("=", 1) for entry in arguments.history)
-    folder = os.environ.get("VOLSCEN_DATA")
     pd.set_option("display.width", 250)
-    for name in arguments.markets.split(","):
+    rows: list[list[str]] = []
+    for name in markets:
         if name == "A":
-            simulated(arguments)
+            rows += simulated(arguments)
         elif name in files:
-            real(name, volscen.read(files[name]), arguments)
-        elif folder:
-            real(name, load_real(name, Path(folder)), arguments)
+            rows += real(name, volscen.read(files[name]), arguments)
         else:
-            sys.exit("set VOLSCEN_DATA to the folder that holds sse50etf/ and spx_factors/")
+            rows += real(name, load_real(name, pagetables.market_data()), arguments)
+    rows.sort(key=lambda row: row[0] == SPEED)  # the times are the last row
+    pages.add("inside", pagetables.table(header, rows))
+    pages.write()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ thread for all.
 
 from __future__ import annotations
 
+import argparse
 import time
 import warnings
 from collections.abc import Callable
@@ -19,12 +20,15 @@ import numpy as np
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
+import pagetables
 import volscen
 from volscen import views
 from volscen.views._linear import divergence, tilt
 
 N = 10_000
 REPEATS = 15
+#: Of the README's table of times.
+SPEED = ["job", "volscen", "beside it, same run"]
 
 
 def best(job: Callable[[], Any], repeats: int = REPEATS) -> float:
@@ -114,6 +118,10 @@ def peers(p: np.ndarray, rows: np.ndarray, target: np.ndarray) -> dict[str, Call
 
 def main() -> None:
     """Check, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    pagetables.add_options(parser)
+    needs = ["fortitudo.tech"]
+    pages = pagetables.Pages(parser.parse_args(), {"speed": [SPEED]}, kind="timing", minutes=1, needs=needs)
     warnings.simplefilter("ignore")
     p, rows, target = problem()
     found = tilt(p, rows, target, target)
@@ -124,12 +132,11 @@ def main() -> None:
     print(f"{N:,} scenarios, 10 equality views; CPU ms, smallest of {REPEATS}")
     print(f"  {'solver':<26}{'ms':>9}{'largest error of a view':>26}{'KL - optimum':>15}")
     optimum = divergence(found.weight, p)
+    took, off = dict[str, float](), dict[str, float]()
     for name, solve in peers(p, rows, target).items():
         w = solve()
-        print(
-            f"  {name:<26}{1e3 * best(solve):>9.2f}{error(w, rows, target):>26.1e}"
-            f"{divergence(w / w.sum(), p) - optimum:>15.1e}"
-        )
+        took[name], off[name] = 1e3 * best(solve), error(w, rows, target)
+        print(f"  {name:<26}{took[name]:>9.2f}{off[name]:>26.1e}{divergence(w / w.sum(), p) - optimum:>15.1e}")
 
     cube = volscen.generate(n_scenarios=N, horizon=5, seed=1)
     ret, vol = views.total_log_return(), views.atm_vol(91 / 365)
@@ -158,6 +165,19 @@ def main() -> None:
     print(f"  {'reweight, beta auto':<46}{1e3 * best(lambda: volscen.reweight(cube), 7):>9.2f} ms")
     print(f"  {'reweight, kl_limit':<46}{1e3 * best(lambda: volscen.reweight(cube, kl_limit=0.3), 7):>9.2f} ms")
     print(f"  {'resample':<46}{1e3 * best(lambda: volscen.resample(weighted), 7):>9.2f} ms")
+    peer = "fortitudo.tech TNC"  # what it does unless told otherwise
+    if peer in took:
+        row = [f"entropy pooling, {N:,} scenarios under 10 views, one thread",
+               f"{took['volscen']:.1f} ms, views met to {_rounded(off['volscen'])}",
+               f"fortitudo.tech: {took[peer]:.1f} ms, to {_rounded(off[peer])}; SciPy trust-exact: "
+               f"{took['scipy trust-exact']:.1f} ms"]  # fmt: skip
+        pages.add("speed", pagetables.table(SPEED, [row]))
+        pages.write()
+
+
+def _rounded(value: float) -> str:
+    """One digit and its power of ten."""
+    return f"{value:.0e}".replace("e-0", "e-")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,13 @@ import numpy as np
 import QuantLib as ql
 from scipy.special import ndtr
 
+import pagetables
 import volscen
 from volscen import Option, Portfolio, risk
 from volscen.portfolio import explain, pnl, revalue
+
+#: Of the page's table.
+HEADER = ["", "seconds", "NumPy", "QuantLib, formula only"]
 
 
 class Times(NamedTuple):
@@ -113,7 +117,9 @@ def main() -> None:
     parser.add_argument("--scenarios", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    pagetables.add_options(parser)
     options = parser.parse_args()
+    pages = pagetables.Pages(options, {"speed": [HEADER]}, kind="timing", minutes=1, needs=["QuantLib"])
     cube = volscen.generate(n_scenarios=options.scenarios, seed=1, reweight=None)
     flat = np.full(cube.sizes["tau"], float(cube.spot0))  # no carry, so that the peers need none either
     cube = cube.assign(forward0=("tau", flat), discount_factor0=("tau", np.ones_like(flat)))
@@ -151,6 +157,7 @@ def main() -> None:
     row("P&L explained, volscen", explained, own)
 
     x, w = profit.pnl.values[:, 0], cube.weight.values
+    values_s, numpy_s, quantlib_s = own.cpu, plain.cpu, each.cpu * options.lines / subset
     own, found = least(lambda: risk.contributions(profit, alpha=0.025), n)
     plain, (shortfall, at_risk) = least(lambda: numpy_contributions(x, w, 0.025), n)
     np.testing.assert_allclose(found.component_es, shortfall, rtol=1e-8, atol=1e-9)
@@ -160,6 +167,16 @@ def main() -> None:
     row("VaR, ES and contributions, NumPy", plain, own)
     closed, _ = least(lambda: risk.incremental(profit, alpha=0.025), n)
     row("VaR, ES without each line, volscen", closed, own)
+    formula = f"{quantlib_s:.2g} (scaled from {subset} options)"
+    lines = [
+        ["values", f"{values_s:.2g}", f"{numpy_s:.2g}", formula],
+        ["P&L by line", f"{by_line.cpu:.2g}", "", ""],
+        ["P&L explained, vanna and volga too", f"{explained.cpu:.2g}", "", ""],
+        ["VaR, ES and contributions of both, from the P&L", f"{own.cpu:.2g}", f"{plain.cpu:.2g}", ""],
+        ["VaR and ES without each line", f"{closed.cpu:.2g}", "", ""],
+    ]
+    pages.add("speed", pagetables.table(HEADER, lines))
+    pages.write()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+import pagetables
+
 #: What is assumed of the machines of the estimate.
 NODES, CORES, STORE_GB_S, SCHEDULER_MS = 100, 32, 10.0, 1.0
 
@@ -34,6 +36,17 @@ CASES = {
     "NetCDF": {"kind": "write", "suffix": ".nc"},
     "zarr, cluster of 2 processes": {"kind": "write", "suffix": ".zarr", "cluster": True},
 }
+
+#: Of the page's table, with what its rows are called there, and of the README's table of times.
+HEADER = ["", "wall time", "scenarios a second", "processor time", "peak memory", "file"]
+ROWS = {
+    "drawn and weighed, nothing written": "drawn and weighed, nothing written",
+    "zarr": "zarr, two threads",
+    "NetCDF": "NetCDF, two threads",
+    "zarr, Zstandard 1": "zarr, level 1, two threads",
+    "zarr, cluster of 2 processes": "zarr, cluster of two processes",
+}
+SPEED = ["job", "volscen", "beside it, same run"]
 
 
 class Watch(threading.Thread):
@@ -143,9 +156,13 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=None, help="where a scratch folder is made; the system's default"
     )
+    pagetables.add_options(parser)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--blocks", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    pieces = {"cases": [HEADER], "speed": [SPEED]}
+    minutes = 0.5 if arguments.quick else 4
+    pages = pagetables.Pages(arguments, pieces, kind="timing", minutes=minutes, needs=["zarr", "distributed"])
     n = 200_000 if arguments.quick else arguments.scenarios
     chunks = min(arguments.chunks, max(1024, n // 4))
     if arguments.case:
@@ -163,8 +180,9 @@ def main() -> None:
             f"{n:,} scenarios of one step, 80 cells, float32, chunks of {chunks:,}, {os.cpu_count()} processors",
             flush=True,
         )
+        took: dict[str, dict[str, float]] = {}
         for label in CASES:
-            found = child(["--case", label], n, chunks, scratch)
+            found = took[label] = child(["--case", label], n, chunks, scratch)
             print(
                 f"  {label:<36} {found['wall']:6.1f} s {n / found['wall']:9,.0f} scenarios/s   CPU here "
                 f"{found['cpu']:6.1f} s   peak memory {found['peak_mb']:5,.0f} MB   {found['gb']:.2f} GB",
@@ -177,6 +195,28 @@ def main() -> None:
     for label, seconds in one_block.items():
         print(f"  {label:<46} {seconds:8.4f}")
     estimate(one_block, chunks)
+    pages.add("cases", pagetables.table(HEADER, [row(label, took[label], n) for label in ROWS]))
+    netcdf, zarr = took["NetCDF"]["wall"], took["zarr"]["wall"]
+    peak = max(took[one]["peak_mb"] for one in ("NetCDF", "zarr")) / 1e3
+    told = f"{netcdf:.1f} / {zarr:.1f} s, at most {pagetables.plain(peak, 1)} GB of memory"
+    count = f"{n // 1_000_000} million" if n >= 1_000_000 else f"{n:,}"
+    job = f"{count} scenarios of 80 cells drawn, weighed, written: NetCDF / zarr"
+    pages.add("speed", pagetables.table(SPEED, [[job, told, ""]]))
+    pages.write()
+
+
+def row(label: str, found: dict[str, float], n: int) -> list[str]:
+    """Row of the page's table."""
+    cluster = "cluster" in label
+    rate = float(f"{n / found['wall']:.3g}")
+    return [
+        ROWS[label],
+        f"{found['wall']:.1f} s",
+        f"{rate:,.0f}",
+        "" if cluster else f"{found['cpu']:.1f} s",  # its processes' is not seen from here
+        f"{found['peak_mb']:,.0f} MB" + (", all processes" if cluster else ""),
+        f"{found['gb']:.1f} GB" if found["gb"] else "",
+    ]
 
 
 def child(options: list[str], n: int, chunks: int, scratch: Path) -> dict[str, float]:

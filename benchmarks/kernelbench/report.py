@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Options", "Part", "text_of"]
+import pagetables
+
+__all__ = ["Options", "Part", "cell_of", "figure", "page_of", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Part:
         return asdict(self)
 
 
-def _cell(value: Any) -> str:
+def cell_of(value: Any) -> str:
+    """Figure as it is printed: three digits, or tenths of what is larger."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -54,9 +58,16 @@ def _cell(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
+def figure(part: Part, title: str, row: str, column: str) -> float:
+    """Figure of the row that begins so, in the table whose title has a text; NaN where it was not measured."""
+    rows = next(rows for name, rows in part.tables.items() if title in name)
+    return next((float(one[column]) for one in rows if str(next(iter(one.values()))).startswith(row)
+                 and one.get(column) is not None), float("nan"))  # fmt: skip
+
+
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [keys, *([_cell(row.get(key)) for key in keys] for row in rows)]
+    cells = [keys, *([cell_of(row.get(key)) for key in keys] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
@@ -64,7 +75,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def text_of(part: Part) -> str:
-    """Markdown of a part: its tables, its targets and its checks."""
+    """Markdown of a part for reading: its tables, its targets and its checks."""
     lines = [f"## {part.name}", ""]
     for title, rows in part.tables.items():
         lines += [f"{title}:", "", *_table(rows), ""]
@@ -72,3 +83,20 @@ def text_of(part: Part) -> str:
         lines += ["Targets:", "", *_table(part.targets), ""]
     lines += [f"- {statement}" for statement in part.checks]
     return "\n".join(lines) + "\n"
+
+
+def page_of(part: Part, headers: Sequence[Sequence[str]]) -> str:
+    """The same for the page, below the part's heading, with the columns that the page has."""
+    tables = dict(part.tables) | ({"Targets": part.targets} if part.targets else {})
+    lines = []
+    for header, (title, rows) in zip(headers, tables.items(), strict=True):
+        unknown = {key for row in rows for key in row} - set(header)
+        if unknown:
+            raise ValueError(f"{part.name}, {title}: the page has no column {', '.join(sorted(unknown))}")
+        lines += [
+            f"{title}:",
+            "",
+            pagetables.table(header, [[cell_of(r.get(key)) for key in header] for r in rows]),
+            "",
+        ]
+    return "\n".join([*lines, *(f"- {statement}" for statement in part.checks)])
