@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 
+import pagetables
 import volscen
 from volscen import american, arbitrage, black
 from volscen.errors import InputError
@@ -38,6 +39,9 @@ DAILY = {
     "GOOG": "option__usa__daily__goog_2015_quote_american.zip",
 }
 SPX = "indexoption__usa__universes__spx__{}.csv"
+
+#: Of the page's table.
+HEADER = ["job", "volscen", "beside it"]
 
 
 def least(work: Callable[[], Any], repeats: int) -> tuple[Any, float]:
@@ -92,8 +96,8 @@ def plain_day(quotes: pd.DataFrame) -> tuple[int, int]:
     return n_vols, n_slices
 
 
-def beside_plain(quotes: pd.DataFrame, days: list[Any], tau: Any, moneyness: Any, name: str) -> None:
-    """Processor time a day, ours and the plain way's."""
+def beside_plain(quotes: pd.DataFrame, days: list[Any], tau: Any, moneyness: Any, name: str) -> tuple[float, float]:
+    """Seconds of processor time a day, ours and the plain way's; NaN where that is not installed."""
     tables = {day: quotes[quotes["date"] == day] for day in days}
 
     def one(day: Any) -> None:
@@ -110,7 +114,7 @@ def beside_plain(quotes: pd.DataFrame, days: list[Any], tau: Any, moneyness: Any
             plain_day(tables[day])
     except (ImportError, AttributeError) as error:
         print(f"{name}: py_vollib_vectorized is absent ({error})")
-        return
+        return np.nan, np.nan
     _, mine = least(lambda: [one(day) for day in days], 3)
     found, theirs = least(lambda: [plain_day(tables[day]) for day in days], 1)
     n = len(days)
@@ -119,9 +123,11 @@ def beside_plain(quotes: pd.DataFrame, days: list[Any], tau: Any, moneyness: Any
         f"arbitrage, grid); py_vollib_vectorized and scipy {1e3 * theirs / n:.0f} ms ({sum(v for v, _ in found) // n} "
         f"volatilities, {sum(s for _, s in found) // n} slices a day), {theirs / mine:.0f} times as long"
     )
+    return mine / n, theirs / n
 
 
-def one_chain(repeats: int) -> None:
+def one_chain(repeats: int) -> list[str]:
+    """Time a simulated chain, and return its row of the page."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # one chain for tests and benchmark
     from chain_makers import index_chain
 
@@ -136,7 +142,11 @@ def one_chain(repeats: int) -> None:
         f"surface {1e3 * fit:.1f} ms, together {1e3 * (parse + fit):.1f} ms; "
         f"{surface.attrs['fit_share_in_spread']:.1%} of {surface.attrs['n_quotes']} quotes within bid and ask"
     )
-    beside_plain(quotes, [quotes["date"].iloc[0]], LONG_TAU, LONG_MONEYNESS, "simulated chain")
+    mine, theirs = beside_plain(quotes, [quotes["date"].iloc[0]], LONG_TAU, LONG_MONEYNESS, "simulated chain")
+    share = surface.attrs["fit_share_in_spread"]
+    within = "all quotes" if share == 1 else f"{share:.1%} of quotes"
+    job = f"{len(quotes):,} quotes with bid and ask, {chain.forwards.shape[0]} expiries, to a surface"
+    return [job, f"{1e3 * mine:.0f} ms; {within} within bid and ask", f"{1e3 * theirs:,.0f} ms"]
 
 
 def quantlib_american(spot: float, strike: float, days: int, vol: float, call: bool, r: float, q: float) -> float:
@@ -155,7 +165,8 @@ def quantlib_american(spot: float, strike: float, days: int, vol: float, call: b
     return float(option.NPV())
 
 
-def american_kernel(n: int) -> None:
+def american_kernel(n: int) -> list[str]:
+    """Time American prices and volatilities, and return their row of the page."""
     rng = np.random.default_rng(0)
     strike, days = np.round(rng.uniform(70, 140, n), 1), rng.integers(7, 730, n)
     tau, vol, call = days / 365, rng.uniform(0.15, 0.6, n), rng.random(n) < 0.5
@@ -167,18 +178,27 @@ def american_kernel(n: int) -> None:
     liquid = out & (vega > 1)
     assert np.all(status[liquid] == 0)
     assert np.abs(found - vol)[liquid].max() < 1e-6
+    calm = np.maximum(rate, yields) * tau < 0.06
+    few = [x[calm] for x in (strike, tau, vol, call, rate, yields, price)]
+    k, t, s, c, r, q, p = few
+    _, mine_calm = least(lambda: american.price(100.0, k, t, s, c, r, q), 5)
+    _, back_calm = least(lambda: american.implied_vol(p, 100.0, k, t, c, r, q), 3)
+    ours = (f"{1e6 * mine / n:.0f} us, {1e6 * back / n:.0f} us ({1e6 * mine_calm / calm.sum():.0f} us, "
+            f"{1e6 * back_calm / calm.sum():.0f} us where rate times life is below 6%)")  # fmt: skip
     told = f"American options: {1e6 * mine / n:.1f} us a price, {1e6 * back / n:.1f} us a volatility"
     try:
         rows = list(zip(strike.tolist(), days.tolist(), vol, call.tolist(), rate, yields, strict=True))
         theirs, spent = least(lambda: np.array([quantlib_american(100.0, *row) for row in rows]), 1)
     except ImportError:
         print(told + "; QuantLib is absent")
-        return
+        return ["an American price, a volatility", ours, "not run"]
     miss = 1e4 * (np.abs(price - theirs) / vega)[liquid].max()
     assert miss < 0.5, miss
     print(
         f"{told}; QuantLib's QdFp engine, accurate scheme: {1e6 * spent / n:.0f} us, at most {miss:.3f} bp of vol apart"
     )
+    beside = f"{1e6 * spent / n:.0f} us a price, at most {miss:.3f} basis points of vol apart"
+    return ["an American price, a volatility", ours, beside]
 
 
 def count_near(chain: volscen.Chain, tau: np.ndarray, moneyness: np.ndarray) -> int:
@@ -229,8 +249,9 @@ def sse(data: Path, quick: bool) -> None:
     beside_plain(quotes, list(dates[:: 32 if quick else 192]), TAU, MONEYNESS, "SSE 50 ETF")
 
 
-def snapshots(data: Path, repeats: int) -> None:
-    tables = {}
+def snapshots(data: Path, repeats: int) -> list[str]:
+    """Real chains to surfaces; returns the row of the page."""
+    tables, each, counts, worst = {}, [], [], 0.0
     for name, file in DAILY.items():
         quotes, _ = read_lean(data / "lean" / file)
         for day in np.unique(quotes["date"]):
@@ -262,11 +283,17 @@ def snapshots(data: Path, repeats: int) -> None:
             f"arbitrage: {'yes' if free else 'no'}, after projection {'yes' if after else 'no'}"
         )
         if quotes["exercise"].iloc[0] == "American":
-            _beside_quantlib(name, chain)
+            worst = max(worst, _beside_quantlib(name, chain))
+            each.append(1e6 * parse / len(quotes))
+            counts.append(len(quotes))
+    job = (f"chains of Apple (2014-06-06, 09) and Google (2015-12-23, 24), {min(counts):,} to {max(counts):,} "
+           "American quotes")  # fmt: skip
+    beside = f"QuantLib gives liquid quotes back to {worst:.3f} basis points of vol"
+    return [job, f"{min(each):.0f} to {max(each):.0f} us a quote", beside]
 
 
-def _beside_quantlib(name: str, chain: volscen.Chain) -> None:
-    """Quotes of liquid strikes against QuantLib's price at the volatility found."""
+def _beside_quantlib(name: str, chain: volscen.Chain) -> float:
+    """Quotes of liquid strikes against QuantLib's price at the volatility found: largest distance, bp of vol."""
     table, known = chain.quotes, chain.forwards.dropna(subset="forward")
     # Without a column spot, what discounted forwards tend to as expiries come near.
     level = np.log(known["forward"] * known["discount_factor"])
@@ -285,24 +312,31 @@ def _beside_quantlib(name: str, chain: volscen.Chain) -> None:
             value = quantlib_american(spot, row["strike"], days, vol, row["is_call"], rate[i] * more, yields[i] * more)
             worst = max(worst, 1e4 * abs(value - row["quoted_price"]) / row["vega"])
     except ImportError:
-        return
+        return np.nan
     print(f"{name}: QuantLib gives {len(rows)} liquid quotes back to {worst:.3f} bp of vol")
     assert worst < 0.5, worst
+    return worst
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few days and repeats: that everything runs")
-    quick = parser.parse_args().quick
+    pagetables.add_options(parser)
+    given = parser.parse_args()
+    needs = [pagetables.MARKET_DATA, "py_vollib_vectorized", "QuantLib"]
+    minutes = 0.5 if given.quick else 3
+    pages = pagetables.Pages(given, {"speed": [HEADER]}, kind="timing", minutes=minutes, needs=needs)
+    quick = given.quick
     repeats = 3 if quick else 15
-    one_chain(repeats)
-    american_kernel(200 if quick else 2000)
+    rows = [one_chain(repeats), american_kernel(200 if quick else 2000)]
     folder = os.environ.get("VOLSCEN_DATA")
     if not folder:
         print("VOLSCEN_DATA is not set: nothing on real markets")
         return
-    snapshots(Path(folder), 1 if quick else 3)
+    rows.append(snapshots(Path(folder), 1 if quick else 3))
     sse(Path(folder), quick)
+    pages.add("speed", pagetables.table(HEADER, rows))
+    pages.write()
 
 
 if __name__ == "__main__":

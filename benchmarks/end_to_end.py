@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +21,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+import pagetables
 import volscen
 from hedging_backtest import hedge_spx, hedge_sse
+from pagetables import plain
 from volscen.evaluation import format_table, judge, table, walk_forward
 from volscen.sources import read_spx_factors, read_table
 
@@ -34,6 +34,16 @@ GENERATORS = ("bootstrap", "fhs", "pca", "har", "volgan")
 #: Days between two updates in the walk forward: what is cheap learns every day, PCA renews its residuals every
 #: month, VolGAN has nothing to update. Nothing is refitted.
 UPDATE_EVERY = {"bootstrap": 1, "fhs": 1, "pca": 21, "har": 1}
+
+#: Of the README's tables.
+HEADER = ["generator", "ES", "skill", "coverage 90%", "worst cell at 95%", "Phi raw", "Phi weighted", "least ESS/N"]
+LABELS = {
+    "bootstrap": "historical simulation (`bootstrap`)",
+    "fhs": "filtered historical simulation (`fhs`, EWMA)",
+    "pca": "scaled PCA (`pca`)",
+    "har": "robust HAR (`har`, the default)",
+    "volgan": "VolGAN, as published, {epochs:,} epochs",
+}
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,22 @@ def score_all(market: Market, fitted: dict[str, Any], period: str, n_scenarios: 
     return {f"{name} {arm}": row.to_dict() for (name, arm), row in frame.iterrows()}
 
 
+def page_rows(scores: dict[str, dict[str, Any]], epochs: int) -> list[list[str]]:
+    """Rows of the README: unweighted scores, penalties before and after weighting; the best in bold."""
+    rows = []
+    least = min(row["energy_score"] for name, row in scores.items() if name.endswith(" raw"))
+    for name in GENERATORS:
+        raw, weighted = scores[f"{name} raw"], scores[f"{name} weighted"]
+        skill = f"{100 * raw['skill']:.1f}%" if name != "bootstrap" else "0"
+        best = [LABELS[name].format(epochs=epochs), f"{raw['energy_score']:.3f}", skill]
+        if raw["energy_score"] == least:
+            best = [f"**{text}**" for text in best]
+        phi = [f"{one['penalty']:.1e}".replace("e-0", "e-") for one in (raw, weighted)]
+        cells = [plain(raw["coverage_90"], 3), f"off by {plain(raw['worst_cell_95'], 3)}", *phi]
+        rows.append([*best, *cells, plain(weighted["ess"], 2)])
+    return rows
+
+
 def main() -> None:
     """Run everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -131,24 +157,29 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--models", type=Path, help="folder to keep fitted models in, and to reuse them from")
     parser.add_argument("--markets", default="sse50etf,spx_factors")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
-    folder = os.environ.get("VOLSCEN_DATA")
-    if not folder:
-        sys.exit("set VOLSCEN_DATA to the folder that holds sse50etf/ and spx_factors/")
-    data = Path(folder)
+    names = arguments.markets.split(",")
+    pages = pagetables.Pages(
+        arguments, {name: [HEADER] for name in names}, kind="scores", minutes=45 * len(names),
+        needs=[pagetables.MARKET_DATA],
+    )  # fmt: skip
+    data = pagetables.market_data()
     epochs, n_scenarios = (20, 200) if arguments.quick else (arguments.epochs, 1000)
     if arguments.models:
         arguments.models.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
-    for name in arguments.markets.split(","):
+    for name in names:
         market, quotes = load_sse(data) if name == "sse50etf" else (load_spx(data), None)
         fitted = fit_all(market, epochs, arguments.models)
         results[name] = {period: score_all(market, fitted, period, n_scenarios) for period in market.periods}
+        pages.add(name, pagetables.table(HEADER, page_rows(results[name]["test"], epochs)))
         first, last = market.periods["test"]
         if quotes is not None:
             results[name]["hedging"] = hedge_sse(market.history, quotes, fitted, first, last, n_scenarios)
         else:
             results[name]["hedging"] = hedge_spx(market.history, fitted, first, last, n_scenarios, data)
+    pages.write()
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
         print(f"wrote {arguments.json}")

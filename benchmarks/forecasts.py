@@ -12,27 +12,60 @@ from every fifth date. Then memory, breaks and links of the volatilities.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+import pagetables
 import volscen
 from generators import REAL, load_real
+from pagetables import plain, signed
 from volscen.evaluation import forecast
 
 SIMPLE = ["no_change", "mean_reversion", "har", "var", "garch"]
 NETWORKS = ["lstm", "ae_lstm", "vae"]
+PARTS = ("surfaces", "generators", "variance", "diagnostics")
+HORIZONS = ["1 day", "5", "10", "20", "30"]
+TITLES = {
+    ("spx_factors", "validation"): "S&P 500 fitted surfaces, 2014-15",
+    ("spx_factors", "test"): "S&P 500 fitted surfaces, 2016-18",
+    ("sse50etf", "validation"): "SSE 50 ETF, real closes, 2021",
+    ("sse50etf", "test"): "SSE 50 ETF, real closes, 2022",
+}
+EVERY_FIFTH = {"validation": "SSE 50 ETF, 2021, every fifth date", "test": "SSE 50 ETF, 2022, every fifth date"}
+LABELS = {
+    "no_change": "no change",
+    "mean_reversion": "mean reversion",
+    "har": "HAR",
+    "var": "VAR of components",
+    "garch": "AR-GARCH of components",
+    "lstm": "LSTM",
+    "ae_lstm": "LSTM of autoencoder's latents",
+    "vae": "VAE alone",
+}
 
 
-def surfaces(
-    name: str, history: xr.Dataset, period: tuple[str, str], generators: list[str], networks: list[str]
-) -> None:
-    """Print errors of forecasts of surfaces."""
+def error_table(title: str, judged: xr.Dataset, labels: dict[str, str]) -> str:
+    """Table of the pages: mean absolute errors by horizon, with t against no change, the least in bold."""
+    models = [name for name in labels if name in judged["model"].values]
+    one = judged.sel(region="all", model=models)
+    columns = []
+    for horizon in one["horizon"].values:
+        mae, t = one["mae"].sel(horizon=horizon).values, one["dm_t"].sel(horizon=horizon).values
+        texts = [
+            plain(value, 3) + ("" if name == "no_change" else f" [{signed(test, 1)}]")
+            for name, value, test in zip(models, mae, t, strict=True)
+        ]
+        columns.append(pagetables.best_bold(texts, mae.tolist()))
+    rows = list(zip([labels[name] for name in models], *columns, strict=True))
+    return pagetables.table([title, *HORIZONS], rows)
+
+
+def surfaces(name: str, history: xr.Dataset, period: tuple[str, str], networks: list[str]) -> xr.Dataset:
+    """Print errors of forecasts of surfaces, and return them."""
     first, last = period
     start = time.perf_counter()
     models = [*SIMPLE, *networks]
@@ -50,10 +83,16 @@ def surfaces(
             print(forecast.format_judgement(table, region=region))
     atm = table[["direction", "direction_rule", "direction_p"]].sel(horizon=10).to_dataframe().drop(columns="horizon")
     print("direction of the at-the-money volatility, 10 days ahead\n" + atm.round(3).to_string())
-    if generators:
-        models = ["no_change", *(f"generator:{one}" for one in generators)]
-        made = forecast.forecast_surfaces(models, history, first=first, last=last, every=5)
-        print(forecast.format_judgement(forecast.judge_surfaces(made)) + "  (every fifth date)")
+    return table
+
+
+def mean_paths(name: str, history: xr.Dataset, period: tuple[str, str], generators: list[str]) -> xr.Dataset:
+    """Print errors of the mean paths of generators, from every fifth date, and return them."""
+    models = ["no_change", *(f"generator:{one}" for one in generators)]
+    made = forecast.forecast_surfaces(models, history, first=period[0], last=period[1], every=5)
+    table = forecast.judge_surfaces(made)
+    print(f"\n{name}\n{forecast.format_judgement(table)}  (every fifth date)")
+    return table
 
 
 def variance(
@@ -114,32 +153,53 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--period", choices=("validation", "test"), default="validation")
     parser.add_argument(
-        "--generators", default="pca,har,sabr,heston", help="whose mean paths are forecasts; empty for none"
+        "--generators", default="har,pca,sabr,heston", help="whose mean paths are forecasts; empty for none"
     )
+    parser.add_argument("--markets", default=",".join(REAL))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
     generators = [one for one in arguments.generators.split(",") if one]
+    markets = [] if arguments.quick else arguments.markets.split(",")
+    pieces = {}
+    if "surfaces" in arguments.only:
+        pieces = {name: [[TITLES[name, arguments.period], *HORIZONS]] for name in markets}
+    if "generators" in arguments.only and generators and "sse50etf" in markets:
+        pieces["generators"] = [[EVERY_FIFTH[arguments.period], *HORIZONS]]
+    pages = pagetables.Pages(
+        arguments, pieces, kind="scores", minutes=0.5 if arguments.quick else 10 * len(arguments.only),
+        needs=[] if arguments.quick else [pagetables.MARKET_DATA],
+    )  # fmt: skip
     if arguments.quick:
         history = volscen.datasets.sample_history()
         period = ("2023-01-02", "2023-06-30")
-        surfaces("simulated", history, period, [], [])
+        surfaces("simulated", history, period, [])
         variance("simulated", history["log_return"], None, period, quick=True)
         diagnostics({"simulated": history})
         return 0
-    if "VOLSCEN_DATA" not in os.environ:
-        parser.error("set VOLSCEN_DATA to the folder of market data, or give --quick")
-    data = Path(os.environ["VOLSCEN_DATA"])
-    histories = {name: load_real(name, data) for name in REAL}
+    data = pagetables.market_data()
+    histories = {name: load_real(name, data) for name in markets}
     for name, history in histories.items():
         period = REAL[name][arguments.period]
-        surfaces(name, history, period, generators, NETWORKS)
+        if "surfaces" in arguments.only:
+            judged = surfaces(name, history, period, NETWORKS)
+            pages.add(name, error_table(TITLES[name, arguments.period], judged, LABELS))
+        if "generators" in arguments.only and generators:
+            judged = mean_paths(name, history, period, generators)
+            if name == "sse50etf":
+                labels = {"no_change": "no change"} | {f"generator:{one}": f"`generator:{one}`" for one in generators}
+                pages.add("generators", error_table(EVERY_FIFTH[arguments.period], judged, labels))
         returns, ranges = history["log_return"], None
         if name == "spx_factors":
             prices = pd.read_csv(data / name / "spx_factors_1996_2018.csv", parse_dates=["date"]).set_index("date")
             ranges = np.log(prices["high"] / prices["low"]).to_xarray()
-        variance(name, returns, ranges, period, quick=False)
+        if "variance" in arguments.only:
+            variance(name, returns, ranges, period, quick=False)
         histories[name] = history.sel(date=slice(None, REAL[name]["validation"][1]))
-    diagnostics(histories)
+    if "diagnostics" in arguments.only:
+        diagnostics(histories)
+    pages.write()
     return 0
 
 

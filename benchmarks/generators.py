@@ -12,8 +12,6 @@ simulation on all days known. Choose on the validation years; the test years are
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+import pagetables
 import volscen
 from volscen.evaluation import evaluate, format_table, table, write_evaluation
 from volscen.sources import read_spx_factors, read_table
@@ -57,6 +56,40 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 STATISTICAL = ("bootstrap", "bootstrap-500", "bootstrap-halflife", "fhs", "fhs-garch", "pca-gaussian", "pca-constant",
                "pca-t", "pca", "pca-ewma", "pca-garch", "pca-garch-constant", "sabr", "sabr-ewma", "heston",
                "heston-ewma")  # fmt: skip
+#: Columns and rows of the page's table.
+PERIODS = {
+    ("spx_factors", "validation"): "spx_factors 2014-15",
+    ("spx_factors", "test"): "2016-18",
+    ("sse50etf", "validation"): "sse50etf 2021",
+    ("sse50etf", "test"): "2022",
+}
+LABELS = {
+    "bootstrap-500": "`bootstrap`, `window=500`",
+    "bootstrap-halflife": "`bootstrap`, `half_life=500`",
+    "fhs-garch": '`fhs`, `scale="garch"`',
+    "pca-gaussian": "`pca`, Gaussian PCA-VAR",
+    "pca-constant": "`pca`, unscaled bootstrap",
+    "pca-t": '`pca`, `residuals="t"`',
+    "pca-ewma": '`pca`, `filter="ewma"`',
+    "pca-garch": '`pca`, `filter="garch"`',
+    "pca-garch-constant": '`pca`, unscaled, `filter="garch"`',
+    "sabr-ewma": '`sabr`, `filter="ewma"`',
+    "heston-ewma": '`heston`, `filter="ewma"`',
+}
+
+
+def page_table(frames: dict[str, pd.DataFrame], generators: dict[str, Any], header: list[str]) -> str:
+    """Skill in percent of unweighted scenarios, with the t of the difference, by market."""
+    rows = []
+    for label in generators:
+        cells = []
+        for frame in frames.values():
+            row = frame.loc[(label, "raw")]
+            # "0.0" and not "-0.0"
+            skill, t = (f"{value:.1f}".replace("-0.0", "0.0") for value in (100 * row["skill"], row["dm_t"]))
+            cells.append("0" if label == "bootstrap" else f"{skill} [{t}]")
+        rows.append([LABELS.get(label, f"`{label}`"), *cells])
+    return pagetables.table(header, rows)
 
 
 def candidates(names: str) -> dict[str, str | tuple[str, dict[str, Any]]]:
@@ -134,30 +167,42 @@ def main() -> None:
     parser.add_argument("--num-workers", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for the tables (CSV) and all figures (NetCDF)")
     parser.add_argument("--quick", action="store_true", help="a few days: a check that it runs")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
     arguments.generators = candidates(arguments.generators)
     arguments.seeds = tuple(int(seed) for seed in arguments.seeds.split(","))
     names = arguments.markets.split(",")
-    folder = os.environ.get("VOLSCEN_DATA")
-    if not folder and any(name in REAL for name in names):
-        sys.exit("set VOLSCEN_DATA to the folder that holds sse50etf/ and spx_factors/")
+    real = [name for name in names if name in REAL]
+    header = ["generator", *(PERIODS[name, arguments.period] for name in real)]
+    pages = pagetables.Pages(
+        arguments, {"skill": [header]} if real else {}, kind="scores",
+        minutes=4 * len(arguments.generators) * len(names), needs=[pagetables.MARKET_DATA] if real else [],
+    )  # fmt: skip
+    data = pagetables.market_data() if real else Path()
+    frames: dict[str, pd.DataFrame] = {}
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
     pd.set_option("display.width", 250)
     for name in names:
         started = time.perf_counter()
-        found = judge_real(name, Path(str(folder)), arguments) if name in REAL else judge_simulated(name, arguments)
+        found = judge_real(name, data, arguments) if name in REAL else judge_simulated(name, arguments)
         days = int(found.attrs.get("common_days", 0))
         title = f"{name} {arguments.period}" if name in REAL else f"market {name} (simulated)"
         print(
             f"\n{title}, {days} days, {arguments.n_scenarios} scenarios a day, seeds {arguments.seeds}, "
             f"{time.perf_counter() - started:.0f} s"
         )
-        print(format_table(table(found)), flush=True)
+        frame = table(found)
+        print(format_table(frame), flush=True)
+        if name in REAL:
+            frames[name] = frame
         if arguments.out:
             stem = f"{name}-{arguments.period}" if name in REAL else name
             for suffix in (".csv", ".nc"):
                 write_evaluation(found, arguments.out / f"{stem}{suffix}")
+    if real:
+        pages.add("skill", page_table(frames, arguments.generators, header))
+    pages.write()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ Used by ``end_to_end.py``.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -29,7 +28,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+import pagetables
 import volscen
+from pagetables import plain
 from volscen import Option, Portfolio, Underlying
 from volscen.hedging import Costs, HedgeArm, HedgeInstruments, RolledPosition, backtest_table
 from volscen.sources import read_spx_factors, read_table
@@ -279,6 +280,126 @@ def targets(name: str, market: str, found: xr.Dataset) -> list[tuple[str, float,
     return out
 
 
+# --------------------------------------------------------------------------------------------- of the pages
+#: Rows of the page's tables: what they are called, and whose figures they hold.
+SPX_ROWS = {
+    "no hedge": ["no hedge"],
+    "Black-Scholes delta": ["delta"],
+    "minimum-variance delta (slopes of the last 500 days)": ["minimum-variance delta"],
+    "regression, underlying: bootstrap / pca / har / pca + har": [
+        f"regression, underlying | {one}" for one in ("bootstrap", "pca", "har", "pool")
+    ],
+    "delta-vega, flat": ["delta-vega"],
+    "delta-vega, sqrt(tau), slopes of the last 500 days / of all": [
+        "delta-vega, sqrt(tau)",
+        "delta-vega, sqrt(tau), all days",
+    ],
+    "regression, one option: bootstrap / pca / har / pca + har": [
+        f"regression, one option | {one}" for one in ("bootstrap", "pca", "har", "pool")
+    ],
+    "least expected shortfall (20%), one option: har": ["shortfall, one option | har"],
+    "noise ridge, several: bootstrap / pca / har / pca + har": [
+        f"ridge | {one}" for one in ("bootstrap", "pca", "har", "pool")
+    ],
+    "LASSO every evening: bootstrap / pca / har": [f"LASSO daily | {one}" for one in ("bootstrap", "pca", "har")],
+    "LASSO at opening, then least squares": [f"LASSO at opening | {one}" for one in ("bootstrap", "pca", "har")],
+}
+SSE_ROWS = {
+    "Black-Scholes delta": "delta",
+    "delta-vega, the option nearest the money each evening": "delta-vega",
+    "delta-vega, nearest at the opening and held": "delta-vega, option held",
+    "delta-vega, sqrt(tau)": "delta-vega, sqrt(tau)",
+    "regression, one option (har)": "regression, one option | har",
+    "LASSO every evening (har)": "LASSO daily | har",
+    "LASSO at opening, then least squares (har)": "LASSO at opening | har",
+    "noise ridge (har)": "ridge | har",
+    "noise ridge, cost-aware (har)": "ridge, costs | har",
+    "the same, bootstrap": "ridge, costs | bootstrap",
+}
+#: Of the README; the option that is held is the only one on the S&P.
+README_ROWS = {
+    "Black-Scholes delta": "delta",
+    "regression on the underlying, historical simulation / PCA / HAR, gross": "",
+    "delta-vega, flat": "delta-vega",
+    "delta-vega, flat, option held": "delta-vega, option held",
+    "delta-vega scaled by sqrt(tau)": "delta-vega, sqrt(tau)",
+    "regression on the underlying and one option, HAR": "regression, one option | har",
+    "LASSO every evening, HAR": "LASSO daily | har",
+    "ridge of the size of quote noise, cost-aware, HAR": "ridge, costs | har",
+}
+README_COLUMNS = {"A": "S&P 500, gross / net", "next": "SSE 50 ETF, gross / net"}
+EXPIRIES = {"same": "own", "next": "next"}
+
+
+def page_columns(names: list[str]) -> dict[str, list[str]]:
+    """Columns of the pages' tables that some configurations fill, by table."""
+    spx = [name for name in names if name in "ACE"]
+    sse = [
+        column
+        for name in names
+        if name in EXPIRIES
+        for one in [EXPIRIES[name]]
+        for column in (f"{one} expiry: gross", f"{one}: net", f"{one}: VaR 5% net", f"{one}: cost")
+    ]
+    readme = [README_COLUMNS[name] for name in names if name in README_COLUMNS]
+    found = {"spx": spx, "sse": sse, "readme": readme}
+    return {table: ["method", *columns] for table, columns in found.items() if columns}
+
+
+def spx_column(gross: pd.DataFrame) -> list[str]:
+    """Errors before costs; the least with the underlying alone, and the least of all others, in bold."""
+
+    def least(inside: bool) -> float:
+        arms = [arm for row, some in SPX_ROWS.items() for arm in some if inside == (row in list(SPX_ROWS)[:4])]
+        return float(gross.loc[arms, "rmse"].min())
+
+    best = {f"{least(inside):.2f}" for inside in (True, False)}
+    shown = [[f"{gross.loc[arm, 'rmse']:.2f}" for arm in arms] for arms in SPX_ROWS.values()]
+    return [" / ".join(f"**{text}**" if text in best else text for text in row) for row in shown]
+
+
+def sse_columns(gross: pd.DataFrame, net: pd.DataFrame) -> list[list[str]]:
+    """Errors before and after costs, value at risk, costs; the least errors in bold."""
+    arms = list(SSE_ROWS.values())
+    columns = []
+    for frame, column in ((gross, "rmse"), (net, "rmse"), (net, "var_5"), (gross, "cost")):
+        texts = [plain(frame.loc[arm, column], 2) for arm in arms]
+        values = frame.loc[arms, column].tolist()
+        columns.append(pagetables.best_bold(texts, values) if column == "rmse" else texts)
+    return columns
+
+
+def readme_column(gross: pd.DataFrame, net: pd.DataFrame) -> list[str]:
+    """Errors before and after costs, to a tenth."""
+    texts = []
+    for arm in README_ROWS.values():
+        if arm:
+            own = arm if arm in gross.index else "delta-vega"
+            texts.append(f"{gross.loc[own, 'rmse']:.1f} / {net.loc[own, 'rmse']:.1f}")
+        else:
+            each = [gross.loc[f"regression, underlying | {one}", "rmse"] for one in ("bootstrap", "pca", "har")]
+            texts.append(" / ".join(f"{one:.1f}" for one in each))
+    return texts
+
+
+def page_tables(results: dict[str, xr.Dataset]) -> dict[str, str]:
+    """Tables of the pages, of the configurations that were run."""
+    found = {name: tables(result) for name, result in results.items()}
+    out = {}
+    for table, header in page_columns(list(results)).items():
+        labels = list({"spx": SPX_ROWS, "sse": SSE_ROWS, "readme": README_ROWS}[table])
+        columns = [labels]
+        for name, (gross, net) in found.items():
+            if table == "spx" and name in "ACE":
+                columns.append(spx_column(gross))
+            elif table == "sse" and name in EXPIRIES:
+                columns += sse_columns(gross, net)
+            elif table == "readme" and name in README_COLUMNS:
+                columns.append(readme_column(gross, net))
+        out[table] = pagetables.table(header, list(zip(*columns, strict=True)))
+    return out
+
+
 # ----------------------------------------------------------------------------------------- of end_to_end.py
 def hedge_spx(
     history: xr.Dataset, fitted: dict[str, Any], first: str, last: str, n_scenarios: int, data: Path
@@ -345,18 +466,20 @@ def main() -> None:
     parser.add_argument("--num-workers", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for the results (NetCDF); an interrupted run goes on from it")
     parser.add_argument("--quick", action="store_true", help="five weeks of A: a check that it runs")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
-    folder = os.environ.get("VOLSCEN_DATA")
-    if not folder:
-        sys.exit("set VOLSCEN_DATA to the folder that holds sse50etf/ and spx_factors/")
     names = ["A"] if arguments.quick else arguments.configurations.split(",")
+    pieces = {name: [columns] for name, columns in page_columns(names).items()}
+    pages = pagetables.Pages(arguments, pieces, kind="scores", minutes=10 * len(names), needs=[pagetables.MARKET_DATA])
+    folder = pagetables.market_data()
+    results: dict[str, xr.Dataset] = {}
     loaded: dict[str, tuple[xr.Dataset, Any]] = {}
     reached: list[tuple[str, str, float, float]] = []
     for name in names:
         configuration = configurations()[name]
         market = configuration.market
         if market not in loaded:
-            loaded[market] = load(Path(folder), market)
+            loaded[market] = load(folder, market)
         history, contracts = loaded[market]
         generators = {one: GENERATORS.get(one, one) for one in arguments.generators.split(",")}
         if arguments.volgan:
@@ -375,11 +498,16 @@ def main() -> None:
         print(f"{time.process_time() - started[0]:.0f} s of processor, {time.perf_counter() - started[1]:.0f} s")
         if arguments.out:
             found.to_netcdf(arguments.out / f"{name}-{arguments.period}.nc")
+        results[name] = found
         reached += [(name, *one) for one in targets(name, market, found)]
         sys.stdout.flush()
     print(f"\ntargets, {arguments.period} years")
     for name, text, value, limit in reached:
         print(f"{'met   ' if value <= limit else 'MISSED'}  {name:<5}{text:<72}{value:>7.3f}  at most {limit:g}")
+    if set(GENERATORS) <= set(arguments.generators.split(",")):
+        for name, text in page_tables(results).items():
+            pages.add(name, text)
+        pages.write()
 
 
 if __name__ == "__main__":

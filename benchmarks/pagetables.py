@@ -68,6 +68,12 @@ def plain(value: float, digits: int) -> str:
     return re.sub(r"^(-?)0\.", r"\1.", text)
 
 
+def signed(value: float, digits: int) -> str:
+    """The same with its sign; 0 has none."""
+    text = plain(value, digits)
+    return f"+{text}" if float(text) > 0 else text
+
+
 def best_bold(texts: Sequence[str], values: Sequence[float]) -> list[str]:
     """Cells of a column with the least in bold, and what ties with it as shown."""
     shown = [text.split(" ")[0] for text in texts]

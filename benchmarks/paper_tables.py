@@ -12,7 +12,6 @@ one year, while our surfaces come from five daily factors and begin at 30 days. 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -23,8 +22,10 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+import pagetables
 import volscen
 from generators import load_real
+from pagetables import plain
 from volscen import arbitrage
 from volscen.evaluation import constant_correlation, correlation_interval, fisher_z
 from volscen.evaluation._scores import pits
@@ -46,6 +47,9 @@ PAPER_CORRELATION = {("return", "PC1"): (-0.76, -0.84), ("return", "atm30"): (-0
                      ("return", "vix30"): (-0.71, -0.55), ("PC1", "atm30"): (0.89, 0.95),
                      ("PC1", "vix30"): (0.84, 0.66), ("atm30", "vix30"): (0.96, 0.72)}  # fmt: skip
 SERIES = ("return", "PC1", "PC2", "PC3", "atm30", "vix30")
+#: Columns of the page's table, and the generators that they are of.
+COLUMNS = {"volgan": "`volgan`, paper mode", "pca": "`pca`", "har": "`har`", "bootstrap": "historical simulation"}
+HEADER = ["", "data", *COLUMNS.values(), "paper: data, VolGAN"]
 
 
 @dataclass
@@ -201,6 +205,53 @@ def table_structure(found: dict[str, Found], realised: FloatArray, atm: int, tra
     )
 
 
+def page_table(found: dict[str, Found], realised: FloatArray, data_penalty: FloatArray, atm: int, vix: int) -> str:
+    """The page's table: what matters most of tables 1, 4, 5, 7 and of the figures, unweighted where not said."""
+
+    def three(values: FloatArray, digits: int) -> str:
+        return " ".join(plain(value, digits) for value in values)
+
+    first = component_figures(next(iter(found.values())).panel[:, :, [0]], realised, atm)
+    pairs = [("return", "PC1"), ("return", "PC2"), ("return", "atm30"), ("return", "vix30"), ("atm30", "vix30")]
+    at = [(SERIES.index(a), SERIES.index(b)) for a, b in pairs]
+    columns = [["0" if data_penalty.max() == 0 else plain(data_penalty.mean(), 5), "",
+                three(100 * first["pc_share_data"], 1), "",
+                *(plain(first["correlation_data"][i], 2) for i in at), "", "", ""]]  # fmt: skip
+    for one in found.values():
+        per = [component_figures(one.panel[:, :, [b]], realised, atm) for b in range(one.panel.shape[2])]
+        share, inner, correlation = (
+            np.mean([x[key][1] for x in per], axis=0) for key in ("pc_share", "pc_inner", "correlation")
+        )
+        off = np.abs(one.pit[:, 1] - 0.5)
+        free = constant_correlation(one.correlation[:, 1], standard_error=one.error[:, 1])
+        own = one.correlation[:, 1]
+        columns.append([
+            plain(one.penalty[:, 1].mean(), 5), plain(one.penalty[:, 0].mean(), 5), three(100 * share, 1),
+            three(inner, 3), *(plain(correlation[i], 2) for i in at),
+            three((off[:, [0, atm, vix]] <= 0.475).mean(axis=0), 3), f"{plain(own.min(), 2)} to {plain(own.max(), 2)}",
+            f"{free.share_outside:.0%}",
+        ])  # fmt: skip
+    paper = [
+        ", ".join(plain(x, 4) for x in (PAPER_PENALTY["data"][0], PAPER_PENALTY["volgan raw"][0])),
+        ", ".join(plain(x, 4) for x in (PAPER_PENALTY["data"][0], PAPER_PENALTY["volgan weighted"][0])),
+        ", ".join(three(np.array(PAPER_SHARE[x]), 1) for x in ("data", "volgan")),
+        three(np.array(PAPER_INNER), 3),
+        *(", ".join(plain(x, 2) for x in PAPER_CORRELATION.get(pair, ())) for pair in pairs),
+        "",
+        "",
+        "",
+    ]
+    labels = [
+        "penalty of a day, mean, raw scenarios", "the same, weighted", "variance of components 1, 2, 3, %",
+        "inner product of components 1, 2, 3 with the data's", "correlation of return and component 1",
+        "of return and component 2", "of return and 30-day at-the-money vol", "of return and strip volatility",
+        "of at-the-money vol and strip volatility", "coverage of 95% intervals: return, at-the-money, strip",
+        "correlation of return and at-the-money vol over the days",
+        "days outside the interval of a constant one, 5% expected",
+    ]  # fmt: skip
+    return pagetables.table(HEADER, list(zip(labels, *columns, paper, strict=True)))
+
+
 def table_years(found: dict[str, Found], realised: FloatArray, years: npt.NDArray[np.int64], atm: int) -> None:
     rows: dict[tuple[int, str], list[float]] = {}
     for year in np.unique(years):
@@ -263,16 +314,19 @@ def main() -> None:
     parser.add_argument("-n", "--n-scenarios", type=int, default=1000)
     parser.add_argument("--panels", type=int, default=200, help="samples of the whole period (the paper has 1,000)")
     parser.add_argument("--quick", action="store_true", help="a month, few scenarios: a check that it runs")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
-    folder = os.environ.get("VOLSCEN_DATA")
-    if not folder:
-        sys.exit("set VOLSCEN_DATA to the folder that holds spx_factors/")
+    shown = arguments.generators.split(",") == list(COLUMNS)
+    pages = pagetables.Pages(
+        arguments, {"structure": [HEADER]} if shown else {}, kind="scores", minutes=30, needs=[pagetables.MARKET_DATA]
+    )
+    folder = pagetables.market_data()
     if arguments.quick:
         arguments.last, arguments.n_scenarios, arguments.panels = f"{arguments.first[:8]}31", 100, 3
         arguments.epochs = min(arguments.epochs, 3)
     if arguments.folder:
         arguments.folder.mkdir(parents=True, exist_ok=True)
-    history = load_real("spx_factors", Path(folder))
+    history = load_real("spx_factors", folder)
     first = np.datetime64(arguments.first)
     yard = Yardstick.of(history, first)
     realised_days = (yard.date[1:] >= first) & (yard.date[1:] <= np.datetime64(arguments.last))
@@ -297,9 +351,8 @@ def main() -> None:
         variables[name] = 1 + int(tau) * yard.moneyness.size + int(moneyness)
     variables["VIX"] = yard.move.shape[1] - 1
     realised, atm = yard.move[rows], yard.named["atm30"]
-    table_penalties(
-        found, arbitrage.penalty(yard.implied_vol[np.array(rows) + 1], yard.tau, yard.moneyness), arguments.n_scenarios
-    )
+    data_penalty = arbitrage.penalty(yard.implied_vol[np.array(rows) + 1], yard.tau, yard.moneyness)
+    table_penalties(found, data_penalty, arguments.n_scenarios)
     table_exceedances(found, variables)
     table_intervals(found, variables)
     table_structure(found, realised, atm, yard.move[: rows[0]])
@@ -307,6 +360,10 @@ def main() -> None:
     table_constancy(found, arguments.n_scenarios)
     for label, model in fitted.items():
         table_discriminator(label, model, history, first)
+    if shown:
+        vix = yard.move.shape[1] - 1
+        pages.add("structure", page_table(found, realised, data_penalty, atm, vix))
+    pages.write()
 
 
 if __name__ == "__main__":

@@ -28,12 +28,25 @@ import pandas as pd
 import torch
 import xarray as xr
 
+import pagetables
 import volscen
+from pagetables import plain
 from volscen.evaluation import Oracle, energy_score, forecast, pooled_diebold_mariano
 from volscen.generators import generator_class
 from volscen.sources.simulate import SimulatedNames, names_market, simulate_names
 
 MODELS = ("no_change", "har", "har pooled", "alone", "shared", "shared, own only", "true mean")
+#: Columns and rows of the page's table.
+HEADER = ["", "ten sparse names", "listed late", "with gaps", "twenty full names"]
+LABELS = {
+    "no_change": "no change",
+    "har": "HAR of each name",
+    "har pooled": "HAR, one regression of all names",
+    "alone": "VAE-LSTM of each name alone",
+    "shared": "VAE-LSTM of all names",
+    "shared, own only": "the same, shown the name's own history only",
+    "true mean": "mean of the true law",
+}
 #: Share of the days trained on that are over when late names are listed.
 LISTED = 0.7
 
@@ -197,15 +210,15 @@ def energy_scores(
     return found
 
 
-def report(results: list[dict[str, Any]]) -> None:
-    """Tables of all histories of one base."""
+def report(results: list[dict[str, Any]]) -> str:
+    """Print tables of all histories of one base, and return that of the page."""
     labels, sparse = results[0]["labels"], results[0]["sparse"]
     late = [name for i, name in enumerate(sparse) if i % 2 == 0]
     groups = {
         "sparse": sparse, "listed late": late, "with gaps": [name for name in sparse if name not in late],
         "full": [name for name in labels if name not in sparse],
     }  # fmt: skip
-    rows = {}
+    rows, columns = {}, []
     for group, members in groups.items():
         at = [labels.index(name) for name in members]
 
@@ -219,6 +232,14 @@ def report(results: list[dict[str, Any]]) -> None:
         )
         score = {m: float(np.mean(np.concatenate(daily("score", m)))) for m in results[0]["score"]}
         score_test = pooled_diebold_mariano(daily("score", "shared"), daily("score", "alone"))
+        # The law's mean is no forecast: it is not the best.
+        errors = [own[model] for model in LABELS]
+        shown = [plain(error, 3) for error in errors]
+        columns.append([
+            *pagetables.best_bold(shown[:-1], errors[:-1]), shown[-1],
+            f"{100 * (own['shared'] / own['alone'] - 1):.0f}% [{test.t:.1f}]",
+            ", ".join(plain(score[model], 3) for model in ("alone", "shared", "oracle")),
+        ])  # fmt: skip
         rows[group] = {
             **{f"MAE {model}": f"{value:.3f}" for model, value in own.items()},
             "shared over alone": f"{_change(own['shared'], own['alone'])} [{test.t:+.1f}]",
@@ -235,6 +256,8 @@ def report(results: list[dict[str, Any]]) -> None:
     print(f"fits, s: shared {took['shared']:.0f}, alone, all names {took['alone']:.0f}")
     print(f"share of the networks' word believed: shared {trust[0]:.2f}, alone {trust[1]:.2f}")
     print(pd.DataFrame(rows).to_string(), flush=True)
+    labels = [*LABELS.values(), "all names over alone [t]", "energy score: alone, all names, true law"]
+    return pagetables.table(HEADER, list(zip(labels, *columns, strict=True)))
 
 
 def _change(value: float, over: float) -> str:
@@ -251,7 +274,10 @@ def main() -> int:
         "--out", type=Path, help="folder to keep the losses of each history in; those there are not redone"
     )
     parser.add_argument("--quick", action="store_true")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
+    minutes = 1 if arguments.quick else 15 * len(arguments.seeds.split(",")) * len(arguments.bases.split(","))
+    pages = pagetables.Pages(arguments, {"errors": [HEADER]}, kind="scores", minutes=minutes)
     torch.set_num_threads(1)
     arguments.names, arguments.sparse, arguments.days = 30, 10, (1000, 150)
     arguments.score_every, arguments.n_scenarios = 15, 100
@@ -279,7 +305,10 @@ def main() -> int:
             if kept is not None:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_text(json.dumps(results[-1]))
-        report(results)
+        text = report(results)
+        if base == bases[0]:
+            pages.add("errors", text)
+    pages.write()
     return 0
 
 

@@ -1,12 +1,12 @@
 """What is read from finished surfaces: the volatility index beside the VIX, diagnostics beside the truth, projection.
 
-python benchmarks/surfaces.py                        everything that needs no market data
-VOLSCEN_DATA=folder python benchmarks/surfaces.py    all of docs/surfaces.md
+python benchmarks/surfaces.py --only speed accuracy   what needs no market data
+VOLSCEN_DATA=folder python benchmarks/surfaces.py     all of docs/surfaces.md
 """
 
 from __future__ import annotations
 
-import os
+import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +16,23 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+import pagetables
 import volscen
+from pagetables import plain
 from volscen.errors import InputError
 from volscen.sources import read_spx_factors, read_table
 from volscen.surface import diagnose
 
 TAU = np.array([30, 60, 91, 122, 152]) / 365
 MONEYNESS = np.exp(np.linspace(-0.1, 0.1, 9))
+
+PARTS = ("speed", "accuracy", "vix", "projection")
+#: Of the page's tables.
+HEADERS = {
+    "accuracy": ["points a side", "g", "local variance"],
+    "vix": ["", ""],
+    "projection": ["", "surfaces", "changed", "largest change in a surface, vol points: median, 95%", "time a surface"],
+}
 
 
 def seconds(work: Callable[[], Any], repeats: int = 3) -> tuple[Any, float]:
@@ -46,8 +56,14 @@ def speed() -> None:
         print(f"{name}, 10,000 surfaces of 8 x 10: {1e3 * seconds(work)[1]:.0f} ms")
 
 
-def accuracy() -> None:
+def two_digits(value: float) -> str:
+    """Two digits, without the zero before the point."""
+    return f"{value:.2g}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2g}"
+
+
+def accuracy() -> list[list[str]]:
     """Durrleman's g and local variance of an SSVI surface, by complex steps and differences of its formula."""
+    rows = []
 
     def w(k: Any, t: Any) -> Any:
         theta = 0.03 * t + 0.02 * t**1.3
@@ -69,9 +85,13 @@ def accuracy() -> None:
         off_g = np.abs(found.durrleman_g.values - g)[inner].max()
         off_local = np.abs(found.local_vol.values**2 - local)[inner].max()
         print(f"SSVI, {n} points a side: largest inner error of g {off_g:.2g}, of local variance {off_local:.2g}")
+        rows.append([str(n), two_digits(off_g), two_digits(off_local)])
+    return rows
 
 
-def beside_the_vix(data: Path) -> None:
+def beside_the_vix(data: Path) -> list[list[str]]:
+    """Our index of fitted surfaces and Cboe's; rows of the page are those of the surfaces' own ten strikes."""
+    rows: list[list[str]] = []
     factors = data / "spx_factors" / "spx_factors_1996_2018.csv"
     close = pd.read_csv(data / "vix" / "vix_daily_1990_2026.csv", parse_dates=["DATE"]).set_index("DATE")["CLOSE"]
     fine = {"tau": [30 / 365], "moneyness": np.linspace(0.6, 1.09, 99)}
@@ -84,6 +104,15 @@ def beside_the_vix(data: Path) -> None:
             f"{moves.corr().iloc[0, 1]:.3f}; difference mean {gap.mean():.2f}, sd {gap.std():.2f}; beyond the grid "
             f"median {float(index.beyond_grid.median()):.1%}, 95% {float(index.beyond_grid.quantile(0.95)):.1%}"
         )
+        beyond = 100 * float(index.beyond_grid.median()), 100 * float(index.beyond_grid.quantile(0.95))
+        rows = rows or [
+            ["correlation of levels", plain(both.corr().iloc[0, 1], 4)],
+            ["correlation of daily log changes", plain(moves.corr().iloc[0, 1], 3)],
+            ["ours less Cboe's, vol points", f"mean {plain(gap.mean(), 2)}, standard deviation {plain(gap.std(), 2)}"],
+            ["variance from beyond the grid (K/F of .6 to 1.05)",
+             f"median {beyond[0]:.2g}%, 95th percentile {beyond[1]:.2g}%"],
+        ]  # fmt: skip
+    return rows
 
 
 def sse_quotes(data: Path) -> pd.DataFrame:
@@ -106,41 +135,78 @@ def rules(quotes: pd.DataFrame) -> None:
     )
 
 
-def projections(quotes: pd.DataFrame) -> None:
-    histories = {}
+def projections(quotes: pd.DataFrame) -> list[list[str]]:
+    """Histories and scenarios projected, without and with Durrleman's condition; rows of the page."""
+    cases = {}
     for method in ("svi", "essvi", "kernel"):
-        histories[method], _ = volscen.build_history(quotes, tau=TAU, moneyness=MONEYNESS, method=method)
-    model = volscen.fit(histories["svi"].sel(date=slice(None, "2020-12-31")), "fhs")
+        history, _ = volscen.build_history(quotes, tau=TAU, moneyness=MONEYNESS, method=method)
+        cases[f"SSE 50 ETF history, 2015-22, `{method}`"] = history
+        if method == "svi":
+            known = history
+    model = volscen.fit(known.sel(date=slice(None, "2020-12-31")), "fhs")
     dates = ["2021-06-01", "2022-03-15", "2022-10-31"]
-    histories["scenarios"] = volscen.generate(model, histories["svi"], as_of=dates, n_scenarios=2000, seed=1)
-    for name, ds in histories.items():
-        for durrleman in (False, True):
-            out, spent = seconds(
-                lambda ds=ds, d=durrleman: volscen.project_arbitrage(ds, durrleman=d, num_threads=1), 1
-            )
-            status = out.projection_status.values
-            largest = out.projection_change_max.values[status > 0]
-            change = np.quantile(largest, [0.5, 0.95]).round(3).tolist() if largest.size else "none"
-            counts = diagnose(out, cells=False)
-            left = [int(counts[f"{kind}_violations"].sum()) for kind in ("calendar", "butterfly", "durrleman")]
-            print(
-                f"{name}, durrleman={durrleman}: {status.size} surfaces, {np.count_nonzero(status)} changed "
-                f"({np.count_nonzero(status == 2)} not converged), largest change {change}, "
-                f"{1e6 * spent / status.size:.0f} us each; calendar, butterfly, g < 0 left: {left}"
-            )
+    scenarios = volscen.generate(model, known, as_of=dates, n_scenarios=2000, seed=1)
+    rows = [row for name, ds in cases.items() for row in one_projection(name, ds)[1:]]
+    return rows + one_projection(f"{scenarios['implied_vol'].size // 45:,} scenarios from it (`fhs`)", scenarios)
+
+
+def one_projection(name: str, ds: xr.Dataset) -> list[list[str]]:
+    """Print what projection does, and return two rows: without and with Durrleman's condition."""
+    rows: list[list[str]] = []
+    spent: list[float] = []
+    vols: list[np.ndarray] = []
+    for durrleman in (False, True):
+        out, took = seconds(lambda d=durrleman: volscen.project_arbitrage(ds, durrleman=d, num_threads=1), 1)
+        spent.append(1e6 * took)
+        vols.append(out["implied_vol"].values.reshape(-1, TAU.size * MONEYNESS.size))
+        status = out.projection_status.values
+        n, changed = status.size, np.count_nonzero(status)
+        largest = out.projection_change_max.values[status > 0]
+        change = [two_digits(q) for q in np.quantile(largest, [0.5, 0.95])] if largest.size else []
+        counts = diagnose(out, cells=False)
+        left = [int(counts[f"{kind}_violations"].sum()) for kind in ("calendar", "butterfly", "durrleman")]
+        print(
+            f"{name}, durrleman={durrleman}: {n} surfaces, {changed} changed ({np.count_nonzero(status == 2)} not "
+            f"converged), largest change {', '.join(change) or 'none'}, {spent[-1] / n:.0f} us each; calendar, "
+            f"butterfly, g < 0 left: {left}"
+        )
+        text = f"{changed:,}" if changed else "none"
+        time_each = spent[-1] / n
+        shown = f"{time_each:.0f} us" if time_each < 100 else f"{1e-3 * time_each:.2f} ms"
+        if durrleman and changed > 100:
+            by_clarabel = int(np.any(vols[0] != vols[1], axis=1).sum())
+            text += f", of which {by_clarabel:,} by clarabel"
+            shown += f"; {1e-3 * (spent[1] - spent[0]) / max(by_clarabel, 1):.0f} ms where clarabel works"
+        kind = "" if "history" in name else f", {'with' if durrleman else 'without'} `durrleman`"
+        rows.append([name + kind, f"{n:,}", text, ", ".join(change), shown])
+    return rows
 
 
 def main() -> None:
-    speed()
-    accuracy()
-    folder = os.environ.get("VOLSCEN_DATA")
-    if not folder:
-        print("VOLSCEN_DATA is not set: nothing on real markets")
-        return
-    beside_the_vix(Path(folder))
-    quotes = sse_quotes(Path(folder))
-    rules(quotes)
-    projections(quotes)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    pagetables.add_options(parser)
+    given = parser.parse_args()
+    market = bool({"vix", "projection"} & set(given.only))
+    pages = pagetables.Pages(
+        given, {name: [HEADERS[name]] for name in given.only if name in HEADERS},
+        kind="timing" if "projection" in given.only else "scores", minutes=4 if market else 0.2,
+        needs=[pagetables.MARKET_DATA] if market else [],
+    )  # fmt: skip
+    data = pagetables.market_data() if market else Path()
+    rows: dict[str, list[list[str]]] = {}
+    if "speed" in given.only:
+        speed()
+    if "accuracy" in given.only:
+        rows["accuracy"] = accuracy()
+    if "vix" in given.only:
+        rows["vix"] = beside_the_vix(data)
+        rules(sse_quotes(data))
+    if "projection" in given.only:
+        rows["projection"] = projections(sse_quotes(data))
+    for name, lines in rows.items():
+        pages.add(name, pagetables.table(HEADERS[name], lines))
+    pages.write()
 
 
 if __name__ == "__main__":

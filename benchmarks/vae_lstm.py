@@ -13,17 +13,18 @@ energy score against historical simulation.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+import pagetables
 import volscen
+from forecasts import HORIZONS, error_table
 from generators import REAL, load_real
+from pagetables import plain, signed
 from volscen.evaluation import diebold_mariano, forecast
 from volscen.sources.simulate import simulate_market
 from world import UPDATE_EVERY, score
@@ -42,6 +43,25 @@ MENDS: dict[str, dict[str, Any]] = {
     "iterated": {"dynamics": "iterated"},
     "larger": {"lstm_hidden": (64, 32)},
 }
+#: What the pages call markets, periods and models.
+TITLES = {
+    ("spx_factors", "test"): "S&P 500, 2016-18 (test)",
+    ("sse50etf", "test"): "SSE 50 ETF, 2022 (test)",
+    ("spx_factors", "validation"): "S&P 500, 2014-15 (validation)",
+    ("sse50etf", "validation"): "SSE 50 ETF, 2021 (validation)",
+}
+LABELS = {
+    "no_change": "no change",
+    "har": "HAR",
+    "var": "VAR of components",
+    "lstm": "LSTM of cells",
+    "ae_lstm": "autoencoder and LSTM",
+    "vae": "VAE alone",
+    "decoded": 'decoded surface alone (`base="none"`)',
+    "vae_lstm": "**VAE-LSTM**",
+}
+SCENARIOS = ["", "dates", "skill [t]", "scaled PCA", "t against it", "90% coverage of cells (scaled PCA)"]
+STEPS = {1: "all", 2: "every 2nd", 3: "every 3rd"}
 
 
 def forecasts(history: xr.Dataset, first: str, last: str, given: dict[str, Any], forms: Any, seeds: int) -> Any:
@@ -56,8 +76,8 @@ def forecasts(history: xr.Dataset, first: str, last: str, given: dict[str, Any],
     return found, made
 
 
-def print_forecasts(found: xr.Dataset) -> None:
-    """Errors by horizon; figures of the VAE-LSTM by region; tests against the best of the others."""
+def print_forecasts(found: xr.Dataset) -> xr.Dataset:
+    """Errors by horizon; figures of the VAE-LSTM by region; tests against the best of the others. Returns the first."""
     table = forecast.judge_surfaces(found)
     print(forecast.format_judgement(table))
     rivals = table.mae.sel(model=RIVALS, region="all")
@@ -70,6 +90,7 @@ def print_forecasts(found: xr.Dataset) -> None:
     one = table.sel(model="vae_lstm")
     for figure in ("mae", "rmse", "mape", "r_squared"):
         print(f"vae_lstm, {figure}\n{one[figure].to_pandas().round(3).to_string()}")
+    return table
 
 
 def print_violations(found: xr.Dataset) -> None:
@@ -132,8 +153,8 @@ def print_training(model: Any, history: xr.Dataset, first: str, last: str) -> No
     )
 
 
-def print_scenarios(history: xr.Dataset, model: Any, first: str, last: str, n: int, step: int) -> None:
-    """Energy scores and coverage, beside historical simulation and scaled PCA."""
+def print_scenarios(history: xr.Dataset, model: Any, first: str, last: str, n: int, step: int) -> list[str]:
+    """Energy scores and coverage, beside historical simulation and scaled PCA; returns the cells of the page."""
     dates = history["date"].values
     start, stop = np.searchsorted(dates, np.datetime64(first)), np.sum(dates <= np.datetime64(last))
     rows = range(int(start) - 1, int(stop) - 1, step)
@@ -144,11 +165,14 @@ def print_scenarios(history: xr.Dataset, model: Any, first: str, last: str, n: i
         "pca": (every, volscen.fit(train, "pca")),
         "vae_lstm": (every, model),
     }
-    found = {}
+    found, told, covered = {}, {}, {}
     for name, (often, generator) in rivals.items():
         scores, ranks = found[name] = score(generator, history, rows, n, often)
         base = found["bootstrap"][0]
         cover = [((ranks > (1 - p) / 2) & (ranks < (1 + p) / 2)) for p in (0.5, 0.9)]
+        told[name] = (f"{100 * (1 - scores.mean() / base.mean()):.1f}% "
+                      f"[{signed(diebold_mariano(scores, base).t, 1)}]")  # fmt: skip
+        covered[name] = plain(cover[1][:, 1:].mean(), 3)
         against = f", against pca t {diebold_mariano(scores, found['pca'][0]).t:+.1f}" if name == "vae_lstm" else ""
         print(
             f"{name:<10} ES {scores.mean():.3f}, skill {100 * (1 - scores.mean() / base.mean()):5.2f}% "
@@ -157,18 +181,23 @@ def print_scenarios(history: xr.Dataset, model: Any, first: str, last: str, n: i
             f"{cover[0][:, 1:].mean():.3f} {cover[1][:, 1:].mean():.3f}",
             flush=True,
         )
+    t = signed(diebold_mariano(found["vae_lstm"][0], found["pca"][0]).t, 1)
+    dates_used = STEPS.get(step, f"every {step}th")
+    return [dates_used, told["vae_lstm"], told["pca"], t, f"{covered['vae_lstm']} ({covered['pca']})"]
 
 
-def judge(history: xr.Dataset, first: str, last: str, given: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Print all figures of one market and period."""
+def judge(
+    history: xr.Dataset, first: str, last: str, given: dict[str, Any], arguments: argparse.Namespace
+) -> tuple[xr.Dataset, list[str]]:
+    """Print all figures of one market and period; returns errors of forecasts, and cells on scenarios."""
     forms = FORMS | (MENDS if arguments.mends else {})
     found, made = forecasts(history, first, last, given, forms, arguments.seeds)
-    print_forecasts(found)
+    judged = print_forecasts(found)
     print_violations(found)
     model = made["vae_lstm"].model_
     print_training(model, history, first, last)
     sys.stdout.flush()
-    print_scenarios(history, model, first, last, arguments.n_scenarios, arguments.step)
+    return judged, print_scenarios(history, model, first, last, arguments.n_scenarios, arguments.step)
 
 
 def main() -> int:
@@ -181,7 +210,16 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="above 1, the mean of so many seeds as well")
     parser.add_argument("--mends", action="store_true", help="other forms that were tried as well")
     parser.add_argument("--quick", action="store_true")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
+    markets = [] if arguments.quick else arguments.markets.split(",")
+    pieces = {name: [[TITLES[name, arguments.period], *HORIZONS]] for name in markets}
+    if markets:
+        pieces["scenarios"] = [SCENARIOS]
+    pages = pagetables.Pages(
+        arguments, pieces, kind="scores", minutes=10 * len(markets) or 1,
+        needs=[pagetables.MARKET_DATA] if markets else [],
+    )  # fmt: skip
     if arguments.quick:
         history = simulate_market("A", 700, seed=1)
         days = history["date"].values.astype("datetime64[D]").astype(str)
@@ -189,12 +227,15 @@ def main() -> int:
         judge(history, days[600], days[-1], QUICK, arguments)
         penalties(500, QUICK)
         return 0
-    if "VOLSCEN_DATA" not in os.environ:
-        parser.error("set VOLSCEN_DATA to the folder of market data, or give --quick")
-    for name in arguments.markets.split(","):
+    data, rows = pagetables.market_data(), []
+    for name in markets:
         first, last = REAL[name][arguments.period]
         print(f"\n{name}, {arguments.period} {first} to {last}", flush=True)
-        judge(load_real(name, Path(os.environ["VOLSCEN_DATA"])), first, last, {}, arguments)
+        judged, cells = judge(load_real(name, data), first, last, {}, arguments)
+        pages.add(name, error_table(TITLES[name, arguments.period], judged, LABELS))
+        rows.append([TITLES[name, arguments.period], *cells])
+    pages.add("scenarios", pagetables.table(SCENARIOS, rows))
+    pages.write()
     penalties(1300, {})
     return 0
 

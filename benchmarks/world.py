@@ -12,8 +12,6 @@ ahead; skill is of the fair energy score of the return and all log-vol moves aga
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+import pagetables
 import volscen
 from generators import REAL, load_real
+from pagetables import plain
 from volscen.evaluation import diebold_mariano, energy_score
 from volscen.generators import Generator
 from volscen.history import state_at
@@ -30,6 +30,26 @@ from volscen.sources.simulate import simulate_market
 
 QUICK = {"raster_size": 16, "channels": (4, 8, 16), "latent_dim": 8, "epochs": 4, "dynamics_epochs": 4}
 UPDATE_EVERY = 21
+#: Columns and rows of the page's table.
+PERIODS = {
+    ("spx_factors", "validation"): "spx_factors 2014-15",
+    ("sse50etf", "validation"): "sse50etf 2021",
+    ("sse50etf", "test"): "sse50etf 2022 (test)",
+    ("spx_factors", "test"): "spx_factors 2016-18 (test)",
+}
+ROWS = (
+    "SSIM of reconstructions, over that of PCA",
+    "root mean squared error, vol points (PCA: below .01)",
+    "active latents; effective dimension",
+    "latents one day ahead, MSE over no change [t]",
+    "the same, each latent's mean reversion alone",
+    "the same, ridge VAR",
+    "log vols one day ahead, MSE over no change [t]",
+    "the same, scaled PCA",
+    "scenarios: skill against historical simulation [t]",
+    "the same of scaled PCA",
+    "90% coverage, mean over cells (scaled PCA)",
+)
 
 
 def fitted(train: xr.Dataset, options: dict[str, object], checkpoint: Path) -> Generator:
@@ -63,8 +83,8 @@ def score(generator: Generator, history: xr.Dataset, rows: range, n: int, every:
     return np.array(scores), np.array(ranks)
 
 
-def judge(history: xr.Dataset, train: xr.Dataset, first: str, last: str, model: Generator, n: int) -> None:
-    """Print all figures of one market and period."""
+def judge(history: xr.Dataset, train: xr.Dataset, first: str, last: str, model: Generator, n: int) -> list[str]:
+    """Print all figures of one market and period, and return those of the page."""
     seen = volscen.world.reconstruction_figures(model, history, first=first, last=last)
     print(
         "reconstruction: SSIM {ssim:.5f} against {ssim_pca:.5f} of PCA (ratio {ratio:.5f}), MSE {mse:.4f} against "
@@ -79,12 +99,14 @@ def judge(history: xr.Dataset, train: xr.Dataset, first: str, last: str, model: 
     dates = history["date"].values
     start, stop = np.searchsorted(dates, np.datetime64(first)), np.sum(dates <= np.datetime64(last))
     rows = range(int(start) - 1, int(stop) - 1)
-    found = {}
+    found, skill, covered = {}, {}, {}
     for name, (every, generator) in (rivals | {"world": (UPDATE_EVERY, model)}).items():
         scores, ranks = found[name] = score(generator, history, rows, n, every)
         base = found["bootstrap"][0]
         cover = (ranks > 0.05) & (ranks < 0.95)
         atm = 1 + int(np.argmin(np.abs(history["moneyness"].values - 1)))
+        skill[name] = f"{100 * (1 - scores.mean() / base.mean()):.1f}% [{diebold_mariano(scores, base).t:.1f}]"
+        covered[name] = plain(cover[:, 1:].mean(), 3)
         against = "" if name != "world" else f", against pca t {diebold_mariano(scores, found['pca'][0]).t:+.1f}"
         print(
             f"{name:<10} ES {scores.mean():.3f}, skill {100 * (1 - scores.mean() / base.mean()):5.2f}% "
@@ -92,6 +114,25 @@ def judge(history: xr.Dataset, train: xr.Dataset, first: str, last: str, model: 
             f"shortest ATM {cover[:, atm].mean():.3f}, cells {cover[:, 1:].mean():.3f}",
             flush=True,
         )
+
+    def ahead(space: str, model_: str) -> str:
+        row = foreseen.loc[(space, model_)]
+        return f"{plain(row['ratio'], 3)} [{row['t']:.1f}]"
+
+    active = "100%" if seen["active_share"] == 1 else f"{seen['active_share']:.0%}"
+    return [
+        plain(seen["ssim"] / seen["ssim_pca"], 4),
+        plain(float(np.sqrt(seen["mse"])), 2),
+        f"{active}; {seen['effective_dimension']:.1f}",
+        ahead("latent", "world"),
+        ahead("latent", "ar1"),
+        ahead("latent", "var"),
+        ahead("surface", "world"),
+        ahead("surface", "pca"),
+        skill["world"],
+        skill["pca"],
+        f"{covered['world']} ({covered['pca']})",
+    ]
 
 
 def stressed(history: xr.Dataset, model: Generator, last: str) -> None:
@@ -116,7 +157,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for checkpoints")
     parser.add_argument("--option", action="append", default=[], help="constructor option, such as decoder=pca+conv")
     parser.add_argument("--quick", action="store_true", help="a small model of a simulated market")
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
+    names = [] if arguments.quick else arguments.markets.split(",")
+    header = ["", *(PERIODS[name, arguments.period] for name in names)]
+    pages = pagetables.Pages(
+        arguments, {"figures": [header]} if names else {}, kind="scores", minutes=8 * len(names) or 0.5,
+        needs=[pagetables.MARKET_DATA] if names else [],
+    )  # fmt: skip
     options: dict[str, object] = dict(item.split("=", 1) for item in arguments.option)
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.out or Path(scratch)
@@ -128,11 +176,9 @@ def main() -> None:
             judge(history, train, days[600], days[-1], model, 100)
             stressed(history, model, days[-1])
             return
-        data = os.environ.get("VOLSCEN_DATA")
-        if not data:
-            sys.exit("set VOLSCEN_DATA to the folder that holds sse50etf/ and spx_factors/")
-        for name in arguments.markets.split(","):
-            history = load_real(name, Path(data))
+        data, columns = pagetables.market_data(), []
+        for name in names:
+            history = load_real(name, data)
             end = np.datetime64(REAL[name]["validation"][0]) - np.timedelta64(1, "D")
             first, last = REAL[name][arguments.period]
             train = history.sel(date=slice(None, end))
@@ -141,8 +187,10 @@ def main() -> None:
             )
             label = "-".join([name, *arguments.option]).replace("=", "")
             model = fitted(train, options, folder / f"{label}.safetensors")
-            judge(history, train, first, last, model, arguments.n_scenarios)
+            columns.append(judge(history, train, first, last, model, arguments.n_scenarios))
             stressed(history, model, last)
+        pages.add("figures", pagetables.table(header, list(zip(ROWS, *columns, strict=True))))
+        pages.write()
 
 
 if __name__ == "__main__":
