@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+import pagetables
 import volscen
 from volscen._repair._base import Observations, Predictor, quote_noise
 from volscen.errors import InputError
@@ -22,6 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _FEWEST = 20
+_SEEN = {"regular": "half", "adversarial": "a quarter"}
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,13 @@ def _halves(found: list[Day]) -> Iterator[tuple[str, list[Day]]]:
         yield f"{part[0].date} to {part[-1].date}", part
 
 
-def table(found: list[Day], predictors: Mapping[str, Predictor], seed: int = 5) -> str:
-    """Markdown table: by half of the dates, mask and method, the RMSE in vol at hidden quotes and its standard error.
+def table(found: list[Day], predictors: Mapping[str, Predictor], seed: int = 5) -> tuple[str, str]:
+    """Markdown tables: by half of the dates, mask and method, the RMSE in vol at hidden quotes and its standard error.
 
-    Coverage is of Gaussian intervals of the predictive standard deviation and the quotes' assumed noise.
+    Coverage is of Gaussian intervals of the predictive standard deviation and the quotes' assumed noise. The second
+    table is that of the page.
     """
+    page = []
     lines = [
         "| dates | mask | seen % | method | RMSE | s.e. | median | 80% | 95% | ms |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -101,6 +105,9 @@ def table(found: list[Day], predictors: Mapping[str, Predictor], seed: int = 5) 
             rng = np.random.default_rng([seed, len(kind)])
             seen = [hide(day, kind, rng) for day in part]
             share = np.mean([own.mean() for own in seen])
+            years = " to ".join(str(day.date)[:4] for day in (part[0], part[-1]))
+            page.append([years, _SEEN[kind]])
+            told = ""
             for name, predictor in predictors.items():
                 start = time.process_time()
                 errors, ratios = _errors(part, seen, predictor)
@@ -108,12 +115,17 @@ def table(found: list[Day], predictors: Mapping[str, Predictor], seed: int = 5) 
                 cover = ["-", "-"]
                 if np.isfinite(ratios).all():
                     cover = [f"{(ratios < half).mean():.2f}" for half in (1.28155, 1.95996)]
+                page[-1].append(f"{100 * errors.mean():.2f}")
+                if name == "default":
+                    told = " / ".join(one.lstrip("0") for one in cover)
                 error = errors.std(ddof=1) / np.sqrt(errors.size)
                 lines.append(
                     f"| {label} | {kind} | {100 * share:.0f} | {name} | {errors.mean():.4f} | {error:.4f} | "
                     f"{np.median(errors):.4f} | {cover[0]} | {cover[1]} | {spent:.1f} |"
                 )
-    return "\n".join(lines)
+            page[-1].append(told)
+    header = ["dates", "quotes seen", *(f"`{name}`" for name in predictors), "80 / 95% of `default`"]
+    return "\n".join(lines), pagetables.table(header, page)
 
 
 def _errors(part: list[Day], masks: list[BoolArray], predictor: Predictor) -> tuple[FloatArray, FloatArray]:

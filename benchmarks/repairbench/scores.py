@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,9 @@ class Score:
     auc: float
     refitted: float
     milliseconds: float
+    #: Of the verb: median misfit, and share of surfaces flagged as out of distribution.
+    misfit: float = np.nan
+    alarm: float = np.nan
 
 
 def observations(cell: Cell) -> Observations:
@@ -72,11 +75,11 @@ def predict(predictor: Predictor, cell: Cell) -> tuple[Repaired, Prediction]:
     return Repaired(vol, found.sd.reshape(cell.truth.shape) * vol, seconds), found
 
 
-def by_verb(cell: Cell) -> tuple[Repaired, Cell, float]:
-    """What :func:`volscen.repair` gives, the cell, and its area under the curve for stale quotes."""
+def by_verb(cell: Cell, method: str = "default", *, stale_quotes: bool = True) -> Score:
+    """Figures of what :func:`volscen.repair` gives, with the area under the curve for stale quotes if asked for."""
 
     def call(observed: FloatArray) -> xr.Dataset:
-        return volscen.repair(observed, tau=TAU, moneyness=np.exp(K), noise=noise_sd())
+        return volscen.repair(observed, tau=TAU, moneyness=np.exp(K), noise=noise_sd(), method=method)
 
     start = time.process_time()
     whole = call(cell.observed)
@@ -86,9 +89,13 @@ def by_verb(cell: Cell) -> tuple[Repaired, Cell, float]:
         for level in (0.8, 0.95)
     }
     repaired = Repaired(whole["implied_vol"].values, whole["implied_vol_sd"].values, seconds, ends)
-    moved, which = stale(cell, np.random.default_rng(_STALE_SEED))
-    value = call(moved.observed)["stale_score"].values
-    return repaired, cell, float(roc_auc_score(which[cell.mask], value[cell.mask]))
+    area = np.nan
+    if stale_quotes:
+        moved, which = stale(cell, np.random.default_rng(_STALE_SEED))
+        value = call(moved.observed)["stale_score"].values
+        area = float(roc_auc_score(which[cell.mask], value[cell.mask]))
+    alarm = float(((whole["surface_flag"].values & 2) > 0).mean())
+    return replace(score(repaired, cell, area), misfit=float(np.nanmedian(whole["misfit"])), alarm=alarm)
 
 
 def rmse(vol: FloatArray, cell: Cell) -> FloatArray:
