@@ -370,15 +370,19 @@ def sse_columns(gross: pd.DataFrame, net: pd.DataFrame) -> list[list[str]]:
 
 
 def readme_column(gross: pd.DataFrame, net: pd.DataFrame) -> list[str]:
-    """Errors before and after costs, to a tenth."""
+    """Errors before and after costs, to a tenth; the least after costs in bold, and of regressions that beat delta."""
+    arms = [arm for arm in README_ROWS.values() if arm in net.index]
+    best = f"{net.loc[arms, 'rmse'].min():.1f}"
     texts = []
     for arm in README_ROWS.values():
         if arm:
             own = arm if arm in gross.index else "delta-vega"
-            texts.append(f"{gross.loc[own, 'rmse']:.1f} / {net.loc[own, 'rmse']:.1f}")
+            after = f"{net.loc[own, 'rmse']:.1f}"
+            texts.append(f"{gross.loc[own, 'rmse']:.1f} / {f'**{after}**' if after == best else after}")
         else:
             each = [gross.loc[f"regression, underlying | {one}", "rmse"] for one in ("bootstrap", "pca", "har")]
-            texts.append(" / ".join(f"{one:.1f}" for one in each))
+            beaten = min(each) if min(each) < gross.loc["delta", "rmse"] else None
+            texts.append(" / ".join(f"**{one:.1f}**" if one == beaten else f"{one:.1f}" for one in each))
     return texts
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import QuantLib as ql
 from scipy.special import ndtr
 
 import pagetables
@@ -84,6 +83,8 @@ def numpy_values(cube: Any, out: Any, calls: np.ndarray) -> np.ndarray:
 
 def quantlib_values(out: Any, calls: np.ndarray, spot: np.ndarray, vols: np.ndarray, lines: int) -> np.ndarray:
     """Black's formula by QuantLib for the first lines, at volatilities given: interpolation is not counted."""
+    import QuantLib as ql
+
     left = out.tau.values - float(out.elapsed_days[0]) / 365
     values = np.empty((spot.size, lines))
     for column in range(lines):

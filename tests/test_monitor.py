@@ -69,8 +69,8 @@ def test_false_alarms_come_at_the_stated_rate():
 
 @pytest.mark.parametrize(
     ("mean", "sd", "change", "days"),
-    [(0.5, 1.0, 0, 110), (0.0, 1.25, 0, 255), (0.0, 1.6, 0, 56), (0.0, 0.7, 0, 142), (0.5, 1.0, 250, 163),
-     (0.0, 1.6, 250, 70)],
+    [(0.5, 1.0, 0, 120), (0.0, 1.25, 0, 291), (0.0, 1.6, 0, 56), (0.0, 0.7, 0, 143), (0.5, 1.0, 250, 154),
+     (0.0, 1.6, 250, 77)],
 )  # fmt: skip
 def test_power(mean, sd, change, days):
     """Nine in ten runs are found within the days that docs/models.md states: one of six quantities is off, from the

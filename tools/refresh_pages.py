@@ -108,14 +108,14 @@ def output(command: str) -> dict[str, str]:
 
 
 def merged(old: str, new: str) -> str:
-    """A table with the cells of another one in their places; its rows and columns are all in it already."""
+    """A table with the cells of another one in their places; rows and columns must be there, and keep their names."""
     lines, fresh = ([row(line) for line in text.strip().splitlines()] for text in (old, new))
     columns = {plain(cell): i for i, cell in enumerate(lines[0])}
     rows = {plain(line[0]): line for line in lines[2:]}
     if len(columns) < len(lines[0]) or len(rows) < len(lines) - 2:
         raise SystemExit(f"a table of several commands has two columns or rows of one name: {old.strip()}")
     for line in fresh[2:]:
-        for column, cell in zip(fresh[0], line, strict=True):
+        for column, cell in zip(fresh[0][1:], line[1:], strict=True):
             if plain(column) not in columns or plain(line[0]) not in rows:
                 raise SystemExit(f"the page has no row {line[0]!r} with a column {column!r}")
             rows[plain(line[0])][columns[plain(column)]] = cell
