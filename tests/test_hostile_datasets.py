@@ -132,3 +132,56 @@ def test_regridding_in_time_needs_a_whole_curve(cube, name, value):
 def test_weights_of_several_assets_are_refused_by_quantiles(cube):
     with pytest.raises(InputError, match="one number a scenario"):
         volscen.weighted_quantile(cube.expand_dims(asset=["A", "B"]), "log_return", [0.5])
+
+
+@pytest.fixture(scope="module")
+def projected(cube):
+    noise = np.exp(0.05 * np.random.default_rng(0).normal(size=cube.implied_vol.shape)).astype(np.float32)
+    out = volscen.project_arbitrage(cube.isel(step=[0]).assign(implied_vol=(cube.implied_vol * noise)[:, :1]))
+    assert (out.attrs["projected"], float(out.arbitrage_penalty.max())) == (1, 0.0)
+    return out
+
+
+class TestProjectedNoMore:
+    """Other surfaces in the place of those projected: they are not free of arbitrage, and must not say so."""
+
+    def test_after_regridding(self, projected):
+        out = volscen.surface.regrid(projected, tau=np.linspace(0.09, 0.9, 9), moneyness=np.linspace(0.85, 1.2, 15))
+        assert float(out.arbitrage_penalty.max()) > 0.01
+        assert out.attrs["projected"] == 0
+        assert "projection" not in out.attrs
+        assert not {"projection_status", "durrleman_g_min", "projection_change_rms"} & set(out.data_vars)
+        assert "arbitrage_penalty_raw" in out  # weights go by it
+        volscen.validate(out)
+
+    def test_but_not_on_the_same_grid(self, projected):
+        out = volscen.surface.regrid(projected, tau=projected.tau.values, moneyness=projected.moneyness.values)
+        assert out.attrs["projected"] == 1
+        assert "projection_status" in out
+
+    def test_after_recalibration(self, projected):
+        n = 1 + projected.sizes["tau"] * projected.sizes["moneyness"]
+        width = np.exp(0.2 * np.random.default_rng(1).normal(size=n))
+        bend = volscen.Recalibration(projected.tau.values, projected.moneyness.values, np.zeros(n), width, 100)
+        out = volscen.recalibrate(projected, bend)
+        assert float(out.arbitrage_penalty.max()) > 0.01
+        assert out.attrs["projected"] == 0
+        assert not {"projection_status", "arbitrage_penalty_raw"} & set(out.data_vars)
+        assert "projected surfaces" not in volscen.report_text(out)
+
+
+@pytest.mark.parametrize("name", [None, ["har"], 3])
+def test_generators_have_names(history, name):
+    with pytest.raises(InputError, match="unknown generator"):
+        volscen.fit(history, name)
+
+
+@pytest.mark.parametrize("value", [2.5, 5.0, np.float64(3), "5"])
+def test_whole_numbers_of_generators(history, value):
+    with pytest.raises(InputError, match="'n_components' of generator 'har' must be a whole number, such as 5"):
+        volscen.fit(history, "har", n_components=value)
+
+
+def test_one_half_life_is_a_list_of_one(history):
+    with pytest.raises(InputError, match="half_lives must be positive numbers of days"):
+        volscen.fit(history, "har", half_lives=500)

@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.special import ndtri
 
 from volscen import arbitrage, schema
-from volscen._reweight import Beta, reweight
+from volscen._reweight import Beta, forget_projection, reweight
 from volscen.errors import InputError
 from volscen.portfolio._contracts import one_date
 
@@ -162,10 +162,14 @@ def recalibrate(cube: xr.Dataset, recalibration: Recalibration, *, beta: Beta = 
         )
     surfaces = np.exp(values[:, 1:]).reshape(vol.shape).astype(vol.dtype)
     penalty = arbitrage.penalty(surfaces.astype(np.float64), cube["tau"].values, cube["moneyness"].values)
-    out = cube.drop_vars("arbitrage_penalty_raw", errors="ignore").assign(
-        implied_vol=(vol.dims, surfaces, vol.attrs),
-        log_return=cube["log_return"].copy(data=values[:, 0].reshape(cube["log_return"].shape)),
-        arbitrage_penalty=(("scenario", "step"), penalty, cube["arbitrage_penalty"].attrs),
+    out = (
+        forget_projection(cube)
+        .drop_vars("arbitrage_penalty_raw", errors="ignore")
+        .assign(
+            implied_vol=(vol.dims, surfaces, vol.attrs),
+            log_return=cube["log_return"].copy(data=values[:, 0].reshape(cube["log_return"].shape)),
+            arbitrage_penalty=(("scenario", "step"), penalty, cube["arbitrage_penalty"].attrs),
+        )
     )
     if "spot" in cube:
         out["spot"] = cube["spot"].copy(data=float(cube["spot0"]) * np.exp(out["log_return"].values))

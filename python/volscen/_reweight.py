@@ -21,6 +21,7 @@ __all__ = [
     "ESS_FLOOR",
     "arbitrage_weights",
     "effective_sample_size",
+    "forget_projection",
     "reweight",
     "weighing_penalty",
     "weight_attributes",
@@ -211,6 +212,25 @@ def prior_weights(ds: xr.Dataset, prior: Any) -> FloatArray:
 def weighing_penalty(names: Container[Hashable]) -> str:
     """Name of the penalty that weights go by: of projected surfaces the one before projection."""
     return "arbitrage_penalty_raw" if "arbitrage_penalty_raw" in names else "arbitrage_penalty"
+
+
+#: What is said of surfaces that were projected, beside the penalty before.
+_PROJECTION = (
+    "projection_status",
+    "projection_change_rms",
+    "projection_change_max",
+    "durrleman_g_min",
+    "durrleman_g_min_raw",
+)
+
+
+def forget_projection(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset without what is said of surfaces projected, once others have taken their place."""
+    if not ds.attrs.get("projected"):
+        return ds
+    out = ds.drop_vars(_PROJECTION, errors="ignore").assign_attrs(projected=0)
+    out.attrs.pop("projection", None)
+    return out
 
 
 def weight_attributes(penalty: FloatArray, weight: FloatArray, requested: Beta) -> tuple[Any, Any]:

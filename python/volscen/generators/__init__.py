@@ -12,6 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from volscen import schema
@@ -39,7 +40,7 @@ def generator_class(name: str) -> type[Generator]:
     >>> generator_class("pca").name
     'pca'
     """
-    if name not in REGISTRY:
+    if not isinstance(name, str) or name not in REGISTRY:
         raise InputError(f"unknown generator {name!r}; the registered ones are {sorted(REGISTRY)}")
     module, attribute = REGISTRY[name]
     found: type[Generator] = getattr(import_module(module), attribute)
@@ -95,7 +96,8 @@ def unfitted(name: str, options: Mapping[str, Any]) -> Generator:
                 f"generator {name!r} has no option {option!r}; it has {', '.join(sorted(known)) or 'none'}"
             )
         expected = _NUMBERS.get(str(known[option].annotation).removesuffix(" | None"))
-        if expected is not None and isinstance(value, str):
+        whole = expected == "a whole number"
+        if expected is not None and isinstance(value, (str, float, np.floating) if whole else str):
             default = known[option].default
             raise InputError(
                 f"option {option!r} of generator {name!r} must be {expected}"

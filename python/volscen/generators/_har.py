@@ -122,7 +122,11 @@ class RobustHAR(Generator):
             raise InputError(f"n_components must be at least 1, not {n_components}")
         if residual_days < 50:
             raise InputError(f"residual_days must be at least 50, not {residual_days}")
-        if not half_lives or not all(h is None or h > 0 for h in half_lives):
+        if (
+            not isinstance(half_lives, (list, tuple))
+            or not half_lives
+            or not all(h is None or h > 0 for h in half_lives)
+        ):
             raise InputError(f"half_lives must be positive numbers of days, or None, not {half_lives!r}")
         self.n_components = n_components
         self.residual_days = residual_days

@@ -77,7 +77,8 @@ def regrid(
         - ``extrapolated_share``, where there was one.
 
         Variables without tau and moneyness stay as they are (a cube's weights too); others that have them are left
-        out. Attributes: ``regridded_from`` (the grid before), ``regrid_left_out``, and (of surfaces in memory)
+        out, and on another grid what is said of a projection, which held on the old one alone. Attributes:
+        ``regridded_from`` (the grid before), ``regrid_left_out``, and (of surfaces in memory)
         ``regrid_several_strikes``, the number of points that ``several="nearest"`` decided.
 
     Raises
@@ -119,6 +120,8 @@ def regrid(
         raise InputError(f"several must be 'raise' or 'nearest', not {several!r}")
     import xarray as xr
 
+    from volscen._reweight import forget_projection
+
     if not isinstance(ds, xr.Dataset):
         raise InputError(
             f"ds must be a dataset with implied_vol(..., tau, moneyness), not {type(ds).__name__}; of an array, "
@@ -135,6 +138,8 @@ def regrid(
     out = out.assign_attrs(ds.attrs)
     if ds is given_ds:  # else what became of the smiles says so
         out.attrs["regridded_from"] = f"{grid[0].size} tau x {grid[1].size} moneyness"
+    if not (columns.product and np.array_equal(new_tau, grid[0]) and np.array_equal(columns.values, grid[1])):
+        ds, out = forget_projection(ds), forget_projection(out)  # was free of arbitrage on the old grid alone
     _carry_over(ds, out, (grid[0], grid[1]), new_tau, columns, flags, num_threads)
     if not columns.product:
         out.attrs["schema"] = SMILES
