@@ -89,7 +89,7 @@ def one_year(history: xr.Dataset, model: Generator, year: str, arguments: argpar
     rows = np.flatnonzero((dates >= first) & (dates <= last))
     error: dict[str, list[float]] = {arm: [] for arm in ARMS}
     cost: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    expiry = np.datetime64("NaT")
+    expiry = np.datetime64("NaT", "D")
     for row in rows[rows > 0]:
         now = row - 1
         if np.isnat(expiry) or (expiry - dates[now]).astype(int) <= 60:

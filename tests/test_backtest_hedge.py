@@ -201,7 +201,9 @@ def test_the_ratios_are_those_of_the_verb_on_the_same_evening() -> None:
     day = found.isel(date=[0, 1])
     as_of = day["as_of"].values
     model = volscen.fit(history.sel(date=slice(None, as_of[0])), "bootstrap")
-    book = Portfolio.straddle(strike=float(day["entry_spot"][0]), expiry=as_of[0].astype("datetime64[D]") + 91)
+    book = Portfolio.straddle(
+        strike=float(day["entry_spot"][0]), expiry=as_of[0].astype("datetime64[D]") + np.timedelta64(91, "D")
+    )
     instruments = [
         Underlying(),
         *(

@@ -49,7 +49,7 @@ def test_forms_of_one_day(value):
         (True, "must be a date"),
         (None, "must be a date"),
         (pd.NaT, "must be a date|NaT"),
-        (np.datetime64("NaT"), "NaT"),
+        (np.datetime64("NaT", "D"), "NaT"),
         (pd.Timestamp("2024-06-04", tz="Asia/Shanghai"), "time zone"),
         ("2024-06-04T10:00+02:00", "time zone"),
         (datetime.datetime(2024, 6, 4, tzinfo=datetime.UTC), "time zone"),

@@ -52,7 +52,7 @@ def test_absent_date_names_the_nearest():
     with pytest.raises(InputError, match="nearest date it holds is 2024-01-05"):
         position(make(), "2024-02-01")
     with pytest.raises(InputError, match="NaT"):
-        position(make(), np.datetime64("NaT"))
+        position(make(), np.datetime64("NaT", "D"))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def surface_vol(surface, tau, moneyness):
         ({"strike": 1, "expiry": "2025"}, "expiry must be a date"),
         ({"strike": 1, "expiry": 20240}, "expiry must be a date"),
         ({"strike": 1, "expiry": pd.Timestamp("2024-06-21 23:00", tz="America/New_York")}, "expiry bears a time zone"),
-        ({"strike": 1, "expiry": np.datetime64("NaT")}, "NaT"),
+        ({"strike": 1, "expiry": np.datetime64("NaT", "D")}, "NaT"),
         ({"delta": -0.25, "tau": 1}, "delta of a call"),
         ({"delta": 25, "tau": 1}, "delta"),
         ({"option_type": "put", "delta": 0, "tau": 1}, "delta of a put"),

@@ -142,7 +142,7 @@ def _days(ds: xr.Dataset, start: StartingState, dates: npt.ArrayLike | None) -> 
     given = np.asarray(to_days(np.atleast_1d(np.asarray(dates)), "dates")).astype("datetime64[D]")
     if given.shape != (ds.sizes["step"],):
         raise InputError(f"dates must give one date for each of the {ds.sizes['step']} steps, not shape {given.shape}")
-    if given[0] <= start.as_of.astype("datetime64[D]") or np.any(np.diff(given) <= np.timedelta64(0)):
+    if given[0] <= start.as_of.astype("datetime64[D]") or np.any(np.diff(given) <= np.timedelta64(0, "D")):
         raise InputError("dates must come after as_of and increase strictly")
     return given
 

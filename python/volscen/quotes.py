@@ -323,7 +323,7 @@ def instants_of(column: pd.Series[Any]) -> npt.NDArray[np.datetime64]:
     else:
         # Apart: pandas before 3 gives texts without a time zone that of the text before them.
         zoned = column.astype(str).str.contains(_ZONE).to_numpy(dtype=bool)
-        instants = np.full(len(column), np.datetime64("NaT"), dtype="datetime64[ns]")
+        instants = np.full(len(column), np.datetime64("NaT", "ns"))
         for rows in (zoned, ~zoned):
             found = pd.to_datetime(column[rows], utc=True, errors="coerce", format="ISO8601").dt.tz_localize(None)
             instants[rows] = found.to_numpy().astype("datetime64[ns]")

@@ -43,7 +43,7 @@ def book(market_data):
 
     rows = np.flatnonzero((dates > np.datetime64("2016-01-04")) & (dates < np.datetime64("2016-03-04")))
     out = {arm: ([], [], []) for arm in ARMS}
-    expiry = np.datetime64("NaT")
+    expiry = np.datetime64("NaT", "D")
     for row in rows:
         now = row - 1
         if np.isnat(expiry) or (expiry - dates[now]).astype(int) <= 60:

@@ -14,6 +14,7 @@ import xarray as xr
 
 from volscen._files import write_safetensors
 from volscen._threads import single_threaded_torch
+from volscen._version import __version__, is_other_number, other_number
 from volscen.agent._market import OBSERVATIONS, check_market
 from volscen.agent._policies import Policy, Seen
 from volscen.agent._simulate import growth
@@ -153,7 +154,8 @@ class LearnedPolicy(Policy):
         arrays = {"mean": self.mean, "sd": self.sd, "objective": self.objective}
         for i, (weight, bias) in enumerate(self.layers):
             arrays |= {f"weight_{i}": weight, f"bias_{i}": bias}
-        text = json.dumps({"format": _FORMAT, "layers": len(self.layers), "settings": self.settings})
+        about = {"format": _FORMAT, "layers": len(self.layers), "settings": self.settings}
+        text = json.dumps({**about, "volscen_version": __version__})
         write_safetensors(path, arrays, text)
         return Path(path)
 
@@ -170,14 +172,21 @@ class LearnedPolicy(Policy):
 
         try:
             with safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {}).get("volscen", "{}"))
+                about = dict(json.loads((file.metadata() or {}).get("volscen", "{}")))
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if about.get("format") != _FORMAT:
+        except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+            raise FileFormatError(f"cannot read a policy from {path}: {error}") from None
+        found = about.get("format")
+        if found != _FORMAT:
+            if not is_other_number(found, _FORMAT):
                 raise FileFormatError(f"{path} holds no policy of format {_FORMAT}")
+            words = other_number(str(found), _FORMAT, about.get("volscen_version"), "fit the policy again")
+            raise FileFormatError(f"{path}: a policy of {words}")
+        try:
             layers = tuple((arrays[f"weight_{i}"], arrays[f"bias_{i}"]) for i in range(about["layers"]))
             return cls(arrays["mean"], arrays["sd"], layers, arrays["objective"], about["settings"])
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise FileFormatError(f"cannot read a policy from {path}: {error}") from None
+        except (KeyError, TypeError) as error:
+            raise FileFormatError(f"cannot read a policy from {path}: {error!r} is missing or wrong") from None
 
 
 def _network(n_inputs: int, hidden: int, seed: int) -> Any:

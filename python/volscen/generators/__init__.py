@@ -17,7 +17,7 @@ import xarray as xr
 
 from volscen import schema
 from volscen._registry import DEFAULT, REGISTRY
-from volscen._version import __version__
+from volscen._version import is_other_number, other_number
 from volscen.errors import FileFormatError, InputError
 from volscen.generators._base import BLOCK_SIZE, MODEL_FORMAT, Generator, StepGenerator
 from volscen.generators._record import TrainingCurve
@@ -112,17 +112,12 @@ def unfitted(name: str, options: Mapping[str, Any]) -> Generator:
 
 def _other_format(found: Any, metadata: dict[str, Any]) -> str:
     """Say what a file is that is no model of this version."""
-    family = MODEL_FORMAT.rpartition("/")[0]
     if not isinstance(found, str) or not found.startswith("volscen/"):
         return f"not a volscen generator of format {MODEL_FORMAT}"
     if found.rpartition("/")[0].endswith("-checkpoint"):
         return "holds a training that was stopped, not a model; pass it as checkpoint= (volscen fit --resume) to go on"
-    if found.rpartition("/")[0] == family:
-        written = str(metadata.get("volscen_version"))[:30]
-        return (
-            f"a model of format {found[:60]}, written by volscen {written}; this version ({__version__}) reads "
-            f"{MODEL_FORMAT}: install the version that wrote it, or fit again"
-        )
+    if is_other_number(found, MODEL_FORMAT):
+        return f"a model of {other_number(found, MODEL_FORMAT, metadata.get('volscen_version'), 'fit again')}"
     return f"holds {found[:60]}, not a volscen generator of format {MODEL_FORMAT}"
 
 

@@ -95,7 +95,7 @@ class Ledger:
                 ratio[i, day, : found.size] = found
         shape = (len(self._sets), n_days, slots)
         kind, strike = np.full(shape, -1, dtype=np.int8), np.full(shape, np.nan)
-        expiry = np.full(shape, np.datetime64("NaT"), dtype="datetime64[ns]")
+        expiry = np.full(shape, np.datetime64("NaT", "ns"))
         for s, label in enumerate(self._sets):
             for day, offered in enumerate(self._offered):
                 for slot, instrument in enumerate(offered[label]):

@@ -206,7 +206,7 @@ def _keys(
             f"the quotes of {of_clean[off][0]} were taken at {np.datetime_as_string(times[off][0], unit='m')}, which "
             "is another day; state quote_time and expiry_time in the exchange's own time, without a time zone"
         )
-    return np.where(np.isnat(date), np.datetime64("NaT"), every), times
+    return np.where(np.isnat(date), np.datetime64("NaT", "D"), every), times
 
 
 def fit_days(days: list[Day], settings: Settings) -> list[Outcome]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from volscen._version import is_other_number, other_number
 from volscen.errors import FileFormatError, InputError
 from volscen.schema._checks import check_grid, check_weights
 from volscen.schema._contract import (
@@ -73,6 +74,10 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
         raise InputError(f"an xarray.Dataset of volscen is needed, not {type(ds).__name__}{hint}")
     found = str(ds.attrs.get("schema", ""))
     wanted = schema or found
+    for known in DIMS:
+        if is_other_number(found, known):
+            written_by = ds.attrs.get("volscen_version")
+            raise FileFormatError(f"a dataset of {other_number(found, known, written_by, 'make it again')}")
     if wanted not in DIMS:
         raise FileFormatError(f"not a volscen dataset: attribute schema is {found!r}, known schemas are {sorted(DIMS)}")
     if found != wanted:
@@ -146,7 +151,7 @@ def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
             problems.append(f"coordinate {name} must hold datetime64 dates")
         elif np.any(np.isnat(ds[name].values)):
             problems.append(f"{name} holds NaT")
-        elif np.any(np.diff(ds[name].values) <= np.timedelta64(0)):
+        elif np.any(np.diff(ds[name].values) <= np.timedelta64(0, "D")):
             problems.append(f"{name} must be strictly increasing, without duplicates")
     if schema == SCENARIOS:
         problems += _label_problems(ds)

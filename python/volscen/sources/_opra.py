@@ -153,8 +153,9 @@ def osi_parts(symbols: npt.ArrayLike) -> OsiParts:
     digit = np.where(ok[:, None], digit, 1)
     year, month, day = (10 * digit[:, i] + digit[:, i + 1] for i in (6, 8, 10))
     ok &= (month >= 1) & (month <= 12) & (day >= 1)
-    first = (year + 2000 - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (np.clip(month, 1, 12) - 1)
-    expiry = first.astype("datetime64[D]") + (day - 1)
+    january = (year + 2000 - 1970).astype("datetime64[Y]").astype("datetime64[M]")
+    first = january + (np.clip(month, 1, 12) - 1).astype("timedelta64[M]")
+    expiry = first.astype("datetime64[D]") + (day - 1).astype("timedelta64[D]")
     ok &= expiry.astype("datetime64[M]") == first  # no 31st of February
     strike = digit[:, 13:21] @ 10 ** np.arange(7, -1, -1) / 1000
     return OsiParts(ok, root, expiry, np.where(kind == ord("C"), "C", "P"), strike)

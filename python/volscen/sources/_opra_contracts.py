@@ -133,7 +133,7 @@ def defined_contracts(
         table["instrument_id"].to_numpy(dtype=np.int64),
         table["symbol"].to_numpy(dtype="U71"),
         day,
-        day + 1,
+        day + np.timedelta64(1, "D"),
         rules,
         is_option=((kind == "C") | (kind == "P")) & defined,
         option_type=kind,

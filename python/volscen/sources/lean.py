@@ -276,8 +276,8 @@ def _with_rules(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     at_open = np.array([rule.settlement == "AM" for rule in rules])[of_root]
     table = table.assign(
         underlying=np.array([rule.underlying for rule in rules], dtype=object)[of_root],
-        expiry=np.where(known, traded, np.datetime64("NaT")).astype("datetime64[s]"),
-        expiry_time=np.where(known, settlement_instants(traded, at_open), np.datetime64("NaT")),
+        expiry=np.where(known, traded, np.datetime64("NaT", "D")).astype("datetime64[s]"),
+        expiry_time=np.where(known, settlement_instants(traded, at_open), np.datetime64("NaT", "D")),
     )
     if "exercise" not in table:
         table["exercise"] = np.array([rule.exercise for rule in rules], dtype=object)[of_root]

@@ -138,8 +138,8 @@ def read_optionmetrics(
         if not np.isin(at_open, (0.0, 1.0)).all():
             raise InputError(f"{name}: column am_settlement must hold 0 or 1 in every row")
         day = np.where(known, days, np.datetime64("2020-01-06"))
-        out["quote_time"] = np.where(known, closing_instants(day), np.datetime64("NaT"))
-        out["expiry_time"] = np.where(known, settlement_instants(traded, at_open == 1), np.datetime64("NaT"))
+        out["quote_time"] = np.where(known, closing_instants(day), np.datetime64("NaT", "D"))
+        out["expiry_time"] = np.where(known, settlement_instants(traded, at_open == 1), np.datetime64("NaT", "D"))
     if "ss_flag" in table:
         out["adjusted"] = (table["ss_flag"].astype(str).str.strip().str.rstrip(".0") != "").to_numpy()
     if "exercise_style" in table:
