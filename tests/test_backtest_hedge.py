@@ -23,6 +23,7 @@ MONEYNESS = np.array([0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2])
 FREE = Costs(half_spread_vol=0.0, underlying=0.0)
 STRADDLE = RolledPosition(Portfolio.straddle(strike_over_spot=1.0, tau=91 / 365), until_days=80)
 CALL = Option("call", strike_over_spot=1.0, tau=61 / 365)
+DAY = np.timedelta64(1, "D")
 
 
 def make_history(days: int = 60, *, rate: float = 0.0, seed: int = 3, flat: bool = False) -> xr.Dataset:
@@ -70,7 +71,7 @@ def test_the_account_is_the_one_worked_by_hand(flat: xr.Dataset) -> None:
     rows.append(rows[-1] + 1)
     date = flat["date"].values.astype("datetime64[D]")
     spot, vol = flat["spot"].values, flat["implied_vol"].values[:, 0, 0]
-    strike, expiry = spot[rows[0]], {"position": date[rows[0]] + 91, "hedge": date[rows[0]] + 61}
+    strike, expiry = spot[rows[0]], {"position": date[rows[0]] + 91 * DAY, "hedge": date[rows[0]] + 61 * DAY}
 
     def call(row: int, which: str, is_call: bool = True) -> tuple[float, float, float]:
         tau = (expiry[which] - date[row]).astype(int) / 365
@@ -102,7 +103,7 @@ def test_gross_net_and_cumulative_errors_are_of_one_account() -> None:
     history = make_history(rate=0.3)
     found = run(history, {"one": HedgeArm("regression"), "none": HedgeArm("none")}, [Underlying(), CALL], costs=Costs())
     np.testing.assert_allclose(found["net_error"], found["error"] - found["cost"])
-    days = (found["date"].values - found["as_of"].values) / np.timedelta64(1, "D")
+    days = (found["date"].values - found["as_of"].values) / DAY
     growth = np.exp(0.3 * days / 365)
     new = np.append(True, np.diff(found["position"].values) != 0)
     for name in ("error", "net_error"):
@@ -114,7 +115,7 @@ def test_gross_net_and_cumulative_errors_are_of_one_account() -> None:
 def test_cash_earns_interest_over_weekends() -> None:
     history = make_history(rate=0.3)
     found = run(history, {"none": HedgeArm("none")}, [Underlying()]).sel(arm="none")
-    days = (found["date"].values - found["as_of"].values) / np.timedelta64(1, "D")
+    days = (found["date"].values - found["as_of"].values) / DAY
     assert set(days) == {1.0, 3.0}
     financed = found["portfolio_change"] - (np.exp(0.3 * days / 365) - 1) * found["portfolio_value"]
     np.testing.assert_allclose(found["error"], 1e4 * financed / found["entry_spot"], rtol=1e-10)
@@ -201,9 +202,7 @@ def test_the_ratios_are_those_of_the_verb_on_the_same_evening() -> None:
     day = found.isel(date=[0, 1])
     as_of = day["as_of"].values
     model = volscen.fit(history.sel(date=slice(None, as_of[0])), "bootstrap")
-    book = Portfolio.straddle(
-        strike=float(day["entry_spot"][0]), expiry=as_of[0].astype("datetime64[D]") + np.timedelta64(91, "D")
-    )
+    book = Portfolio.straddle(strike=float(day["entry_spot"][0]), expiry=as_of[0].astype("datetime64[D]") + 91 * DAY)
     instruments = [
         Underlying(),
         *(
@@ -223,7 +222,7 @@ def test_the_ratios_are_those_of_the_verb_on_the_same_evening() -> None:
             extra = dict(arm.options)
             if label == "aware":
                 extra |= {"current": held, "half_spread_vol": [0, 0.002, 0.002], "proportional_cost": [1e-4, 0, 0]}
-            elapsed = float((day["date"].values[i] - as_of[i]) / np.timedelta64(1, "D"))
+            elapsed = float((day["date"].values[i] - as_of[i]) / DAY)
             result = volscen.hedge(cube, book, instruments, method=arm.method, elapsed_days=elapsed, **extra)
             np.testing.assert_allclose(day["ratio"].sel(arm=label)[i], result["ratio"], rtol=1e-7, atol=1e-9)
         held = day["ratio"].sel(arm="aware")[i].values
@@ -265,7 +264,7 @@ def test_positions_are_rolled_without_overlap() -> None:
         opened = one["as_of"].values[0]
         spot = history["spot"].sel(date=opened)
         assert float(one["entry_spot"][0]) == float(spot)
-        remaining = 91 - (one["as_of"].values - opened) / np.timedelta64(1, "D")
+        remaining = 91 - (one["as_of"].values - opened) / DAY
         assert remaining.min() > 80
     assert np.unique(found["position"].values).size > 2
 
@@ -276,7 +275,7 @@ def test_an_option_held_to_expiry_pays_out() -> None:
     found = run(history, {"none": HedgeArm("none")}, [Underlying()], position=position)
     one = found.isel(date=found["position"].values == 0)
     opened, last = one["as_of"].values[0], one["date"].values[-1]
-    assert (last - opened) / np.timedelta64(1, "D") in (12, 13, 14)  # the first date on or after the expiry
+    assert (last - opened) / DAY in (12, 13, 14)  # the first date on or after the expiry
     final = float(one["portfolio_value"][-1] + one["portfolio_change"][-1])
     strike = 0.9 * float(history["spot"].sel(date=opened))
     assert final == pytest.approx(max(float(history["spot"].sel(date=last)) - strike, 0))

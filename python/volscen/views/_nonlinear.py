@@ -197,7 +197,7 @@ def _iterate(
         damping[tail & (movement * last < 0)] *= 0.5
         caught = tail & (damping <= 1 / 32)
         if float(size.max()) < best[0]:
-            best = (float(size.max()), np.where(tail & ~hold, found, psi))
+            best = (float(size.max()), np.where(tail & (not hold), found, psi))
         if np.all(caught | (size <= _SETTLED)):
             return np.where(tail, found, psi), None
         last = movement
