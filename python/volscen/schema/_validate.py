@@ -170,7 +170,7 @@ def _label_problems(ds: xr.Dataset) -> list[str]:
             problems.append("coordinate step must hold trading days ahead: whole numbers from 1 that increase")
     if "as_of" in ds.coords and "as_of" not in ds.dims:
         day = ds["as_of"].values
-        if not np.issubdtype(day.dtype, np.datetime64) or np.isnat(day):
+        if not np.issubdtype(day.dtype, np.datetime64) or np.any(np.isnat(day)):
             problems.append("coordinate as_of must be a datetime64 date")
     return problems
 
