@@ -107,7 +107,7 @@ def export_ore(
     if market_xml is not None:
         text = _market(start, name)
         with atomic_path(market_xml) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write((",".join(["Date", "Scenario", "Numeraire", *keys]) + "\n").encode())
         for begin in range(0, ds.sizes["scenario"], _BLOCK):

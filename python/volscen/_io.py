@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from volscen import schema
-from volscen._files import atomic_path, cannot_write, check_writable
+from volscen._files import atomic_path, cannot_write, check_name, check_writable, size_text
 from volscen._reweight import weighing_penalty, weight_attributes
 from volscen._zarr import check_store, read_zarr, write_zarr
 from volscen.errors import FileFormatError, InputError, MissingExtraError, VolscenError
@@ -27,6 +29,9 @@ __all__ = ["check_output", "read", "read_dataset", "write"]
 _NETCDF = (".nc", ".nc4", ".netcdf")
 _ZARR = ".zarr"
 _TABLES = (".csv", ".parquet", ".pq")
+
+#: Bytes without which the NetCDF library finds any file unreadable.
+_NEEDED_TO_READ = 100_000_000
 
 
 def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0, resume: bool = False) -> Path:
@@ -108,7 +113,7 @@ def _check_space(path: Path, ds: xr.Dataset, compression: int) -> None:
     free = shutil.disk_usage(Path(os.path.realpath(path)).parent).free
     if not compression and ds.nbytes > free:
         raise InputError(
-            f"cannot write to {path}: it takes {ds.nbytes / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free on the disk"
+            f"cannot write to {path}: it takes {size_text(ds.nbytes)}, and {size_text(free)} are free on the disk"
         )
 
 
@@ -122,25 +127,47 @@ def check_output(path: str | Path, compression: int = 0) -> Path:
         raise InputError(f"cannot write to {path}: the name must end in .nc or .zarr{hint}")
     if isinstance(compression, bool) or not isinstance(compression, int) or not 0 <= compression <= 9:
         raise InputError(f"compression must be a zlib level from 0 to 9, not {compression!r}")
+    check_name(path)
     if Path(path).suffix == _ZARR:
         check_store(Path(path))
+    else:
+        _check_encoding(path)
     return Path(path)
+
+
+def _check_encoding(path: str | Path) -> None:
+    """Refuse what the NetCDF library cannot be told: names that are no text in the encoding of this process."""
+    encoding = sys.getfilesystemencoding()
+    for name in (str(path), os.path.realpath(path)):
+        try:
+            name.encode(encoding)
+        except UnicodeEncodeError:
+            raise InputError(
+                f"cannot write to {path!r}: the name is no text in {encoding}; rename the file or its folder"
+                + ("" if encoding == "utf-8" else ", or set PYTHONUTF8=1")
+            ) from None
 
 
 @contextmanager
 def _interrupt_deferred() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends: one inside the NetCDF layer leaves its lock taken for ever."""
+    """Hold Ctrl-C and the like back until the block ends: inside the NetCDF layer it leaves a lock taken for ever."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     received: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    for known in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(known)
+        if callable(handler):  # the system's own action interrupts nothing of Python
+            handlers[int(known)] = handler
+            signal.signal(known, lambda number, frame: received.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if received:
-        raise KeyboardInterrupt
+        handlers[received[0]](received[0], None)
 
 
 def read(
@@ -181,8 +208,7 @@ def read(
     if not isinstance(path, (str, Path)):
         raise InputError(f"path must be a file name, not {path!r}")
     path = Path(path)
-    if not path.exists():
-        raise FileFormatError(f"{path}: no such file")
+    _check_there(path)
     if path.suffix in _TABLES:
         from volscen.sources import read_table
 
@@ -196,12 +222,18 @@ def read(
     return read_dataset(path, chunks=chunks)
 
 
+def _check_there(path: Path) -> None:
+    if not os.path.exists(path):
+        raise FileFormatError(f"{path}: no such file")
+    if not (os.path.isfile(path) or os.path.isdir(path)):
+        raise FileFormatError(f"{path}: no ordinary file; what comes through a pipe must be kept in one first")
+
+
 def read_dataset(path: str | Path, *, kind: str | None = None, chunks: int | None = None) -> xr.Dataset:
     """Read and validate a NetCDF file or a zarr store, optionally of a given schema, or lazily."""
     path = Path(path)
     size = None if chunks is None else _chunk_length(chunks)
-    if not path.exists():
-        raise FileFormatError(f"{path}: no such file")
+    _check_there(path)
     if path.suffix not in (*_NETCDF, _ZARR):
         raise FileFormatError(f"{path}: not a NetCDF file (.nc) or zarr store of volscen{_remedy(path)}")
     try:
@@ -212,9 +244,10 @@ def read_dataset(path: str | Path, *, kind: str | None = None, chunks: int | Non
                 loaded = ds.load()
         else:
             loaded = _loaded(xr.open_dataset(path, engine="netcdf4"), size)
-    except VolscenError:
+    except (VolscenError, MemoryError):
         raise
     except Exception as error:  # the libraries below raise whatever a corrupt file makes them stumble over
+        np.empty(_NEEDED_TO_READ, dtype=np.uint8)  # what looks like a bad file may be a lack of memory
         raise FileFormatError(f"{path}: not a readable NetCDF file ({str(error)[:300]})") from None
     if size is not None and "scenario" not in loaded.dims:
         raise InputError(f"{path}: chunks is of scenarios, and there are none in it; leave it out")

@@ -14,6 +14,7 @@ from typing import Any
 
 import xarray as xr
 
+from volscen._files import check_name, remove_folder, remove_leftovers
 from volscen.errors import FileFormatError, InputError, MissingExtraError
 
 __all__ = ["check_store", "put_folder_in_place", "read_zarr", "write_zarr", "zarr_encoding"]
@@ -29,10 +30,11 @@ def _need_zarr() -> None:
 def check_store(path: Path) -> None:
     """Refuse, before any work, a zarr store that could not be written after it."""
     _need_zarr()
+    check_name(path)
     target = Path(os.path.realpath(path))
-    if target.exists() and not _is_store(target):
+    if os.path.exists(target) and not _is_store(target):
         raise InputError(f"cannot write to {path}: it exists and is no zarr store")
-    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+    if not os.path.isdir(target.parent) or not os.access(target.parent, os.W_OK):
         raise InputError(f"cannot write to {path}: the folder {target.parent} does not exist or cannot be written to")
 
 
@@ -85,11 +87,12 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that takes the place of ``path`` when the block succeeds, and vanishes when it fails."""
     target = Path(os.path.realpath(path))
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    remove_leftovers(temporary, target)
     try:
         yield temporary
         put_folder_in_place(temporary, target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # after an exchange, the old store
+        remove_folder(temporary)  # after an exchange, the old store
 
 
 def put_folder_in_place(temporary: Path, path: Path) -> None:

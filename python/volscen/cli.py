@@ -1,21 +1,23 @@
 """The ``volscen`` command: what its parts are, and what becomes of errors.
 
 Exit codes: 0 success, 1 bad input or data (one sentence on standard error), 2 wrong usage, 3 done and a refit is due,
-10 to 20 the step of ``volscen run`` that failed, 130 interrupted.
+10 to 20 the step of ``volscen run`` that failed, 130 interrupted, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import warnings
 from typing import Annotated, Any
 
 import typer
 
 from volscen._cli._arguments import DATA, WORK
-from volscen._cli._command import Group, session
+from volscen._cli._command import Group, lacks_memory, say, sentence, session, silence
 from volscen._cli._demo import demo_app
 from volscen._cli._evaluate import evaluate_app
 from volscen._cli._files import config_app, info_app
@@ -69,52 +71,86 @@ def _root(
     pass
 
 
+class _Signalled(KeyboardInterrupt):
+    """A signal that asks to end, taken like Ctrl-C, so that nothing half-written is left."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.strsignal(number))
+        self.exit_code = 128 + number
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit; an expected error is one sentence, never a traceback."""
     words = sys.argv[1:] if arguments is None else arguments
     warnings.showwarning = _show_warning
     as_json = "--json" in words
+    _open_standard_streams()
+    received = _end_on_signals()
     try:
         code = app(args=words, prog_name="volscen", standalone_mode=False)
     except VolscenError as error:
-        code = _say(error, str(error), 1, as_json)
+        code = _tell(error, str(error), 1, as_json)
     except BrokenPipeError:  # the reader of a pipe went away: not an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         code = 0
-    except MemoryError as error:
-        detail = str(error).rstrip(".")
-        said = f"not enough memory{f' ({detail})' if detail else ''}; ask for less at once"
-        code = _say(error, said, 1, as_json)
     except OSError as error:
-        code = _say(error, str(error), 1, as_json)
+        code = _tell(error, str(error), 1, as_json)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
         usage: Any = error
-        if not hasattr(usage, "format_message"):  # not one of the command line itself
+        if lacks_memory(error):
+            code = _tell(MemoryError(), sentence(error), 1, as_json)
+        elif not hasattr(usage, "format_message"):  # not one of the command line itself
             raise
-        code = usage.exit_code
-        if as_json:
-            _say(error, usage.format_message(), code, True)
+        elif as_json:
+            code = _tell(error, usage.format_message(), usage.exit_code, True)
         else:
+            code = usage.exit_code
             usage.show()
     if code == 130:  # Ctrl-C, which the parser turns into its exit code
-        _say(KeyboardInterrupt(), "interrupted", code, as_json)
+        code = 128 + received[0] if received else 130
+        _tell(KeyboardInterrupt(), signal.strsignal(received[0]) or "" if received else "interrupted", code, as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _say(error: BaseException, message: str, code: int, as_json: bool) -> int:
+def _open_standard_streams() -> None:
+    """Put the null device where standard streams are closed, lest a file that is written be taken for one of them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free: this one
+
+
+def _end_on_signals() -> list[int]:
+    """Take the signals of schedulers and closed terminals as Ctrl-C is; what was received is in the list."""
+    received: list[int] = []
+
+    def end(number: int, _: Any) -> None:
+        received.append(number)
+        raise _Signalled(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # not all are everywhere
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
+    return received
+
+
+def _tell(error: BaseException, message: str, code: int, as_json: bool) -> int:
     """Tell of an error: a sentence on standard error, or an object on standard output; the exit code."""
     if as_json:
         page = {"error": type(error).__name__, "message": message, "exit_code": code}
-        typer.echo(json.dumps(page, indent=2))
+        say(json.dumps(page, indent=2))
     else:
-        typer.echo(f"volscen: {message}", err=True)
+        say(f"volscen: {message}", err=True)
     return code
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"warning: {message}", err=True)
+    say(f"warning: {message}", err=True)
     session().warnings.append(str(message))
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import inspect
 import json as _json
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
@@ -21,9 +22,23 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from volscen.errors import InputError
+from volscen.errors import InputError, VolscenError
 
-__all__ = ["Group", "Result", "Session", "call", "command", "group", "note", "session", "to_json"]
+__all__ = [
+    "Group",
+    "Result",
+    "Session",
+    "call",
+    "command",
+    "group",
+    "lacks_memory",
+    "note",
+    "say",
+    "sentence",
+    "session",
+    "silence",
+    "to_json",
+]
 
 #: What a command does where it may: nothing but say what it would do.
 _DRY = "Read nothing but outlines, write nothing: say what would be read and written, and how large."
@@ -58,7 +73,7 @@ class Session:
     #: Whether another command prints what this one finds.
     nested: bool = False
     #: Files that steps before this one will have written, in a dry run of several.
-    promised: set[Path] = field(default_factory=set)
+    promised: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -74,7 +89,42 @@ def note(text: str) -> None:
     """Say something on the way: on standard output, beside JSON on standard error, with --quiet not at all."""
     now = session()
     if not now.quiet:
-        typer.echo(text, err=now.json)
+        say(text, err=now.json)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Say what work does not wait for: a reader that went away, or a log on a full disk, must not end a night."""
+    try:
+        typer.echo(text, err=err)
+    except OSError as error:
+        silence(sys.stderr if err else sys.stdout)
+        if not err and not isinstance(error, BrokenPipeError):
+            say(f"warning: cannot write to standard output: {error.strerror}; messages are left out", err=True)
+
+
+def silence(stream: TextIO) -> None:
+    """Let a stream that cannot be written to take everything from now on, what it holds back included."""
+    with suppress(OSError, ValueError):  # one of a test or a notebook has no descriptor
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, in one line; of what is no error of ours or the system's, its kind too."""
+    said = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, MemoryError):
+        return f"not enough memory{f' ({said})' if said else ''}; ask for less at once"
+    if lacks_memory(error):
+        return f"not enough memory to load a library ({said}); allow more"
+    if hasattr(error, "format_message"):  # wrong usage
+        return str(error.format_message())
+    return (str(error) if isinstance(error, VolscenError | OSError) else "") or f"{type(error).__name__}: {said}"
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether memory was too little for something, be it for a library."""
+    return isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error))
 
 
 def to_json(value: Any) -> Any:
@@ -175,7 +225,7 @@ def command(
                 result = function(**arguments)
                 if now.nested:
                     if not (now.json or now.quiet) and result.text:
-                        typer.echo(result.text)
+                        say(result.text)
                     return result
                 _print(result, now, spelled)
             raise typer.Exit(result.exit_code)
@@ -199,9 +249,9 @@ _WRITTEN = ("out", "report", "market_xml", "checkpoint")
 def _keep_inputs(arguments: Mapping[str, Any]) -> None:
     """Refuse to write over what is read: a slip of the pen must not cost a history."""
     paths = {name: value for name, value in arguments.items() if isinstance(value, Path)}
-    read = {path.resolve() for name, path in paths.items() if name not in _WRITTEN}
+    read = {os.path.realpath(path) for name, path in paths.items() if name not in _WRITTEN}
     for name in _WRITTEN:
-        if name in paths and paths[name].resolve() in read:
+        if name in paths and os.path.realpath(paths[name]) in read:
             flag = f"--{name.replace('_', '-')}"
             raise InputError(f"{flag} {paths[name]} would overwrite what is read; choose another name")
 
@@ -244,6 +294,17 @@ def _opened(json_: bool, quiet: bool, dry_run: bool) -> Iterator[Session]:
 
 
 def _print(result: Result, now: Session, name: str) -> None:
+    try:
+        _print_to_stdout(result, now, name)
+    except BrokenPipeError:  # the reader of a pipe went away: not an error
+        silence(sys.stdout)
+    except OSError as error:
+        silence(sys.stdout)
+        say(f"volscen: the work is done, but standard output cannot be written to: {error.strerror}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _print_to_stdout(result: Result, now: Session, name: str) -> None:
     if now.json:
         from volscen import __version__
 

@@ -180,8 +180,8 @@ def history_build(
             **dict(parse_option(text) for text in option or []),
         )
     _print_days(days_report)
+    write_table(days_report, table_out)  # before the history: a history without its report would look finished
     volscen.write(history, out)
-    write_table(days_report, table_out)
     return _written(history, out, table_out, dropped, days_report)
 
 
@@ -210,8 +210,8 @@ def history_update(
     """
     import pandas as pd
 
-    import volscen
     from volscen._io import read_dataset
+    from volscen.history._update import extend
     from volscen.schema import HISTORY
 
     check_out(store)
@@ -226,20 +226,23 @@ def history_update(
         size = store.stat().st_size if store.is_file() else None
         counts = {"rows": len(table), "rows_dropped": int(dropped.sum()), "days": len(days), "new_days": new}
         return planned(reads=[store, quotes], writes={store: size, table_out: None}, figures=counts)
+
+    def keep(new: Any) -> None:  # before the history, which then holds these days and would not report them again
+        whole = new
+        if table_out.exists():
+            old = pd.read_csv(table_out, index_col="date", parse_dates=True, keep_default_na=False, dtype=str)
+            old = old[~old.index.isin(new.index)]
+            whole = pd.concat([old, new.astype(str)])
+        write_table(whole, table_out)
+
     with naming(quotes), cluster(scheduler):
-        history, report_new = volscen.update_history(store, table, resume=checkpoint, num_workers=num_workers)
+        history, report_new = extend(store, table, {}, resume=checkpoint, num_workers=num_workers, keep_report=keep)
     skipped = report_new.attrs["days_skipped"]
     note(f"days there already, skipped: {skipped:,}")
     if not len(report_new):
         figures = _written(history, store, None, dropped, report_new).figures
         return Result({**figures, "days_skipped": skipped}, f"no new day; {store} stays as it is")
     _print_days(report_new)
-    whole = report_new
-    if table_out.exists():
-        old = pd.read_csv(table_out, index_col="date", parse_dates=True, keep_default_na=False, dtype=str)
-        old = old[~old.index.isin(report_new.index)]
-        whole = pd.concat([old, report_new.astype(str)])
-    write_table(whole, table_out)
     done = _written(history, store, table_out, dropped, report_new)
     return Result({**done.figures, "days_skipped": skipped}, done.text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,7 +110,7 @@ def _checkpoint(generator: str, options: dict[str, Any], out: Path, checkpoint: 
         raise InputError("--option checkpoint= and --checkpoint or --resume say the same; give one of them")
     path = out.with_name(f"{out.name}.checkpoint") if checkpoint is None else checkpoint
     check_file(path)
-    if path.resolve() == out.resolve():
+    if os.path.realpath(path) == os.path.realpath(out):
         raise InputError(f"--checkpoint {path} is the file of the model; give another")
     if path.exists() and not resume:
         raise InputError(f"--checkpoint {path} exists; pass --resume to go on from it, or delete it")

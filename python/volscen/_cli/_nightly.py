@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from typer import Abort
+
+from volscen._cli._command import sentence
 from volscen._cli._config import RUN, check, find_command
-from volscen.errors import InputError, VolscenError
+from volscen.errors import InputError
 
 __all__ = ["EXIT_CODES", "RUN_KEYS", "STEPS", "Night", "read_run"]
 
@@ -59,29 +63,61 @@ class Night:
         Of the table [run]; file names count from the configuration's folder.
     steps : dict
         Table -> parameters of the command.
+    done : list of dict
+        Of the steps so far, what they did.
+    began : str
+        When the run did, in UTC.
+    error : Exception
+        What ended the run.
     """
 
     file: Path
     settings: dict[str, Any]
     steps: dict[str, dict[str, Any]]
     done: list[dict[str, Any]] = field(default_factory=list)
+    began: str | None = None
+    error: Exception | None = None
 
-    def run(
-        self, step: Callable[[str, dict[str, Any]], Any], say: Callable[[str], None]
-    ) -> tuple[int, VolscenError | None]:
-        """Do the steps one after the other; the exit code, and the error that ended the run."""
+    def run(self, step: Callable[[str, dict[str, Any]], Any], say: Callable[[str], None], *, keep: bool = True) -> int:
+        """Do the steps one after the other and, with ``keep``, keep the record as it grows; the exit code.
+
+        Raises
+        ------
+        InputError
+            If the same configuration is being run already, or the record cannot be written: nothing is done then.
+        """
+        with _alone(self.file) if keep else nullcontext():
+            self.began = _now()
+            if keep:
+                self.write(self.record(None))
+            code: int | None = None
+            try:
+                code = self._run(step, say, keep)
+            except (KeyboardInterrupt, Abort) as error:
+                code = getattr(error, "exit_code", 130)
+                raise
+            finally:
+                if keep:
+                    self._write_at_the_end(self.record(1 if code is None else code), say)
+        return code
+
+    def _run(self, step: Callable[[str, dict[str, Any]], Any], say: Callable[[str], None], keep: bool) -> int:
         code, alarm = 0, False
         for name, values in self.steps.items():
             began = time.monotonic()
-            values = self._ready(name, values)
-            what, why = self.action(name, alarm)
-            say(f"== {what}{f' ({why})' if why else ''}")
-            entry: dict[str, Any] = {"step": name, "did": what, "reason": why or None}
+            entry: dict[str, Any] = {"step": name, "did": name, "reason": None, "status": "running"}
             self.done.append(entry)
             try:
+                values = self._ready(name, values)
+                what, why = self.action(name, alarm)
+                say(f"== {what}{f' ({why})' if why else ''}")
+                entry |= {"did": what, "reason": why or None}
                 if what.startswith("skip"):
-                    entry |= {"status": "skipped"}
+                    entry["status"] = "skipped"
                     continue
+                if keep:
+                    with suppress(InputError):  # a disk that is full may have room again
+                        self.write(self.record(None))
                 if what == "update":
                     values = {"model": values["out"], "history": values["history"]}
                 result = step(what, values)
@@ -90,13 +126,25 @@ class Night:
                     alarm, code = True, result.exit_code
                     if self.settings["refit"] == "alarm" and "fit" in self.steps:
                         code = 0  # seen to by the step that follows
-            except (VolscenError, OSError, MemoryError) as error:
-                said = str(error) or type(error).__name__
-                entry |= {"status": "failed", "error": type(error).__name__, "message": said}
-                return EXIT_CODES[name], error if isinstance(error, VolscenError) else VolscenError(said)
+            except (KeyboardInterrupt, Abort):
+                entry |= {"status": "interrupted"}
+                raise
+            except Exception as error:  # of a fault in a library too, a night says in which step
+                entry |= {"status": "failed", "error": type(error).__name__, "message": sentence(error)}
+                self.error = error
+                return EXIT_CODES[name]
             finally:
                 entry["seconds"] = round(time.monotonic() - began, 3)
-        return code, None
+        return code
+
+    def _write_at_the_end(self, record: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        """Keep the last record; what ended the run goes before the trouble of keeping it."""
+        try:
+            self.write(record)
+        except InputError as error:
+            if record["exit_code"] == 0:
+                raise
+            say(f"warning: {error}")
 
     def action(self, name: str, alarm: bool = False) -> tuple[str, str]:
         """Command that a step comes to, and why."""
@@ -140,15 +188,16 @@ class Night:
         day = str(read_dataset(Path(values["history"]))["date"].values[-1])[:10]
         return {**values, "seed": int(day.replace("-", ""))}
 
-    def record(self, code: int) -> dict[str, Any]:
-        """What was done, for the file that is kept."""
+    def record(self, code: int | None) -> dict[str, Any]:
+        """What was done, for the file that is kept; without an exit code what is being done."""
         from volscen._version import __version__
 
         failed = next((entry["step"] for entry in self.done if entry["status"] == "failed"), None)
         left = [name for name in self.steps if name not in {entry["step"] for entry in self.done}]
         return {
             "config": self.file,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": self.began,
+            "finished": None if code is None else _now(),
             "volscen_version": __version__,
             "exit_code": code,
             "failed": failed,
@@ -167,6 +216,30 @@ class Night:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(to_json(record), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return path
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Refuse to run a configuration while another process runs it (where the system has file locks)."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with file.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another run of {file} is going on; let it end, or stop it first (its record says since when)"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _period(day: str, kind: str) -> str:

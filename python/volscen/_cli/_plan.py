@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from volscen._cli._command import Result, session
+from volscen._files import size_text
 from volscen.errors import FileFormatError
 
 __all__ = ["dry_run", "expected", "memory", "planned", "scenario_bytes"]
@@ -22,7 +24,7 @@ def expected(path: Path | None) -> bool:
     """Whether a file is not there yet and a step before this one will write it; other missing files are an error."""
     if path is None or path.exists():
         return False
-    if session().dry_run and path.resolve() in session().promised:
+    if session().dry_run and os.path.realpath(path) in session().promised:
         return True
     raise FileFormatError(f"{path}: no such file")
 
@@ -69,21 +71,21 @@ def planned(
     for path, n_bytes in sizes.items():
         if path is not None:
             written.append({"path": path, "bytes": n_bytes, "replaces_bytes": _size(path)})
-            session().promised.add(path.resolve())
+            session().promised.add(os.path.realpath(path))
     total = sum(one["bytes"] or 0 for one in written)
     free = min((_free(one["path"]) for one in written), default=None)
     lines = ["dry run: nothing is written"]
     lines += [f"  reads   {one['path']}{_brackets(one['bytes'])}" for one in read]
     for one in written:
-        old = f", replaces {_megabytes(one['replaces_bytes'])}" if one["replaces_bytes"] is not None else ""
+        old = f", replaces {size_text(one['replaces_bytes'])}" if one["replaces_bytes"] is not None else ""
         lines.append(f"  writes  {one['path']}{_brackets(one['bytes'], 'about ')}{old}")
     lines += [f"  {key.replace('_', ' '):<20} {_count(value)}" for key, value in counts.items() if value is not None]
     if memory_bytes is not None:
         whole = memory()
-        share = "" if whole is None else f" of {_megabytes(whole)}"
-        lines.append(f"  {'memory':<20} about {_megabytes(memory_bytes)}{share}")
+        share = "" if whole is None else f" of {size_text(whole)}"
+        lines.append(f"  {'memory':<20} about {size_text(memory_bytes)}{share}")
     if free is not None and total:
-        lines.append(f"  {'disk':<20} about {_megabytes(total)} of {_megabytes(free)} free")
+        lines.append(f"  {'disk':<20} about {size_text(total)} of {size_text(free)} free")
     short = [
         what
         for what, wanted, there in (("memory", memory_bytes, memory()), ("disk", total, free))
@@ -111,21 +113,14 @@ def _size(path: Path | None) -> int | None:
 
 
 def _free(path: Path) -> int:
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(path)).parent
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
-def _megabytes(n_bytes: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= size / 10:
-            return f"{n_bytes / size:,.1f} {unit}"
-    return f"{n_bytes} bytes"
-
-
 def _brackets(n_bytes: int | None, about: str = "") -> str:
-    return "" if n_bytes is None else f" ({about}{_megabytes(n_bytes)})"
+    return "" if n_bytes is None else f" ({about}{size_text(n_bytes)})"
 
 
 def _count(value: Any) -> str:

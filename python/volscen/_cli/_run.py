@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from volscen._cli._arguments import WORK
-from volscen._cli._command import Result, call, command, note, session
+from volscen._cli._command import Result, call, command, lacks_memory, note, say, sentence, session
 from volscen._cli._complete import files
+from volscen.errors import VolscenError
 
 __all__ = ["run_app"]
 
@@ -50,11 +52,13 @@ def run(
     def step(name: str, values: dict[str, Any]) -> Result:
         return call(find_command(root, name), values, dry_run=dry)
 
-    code, error = night.run(step, note)
-    page = night.record(code)
-    path = None if dry else night.write(page)
-    lines = [f"wrote {path}"] if path is not None else []
+    code = night.run(step, note, keep=not dry)
+    page, error = night.record(code), night.error
+    lines = [f"wrote {night.settings['record']}"] if not dry and night.settings["record"] else []
     if error is not None:
-        typer.echo(f"volscen: [{page['failed']}] {error}", err=True)
-        page |= {"error": type(error).__name__, "message": str(error)}
+        foreseen = isinstance(error, VolscenError | OSError) or hasattr(error, "format_message") or lacks_memory(error)
+        if not foreseen:
+            say("".join(traceback.format_exception(error)), err=True)  # a fault of the program: for its authors
+        say(f"volscen: [{page['failed']}] {sentence(error)}", err=True)
+        page |= {"error": type(error).__name__, "message": sentence(error)}
     return Result(page, "\n".join(lines), code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +81,21 @@ def update_history(
     >>> longer.sizes["date"], len(report), report.attrs["days_skipped"]
     (2, 1, 1)
     """
+    return extend(store, quotes, settings, num_workers=num_workers, client=client, progress=progress, resume=resume)
+
+
+def extend(
+    store: str | Path | xr.Dataset,
+    quotes: pd.DataFrame,
+    settings: dict[str, Any],
+    *,
+    num_workers: int | None = None,
+    client: Any = None,
+    progress: bool | Literal["auto"] = "auto",
+    resume: str | Path | None = None,
+    keep_report: Callable[[pd.DataFrame], Any] | None = None,
+) -> tuple[xr.Dataset, pd.DataFrame]:
+    """:func:`update_history`, whose report may be kept before the store is replaced: afterwards its days are old."""
     if not isinstance(store, xr.Dataset | str | Path):
         raise InputError(f"store must be a file name or a dataset, not {type(store).__name__}")
     if isinstance(store, xr.Dataset):
@@ -114,6 +130,8 @@ def update_history(
         if not isinstance(store, xr.Dataset):
             if _stamp(store) != seen:
                 raise InputError(f"{name} was changed by something else while the days were fitted; update it again")
+            if keep_report is not None:
+                keep_report(report)
             write(history, store)
     report.attrs.update(rows_without_date=rows_without_date, days_skipped=len(days) - len(new))
     return history, report

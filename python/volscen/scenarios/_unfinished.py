@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from volscen._files import atomic_path
-from volscen.errors import FileFormatError, InputError
+from volscen._files import atomic_path, remove_folder
+from volscen.errors import FileFormatError, InputError, VolscenError
 
 __all__ = ["Unfinished"]
 
@@ -50,8 +50,8 @@ class Unfinished:
                     if part.name != "lock":
                         shutil.rmtree(part) if part.is_dir() else part.unlink()
                 self.done_folder.mkdir()
-        except BaseException:
-            self._lock.close()
+        except BaseException as error:
+            self.close(keep=resume or isinstance(error, VolscenError))  # not ours to remove, or to be resumed
             raise
 
     @property
@@ -79,7 +79,7 @@ class Unfinished:
     def close(self, *, keep: bool) -> None:
         """Let go of the folder, and remove it unless it is kept to be resumed."""
         if not keep:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_folder(self.folder)
         self._lock.close()
 
     def _holds_the_same(self) -> bool:
