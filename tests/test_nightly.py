@@ -228,3 +228,33 @@ def test_the_demo(tmp_path, monkeypatch):
     results = {step["command"].split()[1]: step["result"] for step in page["steps"]}
     assert results["hedge"]["r_squared"] > 0.9
     assert results["stress"]["scenarios"][0]["profit"] < 0
+
+
+def test_new_days_are_read_as_the_first_were(folder, quotes):
+    """Columns need not be named twice, nor the file."""
+    names = {"date": "day", "option_type": "cp"}
+    days = quotes["date"].unique()
+    quotes[quotes["date"] <= days[13]].rename(columns=names).to_csv(folder / "all.csv", index=False)
+    (folder / "night.toml").write_text(
+        '[history.build]\nquotes = "all.csv"\ndays = [30, 60]\nmoneyness = [0.95, 1, 1.05]\n'
+        'columns = { date = "day", option_type = "cp" }\n[history.update]\n'
+    )
+    code, page, error = run(folder, "--json", "--quiet")
+    assert code == 0, error
+    assert [entry["status"] for entry in page["steps"]] == ["done", "done"]
+    quotes[quotes["date"] <= days[15]].rename(columns=names).to_csv(folder / "all.csv", index=False)
+    code, page, error = run(folder, "--json", "--quiet")
+    assert code == 0, error
+    assert page["steps"][1]["result"]["days_added"] == 2
+
+
+def test_new_days_of_another_source_are_read_by_their_own_words():
+    from volscen._cli._nightly import _read_alike
+
+    build = {"quotes": "a.csv", "columns": "date=day", "read": "x=1", "underlying": "SPX", "days": "30"}
+    assert _read_alike({"history.build": build, "history.update": {}}) == {
+        key: build[key] for key in ("quotes", "columns", "read", "underlying")
+    }
+    own = {"source": "databento", "quotes": "b.dbn"}
+    assert _read_alike({"history.build": build, "history.update": own}) == {**own, "underlying": "SPX"}
+    assert _read_alike({"history.update": own}) == own

@@ -48,6 +48,9 @@ STEPS: dict[str, dict[str, str]] = {
 #: Exit code of a run by the step that failed.
 EXIT_CODES: dict[str, int] = {name: code for code, name in enumerate(STEPS, start=10)}
 
+#: Keys that say how a file of quotes is read.
+_HOW_READ = ("source", "read", "columns")
+
 _REFIT = ("never", "month", "quarter", "year", "alarm")
 
 
@@ -274,7 +277,7 @@ def shared_values(file: Path, document: Mapping[str, Any], tables: Mapping[str, 
     """Parameters of a step: those of its table, and of [run] what the table does not say."""
     settings, own = read_settings(file, document), document.get(RUN, {})
     made = {"history": {"history.build", "history.update"}, "model": {"fit"}}
-    values = dict(tables[name])
+    values = _read_alike(tables) if name == "history.update" else dict(tables[name])
     for parameter, key in STEPS.get(name, {}).items():
         # Scenarios may be of the embedded model, and a page without what no step makes and nobody names.
         absent = key in made and key not in own and not made[key] & tables.keys() and name in ("generate", "report")
@@ -283,6 +286,15 @@ def shared_values(file: Path, document: Mapping[str, Any], tables: Mapping[str, 
     if name == "report":
         values.setdefault("out", str(file.parent / "report.html"))
     return values
+
+
+def _read_alike(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of [history.update], whose quotes are read as those of [history.build] unless it says how."""
+    values, build = dict(tables["history.update"]), tables.get("history.build", {})
+    alike = {"quotes", "underlying"} - values.keys()
+    if not set(_HOW_READ) & values.keys():  # together: columns of one source mean nothing to another
+        alike |= set(_HOW_READ)
+    return values | {key: build[key] for key in alike if key in build}
 
 
 def read_run(file: Path, document: Mapping[str, Any], root: Any) -> Night:

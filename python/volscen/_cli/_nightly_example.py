@@ -25,7 +25,7 @@ moneyness = [0.9, 0.95, 1.0, 1.05, 1.1]
 # calendar = "XNYS"
 
 [history.update]                  # adds the days that are new
-quotes = "quotes.csv"
+quotes = "quotes.csv"             # read as [history.build] reads its own, unless source, read or columns stand here
 
 [monitor]                         # exit code 3 when the model is due for a refit
 window = 60
