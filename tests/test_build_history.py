@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -243,3 +245,23 @@ def test_ctrl_c_ends_the_workers(tmp_path: Path) -> None:
     else:
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail("worker processes outlived the interrupted script")
+
+
+def test_spots_that_parity_contradicts_are_doubted() -> None:
+    """Such as closes that a vendor lowered by all later dividends."""
+    true = quotes_of(3).assign(spot=lambda t: 100.0 + (t["date"] - t["date"].min()).dt.days)
+    grid: dict[str, Any] = {"tau": TAU, "moneyness": MONEYNESS, "progress": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_history(true, **grid)
+        build_history(true.assign(spot=true["spot"] * 1.01), **grid)
+    for factor, words in ((0.95, "5.0% below"), (1.05, "5.0% above")):
+        with pytest.warns(UserWarning, match=f"column spot is {words} put-call parity's on the median day"):
+            build_history(true.assign(spot=true["spot"] * factor), **grid)
+
+
+def test_the_report_says_where_exercise_was_assumed() -> None:
+    said = "taken for European, as there is no column exercise"
+    for quotes, assumed in ((quotes_of(2), True), (quotes_of(2).assign(exercise="European"), False)):
+        _, report = build_history(quotes, tau=TAU, moneyness=MONEYNESS, progress=False)
+        assert (said in volscen.summarise_report(report)) is assumed

@@ -94,7 +94,9 @@ BAD = {
         "column expiry bears a time zone",
     ),
     "snapshots by zone": (
-        lambda q: q.assign(quote_time=clock(10, q), expiry_time="2024-04-02T20:00Z", expiry="2024-04-02"),
+        lambda q: q[q["expiry"] == q["expiry"].min()].assign(
+            quote_time=lambda t: clock(10, t), expiry_time="2024-04-02T20:00Z", expiry="2024-04-02"
+        ),
         "hold 2 snapshots; keep one a day, or give intraday=True",
     ),
     "expiry before date": (lambda q: q.rename(columns={"date": "expiry", "expiry": "date"}), "are exchanged"),

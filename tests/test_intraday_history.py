@@ -85,11 +85,6 @@ def test_what_snapshots_need() -> None:
         (table, {"intraday": True}, "needs periods_per_year"),
         (table, {"intraday": "yes", "periods_per_year": 756}, "intraday must be True or False"),
         (
-            table.drop(columns=["quote_time", "expiry_time"]),
-            {"intraday": True, "periods_per_year": 756},
-            "needs quotes with quote_time and expiry_time",
-        ),
-        (
             table.assign(date=table["date"] + pd.Timedelta(days=1)),
             {"intraday": True, "periods_per_year": 756},
             "were taken at 2024-01-02T15:00, which is another day; state quote_time",
@@ -97,6 +92,13 @@ def test_what_snapshots_need() -> None:
     ]:
         with pytest.raises(InputError, match=message):
             volscen.build_history(change, **options, **GRID)
+    with (
+        pytest.warns(UserWarning, match=r"contradict .* several times of day"),  # one row of each contract stays
+        pytest.raises(InputError, match="needs quotes with quote_time and expiry_time"),
+    ):
+        volscen.build_history(
+            table.drop(columns=["quote_time", "expiry_time"]), intraday=True, periods_per_year=756, **GRID
+        )
     broken = table.copy()
     broken.iloc[:5, broken.columns.get_loc("quote_time")] = pd.NaT
     _, report = volscen.build_history(broken, intraday=True, periods_per_year=756, **GRID)

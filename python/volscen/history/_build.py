@@ -109,7 +109,8 @@ def build_history(
         ("scaled", "shifted", "suspect" or none) and ``return_adjustment`` (what it added to the log return), and
         ``dropped_<reason>`` for each reason of
         :data:`volscen.quotes.REASONS` and :data:`volscen.chain.CHAIN_REASONS`. ``report.attrs`` has
-        ``rows_without_date``. :func:`volscen.summarise_report` puts it in words.
+        ``rows_without_date``, and ``exercise_assumed``, True where no column said whether options are European.
+        :func:`volscen.summarise_report` puts it in words.
 
     Raises
     ------
@@ -162,7 +163,7 @@ def build_history(
         calendar=calendar,
         periods_per_year=periods_per_year,
     )
-    report.attrs["rows_without_date"] = rows_without_date
+    report.attrs.update(rows_without_date=rows_without_date, exercise_assumed="exercise" not in quotes)
     if history is None:
         often = report["reason"].value_counts().index[0]
         example = report.loc[report["reason"] == often, "detail"].iloc[0]

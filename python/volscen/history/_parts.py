@@ -21,6 +21,10 @@ from volscen.history._returns import JUMP_FLAGS, day_return
 __all__ = ["Recorded", "append", "assemble", "last_listing"]
 
 
+#: Distance of spots from parity's that is taken for an error, in logarithms: whatever the tenor, and a year of yield.
+_SPOT_GAP, _YIELD = 0.01, 0.15
+
+
 @dataclass(frozen=True)
 class Recorded:
     """What a history records of its making, in the attribute ``build_settings``.
@@ -133,6 +137,7 @@ def assemble(
         last_day=before.to_text(),
     )
     _totals(history, _dropped(report))
+    _warn_of_spots(history)
     return schema.validate(schema.arrange(history)), report
 
 
@@ -190,6 +195,21 @@ def _totals(history: xr.Dataset, dropped: list[tuple[str, str]]) -> None:
         dropped_days=json.dumps([sorted(d for d, why in dropped if why == reason) for reason in DAY_REASONS]),
         fit_rmse_vol_points=float(100 * np.sqrt(np.sum(n * rmse**2) / n.sum())),
     )
+
+
+def _warn_of_spots(history: xr.Dataset) -> None:
+    """Say where the table's spots are not those that the forwards are of, such as closes adjusted for dividends."""
+    if history.attrs["spot_source"] == "parity":
+        return
+    gap = np.log(history["spot"].values / (history["forward"].values[:, 0] * history["discount_factor"].values[:, 0]))
+    middle = float(np.median(gap))
+    if abs(middle) > _SPOT_GAP + _YIELD * float(history["tau"].values[0]):
+        warnings.warn(
+            f"column spot is {abs(np.expm1(middle)):.1%} {'above' if middle > 0 else 'below'} put-call parity's on the "
+            f"median day ({np.expm1(gap.min()):+.1%} to {np.expm1(gap.max()):+.1%}): is it adjusted for dividends, of "
+            "another hour, or of another underlying? Scenarios start from it; without the column parity's is taken",
+            stacklevel=3,
+        )
 
 
 def _warn_of_jumps(report: pd.DataFrame) -> None:

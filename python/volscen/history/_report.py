@@ -52,10 +52,12 @@ def summarise_report(report: pd.DataFrame) -> str:
     free of arbitrage on the grid: 1 day; largest penalty 0
     grid cells: 50% observed, 50% extrapolated
     returns: 0 of forwards, 0 of the spot; corporate actions removed: none; suspect: none
+    exercise: taken for European, as there is no column exercise
     """
     if not isinstance(report, pd.DataFrame) or any(name not in report for name in _NEEDED):
         raise InputError("report must be the table that volscen.build_history returns")
     kept = report[report["status"] == "kept"]
+    assumed = bool(report.attrs.get("exercise_assumed", False))
     gone = report.loc[report["status"] == "dropped", "reason"].value_counts()
     span = f"{_date(report.index[0])}" + (f" to {_date(report.index[-1])}" if len(report) > 1 else "")
     why, stamps = _listed(gone, " (", ")"), pd.DatetimeIndex(report.index)
@@ -84,6 +86,7 @@ def summarise_report(report: pd.DataFrame) -> str:
             f"returns: {int((report['return_of'] == 'forward').sum()):,} of forwards, "
             f"{int((report['return_of'] == 'spot').sum()):,} of the spot; corporate actions removed: {_dates(removed)};"
             f" suspect: {_dates(suspect)}",
+            *(["exercise: taken for European, as there is no column exercise"] if assumed else []),
         ]
     )
 

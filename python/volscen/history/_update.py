@@ -133,7 +133,11 @@ def extend(
             if keep_report is not None:
                 keep_report(report)
             write(history, store)
-    report.attrs.update(rows_without_date=rows_without_date, days_skipped=len(days) - len(new))
+    report.attrs.update(
+        rows_without_date=rows_without_date,
+        days_skipped=len(days) - len(new),
+        exercise_assumed="exercise" not in quotes,
+    )
     return history, report
 
 
