@@ -16,6 +16,7 @@ import torch
 import xarray as xr
 
 import volscen
+from cli_runner import volscen_command
 from volscen.errors import InputError
 from volscen.evaluation import walk_forward
 from volscen.generators import (
@@ -387,6 +388,30 @@ def test_what_a_user_sets_in_torch_does_not_matter(models: dict[str, Generator],
             np.testing.assert_array_equal(draw(model._on("cpu"), history), plain)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_the_command_line_and_configurations(
+    models: dict[str, Generator], history: xr.Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    models["ddpm"].save(tmp_path / "model.safetensors")
+    volscen.write(history, tmp_path / "history.nc")
+    files = ("--model", "model.safetensors", "--history", "history.nc", "-n", 200, "--seed", 1, "--out", "cube.nc")
+    done = volscen_command("generate", *files, "--device", "gpu", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "device must be 'cpu' or 'cuda'" in done.stderr
+    done = volscen_command("evaluate", "history.nc", "--scenarios", "a=cube.nc", "--train-end", "2020-01-01",
+                           "--device", "cuda", cwd=tmp_path)  # fmt: skip
+    assert "--device goes with --generator" in done.stderr
+    monkeypatch.setattr(_device, "find_device", lambda name: torch.device("cpu"))
+    done = volscen_command("generate", *files, "--device", "cuda:1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    cube = volscen.read(tmp_path / "cube.nc")
+    assert cube.attrs["device"] == "cuda:1"
+    same(cube, volscen.generate(models["ddpm"], history, n_scenarios=200, seed=1, device="cuda:1"))
+    night = '[run]\nhistory = "history.nc"\nmodel = "model.safetensors"\nscenarios = "night.nc"\n'
+    (tmp_path / "night.toml").write_text(f'{night}[generate]\nn_scenarios = 200\nseed = 1\ndevice = "cuda:1"\n')
+    assert volscen_command("run", "night.toml", cwd=tmp_path).returncode == 0
+    same(volscen.read(tmp_path / "night.nc"), cube)
 
 
 # ------------------------------------------------------------------------------------------------------ refusals

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from volscen._cli._complete import DATASETS, MODELS, TABLES, files
+from volscen._cli._complete import DATASETS, MODELS, TABLES, files, words
 from volscen.errors import InputError
 
 __all__ = [
     "AsOf",
     "Beta",
+    "Device",
     "Model",
     "NScenarios",
     "Options",
@@ -62,6 +63,14 @@ Beta = Annotated[
 Step = Annotated[int | None, typer.Option(help="Step, in trading days ahead. Default: the last.")]
 AsOf = Annotated[str | None, typer.Option(help="Date, where the file holds several.")]
 Workers = Annotated[int | None, typer.Option("--num-workers", "-j", help="Processes. Default: all available.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where networks are evaluated: cpu, or cuda (cuda:1) for a GPU.",
+        metavar="cpu|cuda",
+        autocompletion=words("cpu", "cuda"),
+    ),
+]
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a dask scheduler, tcp://host:8786, whose workers do the work.")
 ]

@@ -10,6 +10,7 @@ import typer
 from volscen._cli._arguments import (
     MODELLING,
     Beta,
+    Device,
     NScenarios,
     Scheduler,
     Store,
@@ -77,6 +78,7 @@ def evaluate(
     n_scenarios: NScenarios = 1000,
     seed: Annotated[list[int] | None, typer.Option(help="May be repeated: the worst is printed. Default: 0.")] = None,
     beta: Beta = "auto",
+    device: Device = "cpu",
     num_workers: Annotated[
         int | None,
         typer.Option("--num-workers", "-j", help="Processes; the result is the same for any number. Default: 1."),
@@ -101,6 +103,7 @@ def evaluate(
     from volscen.evaluation import evaluate as evaluate_generators
     from volscen.evaluation import format_table, judge_scenarios, table, write_evaluation
     from volscen.evaluation._table import check_evaluation_path
+    from volscen.generators._neural_options import CPU, check_device
     from volscen.schema import HISTORY
 
     if out is not None:
@@ -111,6 +114,8 @@ def evaluate(
         raise InputError("--train-end is needed with --scenarios: the dates before it give the scales")
     if generator and first is None:
         raise InputError("--first is needed: the first date to score")
+    if check_device(device) != CPU and scenarios:
+        raise InputError("--device goes with --generator: the scenarios are there already")
     strength = number_or(beta, ("auto", "paper"), "--beta")
     candidates = _candidates(generator or [], option or [])
     if dry_run():
@@ -134,6 +139,7 @@ def evaluate(
                 update_every=update_every or None,
                 n_scenarios=n_scenarios,
                 beta=strength,
+                device=device,
                 num_workers=num_workers if num_workers or scheduler else 1,
                 folder=checkpoint,
             )

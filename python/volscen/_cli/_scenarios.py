@@ -10,6 +10,7 @@ import typer
 from volscen._cli._arguments import (
     SCENARIOS,
     Beta,
+    Device,
     NScenarios,
     Out,
     Scenarios,
@@ -82,6 +83,7 @@ def generate(
         typer.Option(help="Of the surfaces.", metavar="float32|float64", autocompletion=words("float32", "float64")),
     ] = "float32",
     num_threads: Annotated[int | None, typer.Option(help="Default: all available.")] = None,
+    device: Device = "cpu",
     compression: _Compression = 0,
     chunks: Annotated[
         int | None,
@@ -101,10 +103,12 @@ def generate(
     from volscen._figures import scenario_figures, streamed_figures
     from volscen._io import read_dataset
     from volscen._summary import scenario_text, streamed_text
+    from volscen.generators._neural_options import check_device
     from volscen.scenarios._generate import float_type, positive
     from volscen.schema import HISTORY
 
     check_out(out, compression)
+    check_device(device)
     if model is not None and history is None:
         raise InputError("--history is needed with --model: it gives the starting state")
     strength = number_or(beta, ("auto", "paper"), "--beta")
@@ -138,6 +142,7 @@ def generate(
             num_threads=num_threads,
             dtype=dtype,
             chunks=chunks,
+            device=device,
         )
         volscen.write(cube, out, compression=compression, resume=resume)
     if chunks is not None:  # a summary would draw it all again
