@@ -6,14 +6,8 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from volscen._names import shown
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["guess_columns", "underlyings_unread"]
+__all__ = ["guess_columns"]
 
 #: Tidy name -> names that mean it, without case and signs.
 _NAMES = {
@@ -26,9 +20,6 @@ _NAMES = {
     "price": "price close last mid midprice settle settlement settlementprice closeprice lastprice mark premium",
     "spot": "spot underlyinglast underlyingprice spotprice stockprice underlyingclose undprice s",
 }
-
-#: Names of columns that often tell underlyings apart.
-_UNDERLYINGS = "underlying root ticker underlyingsymbol underlyingticker rootsymbol undsymbol"
 
 
 def guess_columns(path: Path, given: Mapping[str, str] | None = None) -> str:
@@ -63,44 +54,3 @@ def guess_columns(path: Path, given: Mapping[str, str] | None = None) -> str:
         return "; say which is which with --columns"
     said = ",".join(f"{tidy}={column}" for tidy, column in mapping.items())
     return f"; perhaps --columns {shlex.quote(said)}"
-
-
-def underlyings_unread(path: Path, table: pd.DataFrame) -> str | None:
-    """Warning where a file seems to hold several underlyings in a column that nobody called so.
-
-    Their quotes would enter one surface. A column with about as many names as there are contracts names the contracts.
-
-    Parameters
-    ----------
-    path : Path
-        File: what was dropped as a duplicate counts too.
-    table : pandas.DataFrame
-        What was read of it.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile
-    >>> import pandas as pd
-    >>> from volscen._cli._columns import underlyings_unread
-    >>> rows = [(root, strike, kind) for root in ("SPY", "QQQ") for strike in range(90, 110) for kind in "CP"]
-    >>> table = pd.DataFrame(rows, columns=["Root", "strike", "option_type"]).assign(expiry="2024-03-15")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder, "q.csv")
-    ...     table.to_csv(path)
-    ...     print(underlyings_unread(path, table).split(";")[0])
-    column 'Root' holds 2 names (QQQ, SPY)
-    """
-    from volscen.sources.table import load_frame
-
-    if "underlying" in table:
-        return None
-    contracts = len(table[["expiry", "strike", "option_type"]].drop_duplicates())
-    for column in map(str, table.columns):
-        if re.sub(r"[^a-z]", "", column.lower()) in _UNDERLYINGS.split():
-            names = sorted(map(str, load_frame(path)[0][column].dropna().unique()))
-            if 1 < len(names) <= contracts / 2:
-                return (
-                    f"column {column!r} holds {len(names)} names ({shown(names)}); if they are underlyings, add "
-                    f"underlying={column} to --columns and choose one with --underlying"
-                )
-    return None

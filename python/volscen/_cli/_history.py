@@ -24,7 +24,7 @@ from volscen._cli._arguments import (
     read_grid,
     write_table,
 )
-from volscen._cli._columns import guess_columns, underlyings_unread
+from volscen._cli._columns import guess_columns
 from volscen._cli._command import Result, command, group, note
 from volscen._cli._complete import SMOOTHERS, SOURCES, files, words
 from volscen._cli._plan import dry_run, expected, planned
@@ -299,8 +299,10 @@ def read_quotes(
     underlying: str | None = None,
 ) -> tuple[Any, Any]:
     """Table of quotes, and how many were dropped on the way, by reason, which is printed too."""
+    from volscen._underlyings import underlyings_unread
     from volscen.sources._readers import READERS
     from volscen.sources._readers import read_quotes as read_with
+    from volscen.sources.table import load_frame
 
     if source not in READERS:
         raise InputError(f"--source must be one of {', '.join(READERS)}, spx-factors, not {source!r}")
@@ -318,8 +320,15 @@ def read_quotes(
         raise InputError(f"{error}{guessed}") from None
     dropped = dropped[dropped > 0]
     print_counts("quotes dropped on reading", dropped.to_dict())
-    if source == "table" and underlying is None and (doubt := underlyings_unread(path, table)) is not None:
-        warnings.warn(f"{path}: {doubt}", stacklevel=2)
+    doubt = underlyings_unread(table, lambda: load_frame(path)[0]) if source == "table" and underlying is None else None
+    if doubt is not None:
+        column, held = doubt
+        warnings.warn(
+            f"{path}: {held}; if they are underlyings, add underlying={column} to --columns and choose one with "
+            "--underlying",
+            stacklevel=2,
+        )
+        table = table.drop(columns=column)  # said once
     return _of_underlying(table, path, underlying), dropped
 
 

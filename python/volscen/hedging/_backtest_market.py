@@ -307,9 +307,11 @@ class QuoteTape:
     def __init__(self, quotes: pd.DataFrame) -> None:
         import pandas as pd
 
+        from volscen._underlyings import warn_of_underlyings
         from volscen.quotes import check_quotes
 
         clean, dropped = check_quotes(quotes)
+        warn_of_underlyings(quotes)
         self.dropped = ", ".join(f"{count} {reason}" for reason, count in dropped[dropped > 0].items()) or "none"
         if "underlying" in clean and clean["underlying"].nunique() > 1:
             raise InputError("market holds several underlyings; select one")

@@ -15,6 +15,7 @@ import pandas as pd
 from volscen import black
 from volscen._names import shown
 from volscen._threads import single_threaded_blas
+from volscen._underlyings import warn_of_underlyings
 from volscen.chain import CHAIN_REASONS, Chain
 from volscen.chain._options import ChainOptions
 from volscen.errors import InputError
@@ -145,6 +146,7 @@ def split_days(quotes: pd.DataFrame, settings: Settings) -> tuple[list[Day], int
         What the table is made of: ``bid_ask``, ``spot``, ``timed`` and ``underlying``.
     """
     clean, verdict, date = judge_quotes(quotes, keep=settings.chain.keep)
+    warn_of_underlyings(quotes, stacklevel=3)
     name = _underlying(clean)
     key, key_of_clean = _keys(quotes, clean, date, settings.intraday)
     known = ~np.isnat(key)
