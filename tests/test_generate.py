@@ -348,3 +348,35 @@ def test_a_computed_lazy_cube_is_a_cube(model, history, tmp_path):
     assert_same(eager, again)
     assert again.attrs["ess_fraction"] == pytest.approx(eager.attrs["ess_fraction"], rel=1e-12)
     assert "beta_requested" not in again.attrs
+
+
+def few_moves(days: int) -> volscen.generators.Generator:
+    return volscen.fit(volscen.datasets.sample_history().isel(date=slice(0, days + 1)), "bootstrap")
+
+
+@pytest.mark.parametrize(("days", "n", "horizon"), [(41, 1000, 1), (41, 5000, 3), (90, 5000, 1), (20, 250, 1)])
+def test_a_few_moves_redrawn_are_said(days: int, n: int, horizon: int) -> None:
+    history = volscen.datasets.sample_history()
+    with pytest.warns(UserWarning, match=rf"the {n:,} scenarios take {days} different first steps: .*'bootstrap'"):
+        volscen.generate(few_moves(days), history, n_scenarios=n, horizon=horizon, seed=1)
+
+
+@pytest.mark.parametrize(("days", "n"), [(150, 5000), (41, 300), (1000, 200_000)])
+def test_enough_moves_are_no_matter(days: int, n: int) -> None:
+    history = volscen.datasets.sample_history()
+    volscen.generate(few_moves(days), history, n_scenarios=n, seed=1)
+
+
+def test_the_ordinary_is_no_matter() -> None:
+    volscen.generate(n_scenarios=100_000, seed=1)
+    history = volscen.datasets.sample_history()
+    volscen.generate(volscen.fit(history, "har"), history, n_scenarios=100_000, seed=1)
+
+
+def test_continuous_surfaces_are_not_few_moves() -> None:
+    from volscen.scenarios._given import count_few_moves
+
+    rng = np.random.default_rng(1)
+    returns = np.repeat([[0.01], [0.0]], 1000, axis=0)  # of a market that hardly trades
+    assert count_few_moves(returns, rng.uniform(0.1, 0.2, (2000, 1, 3, 4))) is None
+    assert count_few_moves(returns, np.full((2000, 1, 3, 4), 0.2)) == 2

@@ -618,3 +618,29 @@ def test_other_units_are_refused(terms: dict[str, float], message: str) -> None:
 
 def test_a_tenor_bears_its_unit() -> None:
     assert Option("call", moneyness=1.0, tau="40Y").tau == 40
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ""])
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"quantity": [1.0, 2.0]},
+            "have no quantity: a hedge finds how much of each to hold; drop the column, or give",
+        ),
+        ({"group": ["a", "b"]}, "have no group: a hedge"),
+        ({"quantity": [1.0, 1.0], "group": ["a", "b"]}, "have no quantity and no group: .* drop the columns, or"),
+        ({"limit": [1.0, 2.0]}, r"unknown columns limit; the table may have type, (?!quantity)"),
+    ],
+)
+def test_instruments_to_hedge_with_have_no_quantities(tmp_path, columns, message, suffix):
+    frame = pd.DataFrame({"type": ["underlying", "call"], "moneyness": [np.nan, 1.0], "tau": [np.nan, 0.25]})
+    wrong = frame.assign(**columns)
+    table = wrong if not suffix else tmp_path / f"i{suffix}"
+    if suffix == ".csv":
+        wrong.to_csv(table, index=False)
+    elif suffix:
+        wrong.to_parquet(table)
+    with pytest.raises(InputError, match=message):
+        instruments_from_table(table)
+    assert len(instruments_from_table(frame)) == 2

@@ -194,7 +194,7 @@ def hedge(
         typer.Option(
             "--instruments",
             "-i",
-            help="Instruments to hedge with (.csv or .parquet); no quantity is needed.",
+            help="Instruments to hedge with (.csv or .parquet): columns as of a portfolio, without quantity and group.",
             autocompletion=files(*TABLES),
         ),
     ],

@@ -312,7 +312,12 @@ class Portfolio:
 
 
 def instruments_from_table(table: str | Path | pd.DataFrame) -> list[Instrument]:
-    """Read hedging instruments from a table as for :meth:`Portfolio.from_table`; ``quantity`` is not needed.
+    """Read hedging instruments from a table as for :meth:`Portfolio.from_table`, without ``quantity`` and ``group``.
+
+    Raises
+    ------
+    InputError
+        As :meth:`Portfolio.from_table`, and if the table has one of those columns, which a hedge would pass over.
 
     Examples
     --------

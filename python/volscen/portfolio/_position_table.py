@@ -47,10 +47,12 @@ _ARTICLES = {
 #: Lines of a table: name for error messages, and the cells filled in.
 _Records = Iterator[tuple[str, dict[str, Any]]]
 
+#: What a position has and an instrument to hedge with has not.
+_OF_POSITIONS = ("quantity", "group")
+
 _COLUMNS = (
     "type",
-    "quantity",
-    "group",
+    *_OF_POSITIONS,
     *(n for n in dict.fromkeys(f.name for c in _ARTICLES for f in fields(c)) if n not in _FIRST),
 )
 
@@ -113,14 +115,20 @@ def _frame_records(frame: pd.DataFrame, what: str, quantities: bool) -> _Records
 
 
 def _check_columns(names: list[Any], n_lines: int, quantities: bool) -> None:
+    known = _COLUMNS if quantities else tuple(name for name in _COLUMNS if name not in _OF_POSITIONS)
     unknown = [str(name) for name in names if name not in _COLUMNS]
     if unknown:
-        raise InputError(f"unknown columns {', '.join(unknown)}; the table may have {', '.join(_COLUMNS)}")
+        raise InputError(f"unknown columns {', '.join(unknown)}; the table may have {', '.join(known)}")
     repeated = [name for name in _COLUMNS if names.count(name) > 1]
     if repeated:
         raise InputError(f"the table has the column {repeated[0]} twice; drop one")
     if "type" not in names:
         raise InputError(f"the table has no column type ({_NAMES})")
+    if not quantities and (beside := [name for name in _OF_POSITIONS if name in names]):
+        raise InputError(
+            f"instruments to hedge with have no {' and no '.join(beside)}: a hedge finds how much of each to hold; "
+            f"drop the column{'s' * (len(beside) > 1)}, or give the table as a portfolio"
+        )
     if quantities and "quantity" not in names:
         raise InputError("the table has no column quantity; add it, 1 for one unit, negative for short")
     if not n_lines:
@@ -140,7 +148,6 @@ def read_lines(table: str | Path | pd.DataFrame, *, quantities: bool) -> Iterato
             if quantities and "quantity" not in given:
                 raise InputError("quantity is empty; give a number, negative for short")
             quantity = finite_number("quantity", given.pop("quantity")) if quantities else 1.0
-            given.pop("quantity", None)
             group = str(given.pop("group", ""))
             cls, first = kind
             foreign = [column for column in given if column not in {field.name for field in fields(cls)} - _FIRST]

@@ -26,7 +26,14 @@ from volscen.generators._neural_options import CPU, check_device
 from volscen.generators._placement import look_for, put_on
 from volscen.history._history import State, position, state_at
 from volscen.scenarios._blocks import Plan, draw_block, pieces
-from volscen.scenarios._given import Given, count_distinct, path_keys, warn_of_few
+from volscen.scenarios._given import (
+    Given,
+    count_distinct,
+    count_few_moves,
+    path_keys,
+    warn_of_few,
+    warn_of_few_moves,
+)
 from volscen.scenarios._lazy import fill_lazily
 
 __all__ = ["generate"]
@@ -118,6 +125,9 @@ def generate(
     hardly ever happens under the law (less than one draw in a thousand, or far from all draws) is refused; such is for
     :mod:`volscen.stress`. The attribute ``given`` records the condition and, in memory, ``distinct_scenarios`` counts
     the different paths: generators that draw past days may hold few in a band.
+
+    Where the scenarios in memory take under a hundred different first steps, each ten times or more on average, a warning
+    says that they are a few past days redrawn: a tail of 1% is then a single one of them.
 
     Penalties are taken, in float64, of the surfaces as delivered (after rounding to ``dtype``).
 
@@ -315,6 +325,9 @@ def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> None
         counts = np.array([count_distinct([path_keys(*pair)]) for pair in pairs])
         ds.attrs["distinct_scenarios"] = counts if len(counts) > 1 else int(counts[0])
         warn_of_few(counts, n, plan.given, plan.generator.name, stacklevel=3)
+    else:
+        few = [count_few_moves(*pair) for pair in zip(drawn["log_return"], drawn["implied_vol"], strict=True)]
+        warn_of_few_moves(few, n, plan.generator.name, stacklevel=3)
 
 
 def set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:

@@ -30,6 +30,10 @@ _MOST, _TRIAL = 1024, 64
 _NEAREST, _REACH = 8, 4.0
 # A band met by a pool of past days: this many different scenarios are few, once each was seen about _SEEN times.
 FEW_DISTINCT, _SEEN = 50, 4
+# Without a condition: below _FEW equally likely moves a tail of 1% is a single one of them, and value at risk equals
+# expected shortfall. Few are a matter of concern once each was drawn _REDRAWN times on average; whether there may be
+# few is looked at among the first _PROBE scenarios, which costs nothing beside drawing them.
+_FEW, _REDRAWN, _PROBE = 100, 10, 1024
 REMEDY = "Widen the band, give a value in its place, or fit with more past days (residual_days, window)"
 _ITERATIONS, _TOLERANCE = 30, 1e-9
 
@@ -108,6 +112,28 @@ def warn_of_few(counts: npt.NDArray[np.intp], n: int, given: Any, name: str, *, 
         warnings.warn(
             f"{least} of the {n} scenarios with {given} differ: generator {name!r} redraws the "
             f"same past days, which ess_fraction does not see. {REMEDY}",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def count_few_moves(log_return: FloatArray, implied_vol: npt.NDArray[Any]) -> int | None:
+    """Different first steps of the scenarios of a date, (n, step) and (n, step, tau, moneyness), where they are few."""
+    n = len(log_return)
+    few = min(_FEW, n / _REDRAWN)
+    if len(np.unique(log_return[:_PROBE, 0])) >= few:
+        return None
+    count = count_distinct([path_keys(log_return[:, :1], implied_vol[:, :1])])
+    return count if count < few else None
+
+
+def warn_of_few_moves(counts: Sequence[int | None], n: int, name: str, *, stacklevel: int) -> None:
+    """Warn where the first steps of n scenarios are a few moves redrawn."""
+    found = [count for count in counts if count is not None]
+    if found:
+        warnings.warn(
+            f"the {n:,} scenarios take {min(found)} different first steps: generator {name!r} redraws as many moves, "
+            "and the tail of 1% rests on one of them, or little more, which ess_fraction does not see. Fit with more "
+            "past days, or a generator whose law is no list of them (pca with residuals='t')",
             stacklevel=stacklevel + 1,
         )
 
