@@ -393,6 +393,18 @@ def test_a_file_goes_on_from_its_last_whole_frame(tmp_path: Path) -> None:
     assert path.read_bytes() == before  # nothing new, nothing lost
 
 
+def test_two_recorders_that_begin_together(tmp_path: Path) -> None:
+    from collections import Counter
+
+    path, header = tmp_path / FILE, live.live_header()
+    with LiveWriter(path) as first, LiveWriter(path) as second:
+        assert list(tmp_path.iterdir()) == []  # nothing is in a reader's way before the first records
+        first.write(header, SYMBOLS + FIRST, Counter({"cbbo-1m": 2}), at("14:01"))
+        with pytest.raises(InputError, match="is being recorded already, by another process"):
+            second.write(header, SYMBOLS + SECOND, Counter({"cbbo-1m": 1}), at("14:02"))
+    assert len(read_databento(path, times="last")[0]) == 2
+
+
 def test_files_that_cannot_go_on(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / FILE
     opra.write(path, opra.header(dbn.Schema.CBBO_1M, DAY), FIRST)

@@ -126,8 +126,8 @@ def generate(
     :mod:`volscen.stress`. The attribute ``given`` records the condition and, in memory, ``distinct_scenarios`` counts
     the different paths: generators that draw past days may hold few in a band.
 
-    Where the scenarios in memory take under a hundred different first steps, each ten times or more on average, a warning
-    says that they are a few past days redrawn: a tail of 1% is then a single one of them.
+    Where the scenarios in memory take under a hundred different first steps, each ten times or more on average, a
+    warning says that they are a few past days redrawn: a tail of 1% is then a single one of them.
 
     Penalties are taken, in float64, of the surfaces as delivered (after rounding to ``dtype``).
 

@@ -91,7 +91,7 @@ class Recorder:
             since = max(self._writer.last_quote, now() - REPLAY_NS) if self._writer.last_quote else since
 
     def _listen(self, session: Session) -> None:
-        written = time.monotonic()
+        written = time.monotonic() - _WRITE  # the first records at once
         try:
             while not self._is_over():
                 session.wait(_LOOK)

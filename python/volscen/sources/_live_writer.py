@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import IO, Literal
 
-from volscen._files import cannot_write
+from volscen._files import cannot_write, check_writable
 from volscen.errors import FileFormatError, InputError
 from volscen.sources._dbn import LIVE, read_header
 from volscen.sources._live_file import open_live
@@ -40,30 +42,32 @@ class LiveWriter:
         self.path = path
         self.counts: Counter[str] = Counter()
         self.last_quote = 0
+        self._file: IO[bytes] | None = None
+        self._header = b""
+        self._is_new = not path.exists()
 
     def __enter__(self) -> LiveWriter:
+        if self._is_new:
+            check_writable(self.path)  # it is made with the first records: an empty file would be in readers' way
+            return self
+        self._open("r+b")
         try:
-            self._file = self.path.open("r+b" if self.path.exists() else "x+b")
-        except OSError as error:
-            raise InputError(f"cannot write to {self.path}: {error.strerror}") from None
-        try:
-            self._lock()
             self._header = self._go_on()
         except BaseException:
-            self._file.close()
+            self._close()
             raise
-        self._begun = self._file.tell()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        empty = self._begun == 0 and not self.last_quote
-        if not empty:
+        if self._file is None:
+            return
+        with suppress(OSError):  # what is written is written
             self._file.flush()
             os.fsync(self._file.fileno())
-        self._file.close()
-        if empty:
+        self._close()
+        if self._is_new and not self.last_quote:
             self.path.unlink()  # a recording without a quote is none
 
     def write(self, header: bytes, records: bytes, counts: Counter[str], last_quote: int) -> None:
@@ -80,19 +84,35 @@ class LiveWriter:
 
         if not records:
             return
+        if self._file is None:
+            self._open("x+b")
         if not self._header:
             records, self._header = header + records, header
         elif header[:4] != self._header[:4]:
             raise FileFormatError(f"{self.path}: is of another version of the encoding; move it away to begin anew")
+        file = self._opened
         try:
-            self._file.write(zstandard.compress(records))
-            self._file.flush()
+            file.write(zstandard.compress(records))
+            file.flush()
         except OSError as error:
             raise cannot_write(self.path, error) from None
         self.counts.update(counts)
         self.last_quote = max(self.last_quote, last_quote)
 
-    def _lock(self) -> None:
+    @property
+    def _opened(self) -> IO[bytes]:
+        assert self._file is not None
+        return self._file
+
+    def _open(self, mode: Literal["r+b", "x+b"]) -> None:
+        """Open and lock the file."""
+        busy = InputError(f"{self.path} is being recorded already, by another process")
+        try:
+            self._file = self.path.open(mode)
+        except FileExistsError:
+            raise busy from None
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path}: {error.strerror}") from None
         try:
             import fcntl
         except ImportError:  # not on Windows
@@ -100,13 +120,18 @@ class LiveWriter:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{self.path} is being recorded already, by another process") from None
+            self._close()
+            raise busy from None
+
+    def _close(self) -> None:
+        self._opened.close()
+        self._file = None
 
     def _go_on(self) -> bytes:
         """Header of the file that is there, which is cut back to its last whole frame; empty if there is none."""
         end = _whole_frames(self.path)
-        self._file.truncate(end)
-        self._file.seek(end)
+        self._opened.truncate(end)
+        self._opened.seek(end)
         if not end:
             return b""
         header = read_header(self.path)
