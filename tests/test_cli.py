@@ -100,7 +100,6 @@ def test_hedge(tmp_path):
             "type": ["underlying", "call"],
             "moneyness": [np.nan, 1.0],
             "tau": [np.nan, 0.4],
-            "quantity": [1.0, 1.0],
         }
     ).to_csv(tmp_path / "i.csv", index=False)
     done = volscen_command(
