@@ -112,7 +112,7 @@ def test_hedge(tmp_path):
     assert "cost of the trades" not in done.stdout
 
     with (tmp_path / "i.csv").open("a") as file:
-        file.write("put,.95,.4,1\n")
+        file.write("put,.95,.4\n")
     command = ("hedge", "s.nc", "--portfolio", "p.csv", "--instruments", "i.csv", "--out", "r.nc")
     done = volscen_command(*command, "--noise", 0.001, "--half-spread-vol", 0.005, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
