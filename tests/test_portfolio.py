@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from scenario_toys import MONEYNESS, TAU, make_scenarios, skewed_surface
-from volscen import Option, Portfolio, Underlying
+from volscen import Forward, Option, Portfolio, Underlying
 from volscen.errors import InputError
 from volscen.portfolio import RevaluationWarning, instruments_from_table, resolve, revalue
 from volscen.portfolio._revalue import VOL_FLOOR
-from volscen.surface import interpolate_vol
+from volscen.surface import interpolate_vol, regrid
 
 
 def black_price(forward, strike, tau, vol, is_call=True, discount=1.0):
@@ -464,6 +464,26 @@ def test_the_weight_off_the_grid_is_on_both_sides_of_it():
     outside = (at < low) | (at > high)
     np.testing.assert_allclose(out.extrapolated_weight[0], weight @ outside, rtol=1e-9)
     assert np.all((weight @ outside > 0.1) & (weight @ outside < 0.9))
+
+
+def test_curves_beyond_the_grid_are_those_of_regridded_surfaces():
+    """An option, a forward and their greeks are the same on the same surface on a grid that reaches further."""
+    ds = make_scenarios(50, seed=4)
+    tau, spot = ds.tau.values, float(ds.spot0)
+    kinked = np.r_[0.03 * tau[:-1], 0.03 * tau[-2] - 0.05 * (tau[-1] - tau[-2])]  # carry turns in the last segment
+    ds = ds.assign(
+        forward0=("tau", spot * np.exp(kinked)), discount_factor0=("tau", np.exp(-0.02 * tau - 0.01 * tau**2))
+    )
+    far = regrid(ds, tau=np.r_[tau, 1.7 * tau[-1]])
+    held = [Option("call", strike=1.05 * spot, tau=1.5 * tau[-1]), Forward(strike=spot, tau=1.6 * tau[-1])]
+    held += [Option("put", delta=-0.3, tau=1.7 * tau[-1])]
+    near, further = (revalue(x, held, greeks=True) for x in (ds, far))
+    for name in ("value0", "delta", "gamma", "vega", "theta", "value", "scenario_delta", "strike"):
+        np.testing.assert_allclose(near[name], further[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    # The forward by hand: the last segment's carry goes on.
+    forward = spot * np.exp(kinked[-1] - 0.05 * 0.6 * tau[-1])
+    discount = np.exp((-0.02 - 0.01 * tau[-1]) * 1.6 * tau[-1])
+    assert float(near.value0[1]) == pytest.approx(discount * (forward - spot), rel=1e-12)
 
 
 def test_volatility_floor_is_counted_and_warned_about():

@@ -19,6 +19,7 @@ from volscen._array import extrapolation_code
 from volscen.errors import InputError
 from volscen.portfolio._fair_variance import VIX_YEARS, fair_vol, vix_vol
 from volscen.portfolio._instruments import Forward, Instrument, Option, Underlying, VarianceSwap, VixPayoff
+from volscen.surface._carry import carry_at
 from volscen.surface._interpolate import interpolate_vol, is_off_grid
 
 __all__ = ["DAYS_PER_YEAR", "Contracts", "StartingState", "one_date", "resolve"]
@@ -69,26 +70,33 @@ class StartingState:
 
     def slopes(self, tau: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Derivatives of the log carry and the log discount factor in tau, from below."""
-        knots = np.concatenate([[0.0], self.tau])
-        segment = np.clip(np.searchsorted(knots, tau, side="left") - 1, 0, self.tau.size - 1)
-        out = []
-        for values in (self.log_carry, self.log_discount):
-            inside = np.diff(np.concatenate([[0.0], values])) / np.diff(knots)
-            out.append(np.where(tau > self.tau[-1], values[-1] / self.tau[-1], inside[segment]))
-        return out[0], out[1]
+        segment = np.clip(np.searchsorted(self._knots, tau, side="left") - 1, 0, self.tau.size - 1)
+        gaps = np.diff(self._knots)
+        carry, discount = (np.diff(self._from_today(x)) / gaps for x in (self.log_carry, self.log_discount))
+        zero_rate = self.log_discount[-1] / self.tau[-1]
+        return carry[segment], np.where(tau > self.tau[-1], zero_rate, discount[segment])
 
     def carry(self, tau: FloatArray) -> FloatArray:
         """Forward over spot, F/S."""
-        return np.asarray(np.exp(self._curve(self.log_carry, tau)))
+        return self._at(tau)[0]
 
     def discount_factor(self, tau: FloatArray) -> FloatArray:
         """Price of one unit paid after ``tau`` years."""
-        return np.asarray(np.exp(self._curve(self.log_discount, tau)))
+        return self._at(tau)[1]
 
-    def _curve(self, log_values: FloatArray, tau: FloatArray) -> FloatArray:
-        # Linear in tau from (0, 0); after the last maturity the average rate to it goes on.
-        inside = np.interp(tau, np.concatenate([[0.0], self.tau]), np.concatenate([[0.0], log_values]))
-        return np.asarray(np.where(tau > self.tau[-1], log_values[-1] * tau / self.tau[-1], inside))
+    def _at(self, tau: FloatArray) -> tuple[FloatArray, FloatArray]:
+        # The curves of surfaces (build_surface, regrid), so that a grid that reaches further changes no price.
+        times = np.asarray(tau, dtype=np.float64)
+        found = carry_at(times.ravel(), self.tau, np.exp(self.log_carry), np.exp(self.log_discount), 1.0)
+        return found[0].reshape(times.shape), found[1].reshape(times.shape)
+
+    @property
+    def _knots(self) -> FloatArray:
+        return self._from_today(self.tau)
+
+    @staticmethod
+    def _from_today(values: FloatArray) -> FloatArray:
+        return np.concatenate([[0.0], values])
 
 
 @dataclass(frozen=True)

@@ -332,10 +332,10 @@ def revalue(
     Notes
     -----
     With t the remaining time and S the scenario's spot: forward F = S * F0(t)/S0 and discount factor D(t),
-    both log-linear in t through 1 at t = 0, with a constant average rate after the last maturity. Volatility
-    is the contract's own at the start plus the change of the surface between where the contract lay and where
-    it now lies, sigma0 + [surface(t, K/F) - surface0(t0, K/F0)], by the rule of
-    :func:`volscen.surface.interpolate_vol`. The price is Black (1976), by the kernel of
+    both log-linear in t through 1 at t = 0; after the last maturity the carry of the last segment and the last zero
+    rate go on, as in :func:`volscen.build_surface`. Volatility is the contract's own at the start plus the change of
+    the surface between where the contract lay and where it now lies, sigma0 + [surface(t, K/F) - surface0(t0, K/F0)],
+    by the rule of :func:`volscen.surface.interpolate_vol`. The price is Black (1976), by the kernel of
     :func:`volscen.revaluation.price`. An option that expires within the horizon settles at its intrinsic value
     at the spot of the first step on or after the expiry. What was paid is carried on as :class:`Cash`, at the rate of
     the shortest maturity; so are the payments of forwards and variance swaps.
