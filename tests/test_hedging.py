@@ -421,14 +421,14 @@ def test_instruments_off_the_grid_are_marked():
     text = hedge_summary(out).splitlines()
     share = out.extrapolated_weight.values
     assert (share[:3].tolist(), 0.01 < share[3] < 1) == ([0.0, 0.0, 1.0], True)
-    assert [line.partition(" * ")[2] for line in text[2:6]] == ["", "", "100.0%", f"{share[3]:.1%}"]
-    assert "lies off the surface's grid" in text[6]
+    assert [line.partition(" * ")[2] for line in text[3:7]] == ["", "", "100.0%", f"{share[3]:.1%}"]
+    assert "lies off the surface's grid" in text[7]
     # A few scenarios beyond the grid say nothing against a ratio.
     for small, starred in ((0.0101, True), (0.0099, False)):
         rare = out.assign_coords(extrapolated_weight=("instrument", [0.0, 0.0, 0.0, small]))
         assert ("*" in hedge_summary(rare)) is starred
     early = hedge_summary(out.drop_vars("extrapolated_weight")).splitlines()
-    assert [" * " in line for line in early[2:6]] == [False, False, True, True]
+    assert [" * " in line for line in early[3:7]] == [False, False, True, True]
     assert "*" not in hedge_summary(hedge(ds, STRADDLE, [Underlying(), ATM]))
 
 
