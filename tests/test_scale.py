@@ -362,7 +362,8 @@ def test_a_killed_run_goes_on(suffix: str, tmp_path: Path, monkeypatch: pytest.M
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     unfinished = tmp_path / f".c{suffix}.unfinished"
-    done = len(list((unfinished / "done").iterdir()))
+    # A mark without text was cut short by the kill: its block is drawn again.
+    done = sum(mark.read_text() != "" for mark in (unfinished / "done").iterdir())
     assert 2 <= done <= 4
     drawn = stop_after(monkeypatch, 100)
     volscen.write(volscen.generate(n_scenarios=3000, chunks=300, seed=1), path, resume=True)
