@@ -90,16 +90,16 @@ def largest_beta(
     d ln(1/R) / d beta = 2 (E_{2 beta}[Phi] - E_beta[Phi]) <= 0. KL(w | p) grows at the rate beta Var_beta[Phi].
     """
     p, phi = (None, penalty) if prior is None else (prior[prior > 0], penalty[prior > 0])
-    spread = phi - phi.min()
+    least = phi.min()
 
     def sums(beta: float) -> tuple[float, float]:
         # In parts that stay in the cache, and that BLAS gives to one thread: millions of scenarios take little memory,
         # and their order of summation is always the same.
         mass = other = 0.0
-        for start in range(0, spread.size, _PART):
-            part = spread[start : start + _PART]
+        for start in range(0, phi.size, _PART):
+            part = phi[start : start + _PART] - least
             factor = np.exp(-beta * part)
-            weighed = factor / spread.size if p is None else factor * p[start : start + _PART]
+            weighed = factor / phi.size if p is None else factor * p[start : start + _PART]
             mass += float(weighed.sum())
             other += float(weighed @ (factor if kl_limit is None else part))
         return mass, other
@@ -256,9 +256,10 @@ def weight_dataset(
     prior: FloatArray | None = None,
 ) -> xr.Dataset:
     """Set ``weight``, ``beta`` and ``ess_fraction`` of an in-memory dataset from its penalties, in place."""
-    path_penalty = (
-        ds[weighing_penalty(ds)].sum("step", skipna=False).transpose(..., "scenario").values.astype(np.float64)
-    )
+    penalty = ds[weighing_penalty(ds)]
+    # Of one step there is nothing to add up, and of millions of scenarios no copy to spare.
+    path = penalty.isel(step=0) if penalty.sizes["step"] == 1 else penalty.sum("step", skipna=False)
+    path_penalty = path.transpose(..., "scenario").values.astype(np.float64, copy=False)
     rows = np.atleast_2d(path_penalty)
     priors = [None] * len(rows) if prior is None else list(prior)
     pairs = [

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
-from scipy.signal import lfilter
 from scipy.special import ndtri
 
 from volscen.errors import FitError, InputError
@@ -131,6 +130,8 @@ class Dependence:
     @classmethod
     def of(cls, histories: Mapping[str, xr.Dataset], lag: Mapping[str, int], fewest: int) -> Self:
         """Read the dependence off the histories' common days."""
+        from scipy.signal import lfilter  # here: it brings scipy.stats, which workers that draw can do without
+
         loadings, moves, dates = {}, {}, {}
         for name, history in histories.items():
             log_iv = np.log(history["implied_vol"].values.astype(np.float64)).reshape(history.sizes["date"], -1)

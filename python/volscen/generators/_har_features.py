@@ -12,7 +12,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
 
 from volscen.generators._har_calendar import N_SCALE_CALENDAR
 
@@ -61,6 +60,8 @@ def average(x: FloatArray, half_life: float, window: int | None = WINDOW) -> Flo
     >>> average(np.array([1.0, 4.0]), half_life=1.0)
     array([1., 3.])
     """
+    from scipy.signal import lfilter  # here: it brings scipy.stats, which workers that draw can do without
+
     decay = 0.5 ** (1 / half_life)
     total = lfilter([1.0], [1.0, -decay], x, axis=0)
     if window is not None and x.shape[0] > window:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
 
 from volscen.errors import FitError, MissingExtraError
 
@@ -48,6 +47,8 @@ def next_variance(x: FloatArray, v: FloatArray, variance: FloatArray, coefficien
 
 def filter_variance(x: FloatArray, variance: FloatArray, coefficients: FloatArray) -> FloatArray:
     """Variance of each day given the days before, begun at the sample's, one row more than x: (T + 1, series)."""
+    from scipy.signal import lfilter  # here: it brings scipy.stats, which workers that draw can do without
+
     out = np.empty((x.shape[0] + 1, x.shape[1]))
     out[0] = variance
     for i, (omega, alpha, beta) in enumerate(coefficients):

@@ -14,7 +14,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.signal import lfilter
 
 from volscen.errors import InputError
 from volscen.generators._volgan_data import WINDOW, TrainingData, condition, moving_scale, n_training
@@ -302,6 +301,8 @@ def _series(history: xr.Dataset) -> tuple[FloatArray, FloatArray]:
 
 def _filter(factor: FloatArray) -> FloatArray:
     """Variance of each row given the rows before, one row more than ``factor``, beginning at 1."""
+    from scipy.signal import lfilter  # here: it brings scipy.stats, which workers that draw can do without
+
     news = (1 - _DECAY) * factor**2
     start = np.full((1, factor.shape[1]), _DECAY)
     filtered, _ = lfilter([1.0], [1.0, -_DECAY], news, axis=0, zi=start)

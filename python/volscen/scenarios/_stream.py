@@ -117,7 +117,8 @@ def _record(
     for name, variable in sorted(ds.variables.items(), key=lambda pair: str(pair[0])):
         if variable.chunks is None:
             digest.update(f"{name} {variable.dims} {variable.dtype} {variable.shape}".encode())
-            digest.update(np.ascontiguousarray(variable.values).tobytes())
+            values = np.ascontiguousarray(variable.values)
+            digest.update(values.tobytes() if values.dtype.hasobject else values.reshape(-1).view(np.uint8).data)
     attributes = {str(key): np.asarray(value).tolist() for key, value in ds.attrs.items()}
     del attributes["history"]  # bears the time of the call
     lazy = {name: ds[name].data.name for name in _lazy(ds)}
@@ -320,7 +321,7 @@ def _weigh(
     for block in blocks:
         values = target.get(name, dims[name], block) if name in names else ds[name].values[block.region(dims[name])]
         penalty[block.row, block.start : block.stop] = values.astype(np.float64, copy=False).sum(axis=-1).reshape(-1)
-    path = penalty if "as_of" in dims[name] else penalty[0]
+    path = penalty if "as_of" in dims[name] else penalty[0]  # no copy: it has the size of all scenarios
     if ds["weight"].chunks is None:
         weight = ds["weight"].values
         found["beta"], found["ess_fraction"] = weight_attributes(path[..., None], weight, beta)
