@@ -159,3 +159,29 @@ def test_evaluation_ends_with_the_history(history: xr.Dataset) -> None:
     found = volscen.evaluate(["bootstrap"], history, first=first, n_scenarios=50)
     assert found.attrs["last"] == str(history.date.values[-1].astype("datetime64[D]"))
     assert found.attrs["days"] == 24
+
+
+@pytest.mark.parametrize(
+    ("tau", "moneyness", "words"),
+    [
+        ([30, 91], [0.9, 1.0], "91 looks like days"),
+        ([0.1, 0.2], [90, 100], "the grid begins at 90: divide per cent by 100"),
+    ],
+)
+def test_units_of_a_history_from_arrays(tau: list[float], moneyness: list[float], words: str) -> None:
+    dates = ["2024-01-02", "2024-01-03"]
+    with pytest.raises((InputError, FileFormatError), match=words):
+        volscen.make_history(dates, tau, moneyness, np.full((2, 2, 2), 0.2), spot=[100.0, 101.0])
+    years = volscen.make_history(dates, [5.0, 30.0], [0.5, 20.0], np.full((2, 2, 2), 0.2), spot=[100.0, 101.0])
+    assert years.sizes["tau"] == 2
+
+
+@pytest.mark.parametrize("strike", [1.0, 1e5])
+def test_a_strike_in_another_unit_is_doubted(cube: xr.Dataset, strike: float) -> None:
+    with pytest.warns(UserWarning, match=r"its strike is .* times the forward .* are both in one unit"):
+        volscen.portfolio.pnl(cube, Portfolio([(Option("call", strike=strike, tau=0.25), 1)]))
+
+
+def test_days_in_a_column_of_years() -> None:
+    with pytest.raises(InputError, match="25 look like days"):
+        Portfolio.from_table(pd.DataFrame({"type": ["call"], "quantity": [1], "strike": [100.0], "tau": [25]}))

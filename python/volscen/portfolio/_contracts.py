@@ -5,6 +5,7 @@ Strikes by moneyness or delta, tenors and expiries become numbers here, once, an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -30,6 +31,10 @@ DAYS_PER_YEAR = 365.0
 
 #: Log-moneyness that no option has; beyond it the search for a strike by delta asks no surface.
 _FARTHEST = 300.0
+
+
+#: A strike that is so many times the forward, or that part of it, is in another unit.
+_FAR = 20.0
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,14 @@ class Contracts:
             delta[by_delta], is_call[by_delta], tau[by_delta], vol[by_delta], start, extrapolation
         )
         moneyness = np.where(is_option, strike / forward, np.nan)
+        given = np.array([isinstance(one, Option) and one.strike is not None for one in instruments], dtype=bool)
+        far = np.flatnonzero(given & ~((moneyness > 1 / _FAR) & (moneyness < _FAR)))
+        if far.size:
+            warnings.warn(
+                f"{instruments[far[0]].label}: its strike is {moneyness[far[0]]:.3g} times the forward of "
+                f"{forward[far[0]]:.6g}; are both in one unit?",
+                stacklevel=5,
+            )
         options = np.flatnonzero(is_option)
         surface[options] = interpolate_vol(
             start.implied_vol,

@@ -314,7 +314,7 @@ def _check_unit(name: str, number: float) -> None:
     if name in ("moneyness", "strike_over_spot") and number > 20:
         of = "forward" if name == "moneyness" else "spot"
         raise InputError(f"{name} is the strike over the {of}, 1 at the money, not {number:g}; a price is a strike")
-    if name == "tau" and number >= 30:
+    if name == "tau" and number >= 20:
         raise InputError(
             f"tau is in years, and {number:g} look like days: give {number / 365:.4g}, or a tenor: '{number:g}D', "
             f"'{number:g}Y'"

@@ -14,6 +14,10 @@ __all__ = ["GRID_RTOL", "check_grid", "check_same_grid", "check_weights"]
 GRID_RTOL = 1e-6
 
 
+#: Years of a surface's last maturity, and lowest moneyness: beyond these a grid is in days, per cent or currency.
+_LONGEST, _HIGHEST = 50.0, 10.0
+
+
 def check_grid(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     """Return a grid coordinate as float64 after checking it.
 
@@ -31,6 +35,16 @@ def check_grid(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
         raise InputError(f"{name} must hold positive finite numbers; drop the others")
     if np.any(np.diff(grid) <= 0):
         raise InputError(f"{name} must be strictly increasing; sort it and drop duplicates")
+    if name.endswith("tau") and grid[-1] > _LONGEST:
+        raise InputError(
+            f"{name} is in years, and {grid[-1]:g} looks like days: divide by 365, or give tenors such as "
+            f"'{grid[-1]:.0f}D'"
+        )
+    if name.endswith("moneyness") and not name.endswith("log_moneyness") and grid[0] > _HIGHEST:
+        raise InputError(
+            f"{name} is the strike over the forward, 1 at the money, and the grid begins at {grid[0]:g}: "
+            "divide per cent by 100, strikes by the forward"
+        )
     return grid
 
 

@@ -110,22 +110,11 @@ def read_grid(values: npt.ArrayLike, name: str) -> FloatArray:
     try:
         if np.asarray(values).dtype.kind == "b":
             raise InputError(f"{name} must hold numbers, not {values!r}")
-        grid = check_grid(to_years(name, values) if name == "tau" else values, name)
+        return check_grid(to_years(name, values) if name == "tau" else values, name)
     except InputError:
         raise
     except (TypeError, ValueError):
         raise InputError(f"{name} must be a list of increasing numbers, not {values!r}") from None
-    if name == "tau" and grid[-1] > 50:
-        raise InputError(
-            f"tau is in years, and {grid[-1]:g} looks like days: divide by 365, or give tenors such as "
-            f"'{grid[-1]:.0f}D'"
-        )
-    if name == "moneyness" and grid[0] > 10:
-        raise InputError(
-            f"moneyness is the strike over the forward, 1 at the money, and the grid begins at {grid[0]:g}: "
-            "divide per cent by 100, strikes by the forward"
-        )
-    return grid
 
 
 def _real_grid(values: npt.ArrayLike, name: str) -> FloatArray:
