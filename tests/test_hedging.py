@@ -487,6 +487,7 @@ def test_scikit_learn_is_imported_only_for_lasso():
         ({"portfolio": {ATM: 5.0}}, "not a mapping"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*are both in one unit")
 def test_bad_input(options, message):
     arguments = {"portfolio": STRADDLE, "instruments": [Underlying(), ATM]} | options
     with pytest.raises(InputError, match=message):
