@@ -67,7 +67,7 @@ def main() -> None:
     years = arguments.years.split(",")
     header = ["", *years]
     pages = pagetables.Pages(
-        arguments, {"costs": [header]}, kind="scores", minutes=2 * len(years), needs=[pagetables.MARKET_DATA]
+        arguments, {"costs": [header]}, kind="scores", minutes=0.6 * len(years), needs=[pagetables.MARKET_DATA]
     )
     data = pagetables.market_data()
     warnings.simplefilter("ignore", HedgeWarning)

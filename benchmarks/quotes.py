@@ -142,7 +142,7 @@ def main() -> None:
     given = parser.parse_args()
     kind = "scores" if given.only == ["returns"] else "timing"
     pieces = {name: [HEADERS[name]] for name in given.only}
-    pages = pagetables.Pages(given, pieces, kind=kind, minutes=2, needs=[pagetables.MARKET_DATA])
+    pages = pagetables.Pages(given, pieces, kind=kind, minutes=0.5 * len(given.only), needs=[pagetables.MARKET_DATA])
     quotes, raw = read(pagetables.market_data())
     if {"history", "returns"} & set(given.only):
         seconds = []

@@ -16,16 +16,18 @@ import tempfile
 import time
 from pathlib import Path
 
-import databento_dbn as dbn
 import numpy as np
 import pandas as pd
-import zstandard
 
+import pagetables
 from volscen.sources import read_databento
 
 DAY = datetime.date(2024, 1, 19)
 MIDNIGHT = int(datetime.datetime(2024, 1, 19, tzinfo=datetime.UTC).timestamp()) * 10**9
 OPEN = MIDNIGHT + (14 * 60 + 30) * 60 * 10**9
+
+#: Of the page's table.
+HEADER = ["reader", "seconds", "million records a second", "memory"]
 
 
 class Interval:
@@ -44,6 +46,9 @@ class Mapping:
 
 def write_day(path: Path, n_contracts: int, n_minutes: int) -> int:
     """Write the day, plain and compressed; returns the number of records."""
+    import databento_dbn as dbn
+    import zstandard
+
     rng = np.random.default_rng(0)
     strikes = 2000 + 5 * np.arange(n_contracts // 24 + 1)
     fridays = [DAY + datetime.timedelta(7 * week) for week in range(1, 13)]
@@ -84,6 +89,8 @@ def write_day(path: Path, n_contracts: int, n_minutes: int) -> int:
 
 def plain_way(path: Path) -> pd.DataFrame:
     """Whole file in memory, then pandas."""
+    import databento_dbn as dbn
+
     data = path.read_bytes()
     offset = 8 + int.from_bytes(data[4:8], "little")
     records = np.frombuffer(data, dtype=dbn.CBBOMsg._dtypes, offset=offset)
@@ -100,7 +107,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--contracts", type=int, default=12_000)
     parser.add_argument("--minutes", type=int, default=200)
+    pagetables.add_options(parser)
     arguments = parser.parse_args()
+    pages = pagetables.Pages(
+        arguments, {"speed": [HEADER]}, kind="timing", minutes=1, needs=["databento-dbn", "zstandard"]
+    )
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "opra.dbn")
         n = write_day(path, arguments.contracts, arguments.minutes)
@@ -114,10 +126,12 @@ def main() -> None:
                 quotes, dropped = read_databento(file, times="30min")
                 wall.append(time.perf_counter() - started)
             used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - floor
-            rows = f"{len(quotes):,} quotes, {dropped.attrs['records']:,} records"
+            count = f"{len(quotes):,} quotes, {dropped.attrs['records']:,} records"
+            label = f"`read_databento`, {'zstd' if file.suffix == '.zst' else 'plain'}"
+            rows.append([label, f"{min(wall):.1f}", f"{n / min(wall) / 1e6:.1f}", f"{used:.0f} MB"])
             print(
                 f"read_databento, {file.name:12s} {min(wall):6.2f} s  {n / min(wall) / 1e6:5.2f} million rows/s, "
-                f"{used:.0f} MB above the start ({rows})"
+                f"{used:.0f} MB above the start ({count})"
             )
         started = time.perf_counter()
         whole = plain_way(path)
@@ -125,9 +139,12 @@ def main() -> None:
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - floor
         rate = n / wall_plain / 1e6
         print(f"whole file, pandas             {wall_plain:6.2f} s  {rate:5.2f} million rows/s, {used:.0f} MB")
+        rows.append(["the whole file, pandas", f"{wall_plain:.1f}", f"{rate:.1f}", f"{used:.0f} MB"])
         np.testing.assert_allclose(quotes["bid"].sum(), whole["bid_px_00"].sum() / 1e9, rtol=1e-12)
         np.testing.assert_allclose(quotes["ask"].sum(), whole["ask_px_00"].sum() / 1e9, rtol=1e-12)
         assert len(quotes) == len(whole)
+    pages.add("speed", pagetables.table(HEADER, rows))
+    pages.write()
 
 
 if __name__ == "__main__":

@@ -210,9 +210,9 @@ def test_tables_of_several_commands_are_filled_cell_by_cell():
         ["", "a", "b"], [["one", "1", "2"], ["**two**", "3", "**9**"]]
     )
     for header, row in ((["", "c"], ["two", "9"]), (["", "b"], ["three", "9"])):
-        with pytest.raises(SystemExit, match="the page has no row"):
+        with pytest.raises(RuntimeError, match="the page has no row"):
             refresh.merged(old, pagetables.table(header, [row]))
-    with pytest.raises(SystemExit, match="two columns or rows of one name"):
+    with pytest.raises(RuntimeError, match="two columns or rows of one name"):
         refresh.merged(pagetables.table(["", "a", "a"], [["one", "1", "2"]]), new)
 
 
@@ -224,8 +224,24 @@ def test_pages_are_filled_where_the_command_stands():
     )
     found = refresh.filled(page, "A", {"x": "\n| | a |\n|---|---|\n| one | 2 |\n\n"})
     assert found == page.replace("old\n", "\n| | a |\n|---|---|\n| one | 2 |\n\n").replace("| one | 1 |", "| one | 2 |")
-    with pytest.raises(SystemExit, match="gives no piece 'y'"):
+    with pytest.raises(RuntimeError, match="gives no piece 'y'"):
         refresh.filled(page, "C", {"x": ""})
+
+
+def test_a_command_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    block = "<!-- printed by: {} -->\nold\n<!-- end of output -->\n"
+    page.write_text(block.format("exit 3") + block.format("echo new"))
+    monkeypatch.setattr(sys, "argv", ["refresh_pages.py", str(page)])
+    with pytest.raises(SystemExit, match="failed: exit 3"):
+        refresh.main()
+    assert page.read_text() == block.format("exit 3") + block.format("echo new").replace("old", "```text\nnew\n```")
+    assert "exit 3: ended with 3" in capsys.readouterr().out
+    page.write_text(block.format("echo new"))
+    monkeypatch.setattr(sys, "argv", ["refresh_pages.py", "--check", str(page)])
+    with pytest.raises(SystemExit, match="differ from what the commands print"):
+        refresh.main()
+    assert "old" in page.read_text()
 
 
 def test_what_is_not_here_is_named(monkeypatch):

@@ -70,7 +70,7 @@ def described(command: str) -> dict[str, Any]:
     line = shell(command.replace("{markdown}", os.devnull).replace("{scratch}", tempfile.gettempdir()))
     done = subprocess.run(f"{line} --describe", shell=True, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False)
     if done.returncode:
-        raise SystemExit(f"{command} --describe: ended with {done.returncode}")
+        raise RuntimeError(f"{command} --describe: ended with {done.returncode}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -96,7 +96,7 @@ def output(command: str) -> dict[str, str]:
         line = shell(command.replace("{markdown}", str(markdown)).replace("{scratch}", folder))
         done = subprocess.run(line, shell=True, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False)
         if done.returncode:
-            raise SystemExit(f"{command}: ended with {done.returncode}")
+            raise RuntimeError(f"{command}: ended with {done.returncode}")
         text = markdown.read_text() if "{markdown}" in command else done.stdout
     text = text.replace(f"{folder}/", "").strip("\n")
     names = PIECE.split(text)
@@ -113,11 +113,11 @@ def merged(old: str, new: str) -> str:
     columns = {plain(cell): i for i, cell in enumerate(lines[0])}
     rows = {plain(line[0]): line for line in lines[2:]}
     if len(columns) < len(lines[0]) or len(rows) < len(lines) - 2:
-        raise SystemExit(f"a table of several commands has two columns or rows of one name: {old.strip()}")
+        raise RuntimeError(f"a table of several commands has two columns or rows of one name: {old.strip()}")
     for line in fresh[2:]:
         for column, cell in zip(fresh[0][1:], line[1:], strict=True):
             if plain(column) not in columns or plain(line[0]) not in rows:
-                raise SystemExit(f"the page has no row {line[0]!r} with a column {column!r}")
+                raise RuntimeError(f"the page has no row {line[0]!r} with a column {column!r}")
             rows[plain(line[0])][columns[plain(column)]] = cell
     body = [re.sub(r"\|  (?=\|)", "| ", f"| {' | '.join(line)} |") for line in [lines[0], *lines[2:]]]
     return "\n".join(["", body[0], "|" + "---|" * len(lines[0]), *body[1:], "", ""])
@@ -142,7 +142,7 @@ def filled(text: str, command: str, pieces: dict[str, str]) -> str:
             return block[0]
         name = block["piece"] or ""
         if name not in pieces:
-            raise SystemExit(f"{command}: gives no piece {name!r}, but {', '.join(pieces)}")
+            raise RuntimeError(f"{command}: gives no piece {name!r}, but {', '.join(pieces)}")
         body = pieces[name] if len(commands) == 1 else merged(block["old"], pieces[name])
         if MEASURED in block["old"]:
             body = re.sub(r"\A(```text)?\n", lambda m: f"{m[0]}{machine()}\n\n", body, count=1)
@@ -158,6 +158,17 @@ def show(command: str, known: dict[str, Any]) -> None:
     print(f"{known['kind']}, {known['minutes']:g} min{needs}:\n  {command}", flush=True)
 
 
+def refreshed(command: str, texts: dict[Path, str]) -> dict[Path, str]:
+    """Pages that a command changes, as they are then."""
+    pieces = output(command)
+    try:
+        new = {page: filled(text, command, pieces) for page, text in texts.items()}
+    except RuntimeError:
+        print("\n".join(f"{name}:{text}" for name, text in pieces.items()))  # what was long in coming is not lost
+        raise
+    return {page: text for page, text in new.items() if text != texts[page]}
+
+
 def main() -> None:
     """Refresh, check or list."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -171,31 +182,35 @@ def main() -> None:
     texts = {page: page.read_text() for page in pages}
     blocks = [block for text in texts.values() for block in BLOCK.finditer(text)]
     commands = dict.fromkeys(c for block in blocks for c in block["commands"].split(AND) if given.only in c)
-    stale, left_out = set(), []
+    stale, left_out, failed = set(), [], []
     for command in commands:
-        known = described(command)
-        if given.kind not in (None, known["kind"]):
+        try:
+            known = described(command)
+            if given.kind not in (None, known["kind"]):
+                continue
+            show(command, known)
+            absent = lacking(known["needs"])
+            if absent:
+                print(f"  {'would be ' if given.list else ''}left out: {', '.join(absent)} not here", flush=True)
+                left_out.append(command)
+            if absent or given.list:
+                continue
+            started = time.perf_counter()
+            changed = refreshed(command, texts)
+        except RuntimeError as error:  # the others are not to wait for it
+            print(f"  FAILED: {error}", flush=True)
+            failed.append(command)
             continue
-        show(command, known)
-        absent = lacking(known["needs"])
-        if given.list:
-            continue
-        if absent:
-            print(f"  left out: {', '.join(absent)} not here", flush=True)
-            left_out.append(command)
-            continue
-        started = time.perf_counter()
-        pieces = output(command)
-        for page in pages:
-            new = filled(texts[page], command, pieces)
-            if new != texts[page]:
-                texts[page] = new
-                stale.add(str(page))
-                if not given.check:
-                    page.write_text(new)
+        texts |= changed
+        stale |= {str(page) for page in changed}
+        if not given.check:
+            for page, text in changed.items():
+                page.write_text(text)
         print(f"  {time.perf_counter() - started:.0f} s", flush=True)
     if left_out:
-        print(f"{len(left_out)} of {len(commands)} commands were left out")
+        print(f"left out for what they need: {len(left_out)} of {len(commands)}")
+    if failed:
+        raise SystemExit("failed: " + ", ".join(failed))
     if given.check and stale:
         raise SystemExit("differ from what the commands print: " + ", ".join(sorted(stale)))
 
