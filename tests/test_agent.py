@@ -285,7 +285,7 @@ def test_summary_by_hand(history: xr.Dataset, signal: agent.RiskSignal) -> None:
     first = {"start": ("2020-01-06", "2020-01-07")}
     part = agent.summarise(result, periods=first).sel(policy="hold", period="start")
     assert float(part.total_return) == pytest.approx(1.1 * 0.5 - 1)
-    windows = agent.summarise(result, window=2, step=1, quantiles=[0.0, 1.0]).sel(policy="hold")
+    windows = agent.summarise(result, window=2, every=1, quantiles=[0.0, 1.0]).sel(policy="hold")
     np.testing.assert_allclose(windows.total_return, [1.1 * 0.5 - 1, 0.9 * 1.3 - 1])
 
 

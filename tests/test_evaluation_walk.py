@@ -52,6 +52,10 @@ def days_of(history):
     return history.date.values.astype("datetime64[D]")
 
 
+#: Of tests that ask which dates are seen, drawn or kept, not what the scores are.
+DATES = {"n_scenarios": 20, "measures": ("arbitrage",)}
+
+
 def walk(history, model="bootstrap", first=300, last=399, **options):
     dates = days_of(history)
     return walk_forward(model, history, first=dates[first], last=dates[last], **{"n_scenarios": 60} | options)
@@ -60,7 +64,7 @@ def walk(history, model="bootstrap", first=300, last=399, **options):
 def test_each_day_is_forecast_from_the_day_before(history):
     model = Spy()
     model.fit(history.isel(date=slice(0, 300)))
-    days = walk(history, model, update_every=10, refit_every=None)
+    days = walk(history, model, update_every=10, refit_every=None, **DATES)
     dates = days_of(history)
     np.testing.assert_array_equal(days.date, history.date[300:])
     assert [s.as_of for s in model.states] == list(dates[299:399])
@@ -72,7 +76,7 @@ def test_each_day_is_forecast_from_the_day_before(history):
 @pytest.mark.parametrize(("every", "label"), [("year", "Y"), ("month", "M"), ("quarter", None), (40, None)])
 def test_refits_come_at_the_first_date_of_a_period_and_see_the_days_before(history, every, label):
     model = Spy()
-    walk(history, model, first=150, last=399, refit_every=every, window=120 if every == 40 else None)
+    walk(history, model, first=150, last=399, refit_every=every, window=120 if every == 40 else None, **DATES)
     dates = days_of(history)
     realised = dates[150:400]
     if label:
@@ -115,7 +119,7 @@ def test_scoring_leaves_the_generator_as_fitted(history):
     """An updated one would carry the days scored into whatever it is used for next."""
     model = volscen.fit(history.isel(date=slice(0, 300)), "bootstrap")
     before = model.arrays()["log_return"].copy()
-    walk(history, model)
+    walk(history, model, **DATES)
     np.testing.assert_array_equal(model.arrays()["log_return"], before)
     assert model.period_[1] == str(days_of(history)[299])
 
@@ -154,7 +158,7 @@ def test_draws_follow_the_weights(history):
 
 # --------------------------------------------------------------------------------------------------- resuming
 def test_an_interrupted_walk_goes_on_to_the_same_bits(history, tmp_path, monkeypatch):
-    options = {"model": "pca", "refit_every": "quarter", "first": 220}
+    options = {"model": "pca", "refit_every": "quarter", "first": 220} | DATES
     whole = walk(history, **options)
     import volscen.evaluation._walk as module
 

@@ -104,7 +104,7 @@ def main(path: str | None = None) -> xr.Dataset:
     history = volscen.datasets.sample_history() if path is None else volscen.read(path)
     result = walk(history)
     whole = agent.summarise(result, quantiles=[0.5]).isel(quantile=0)
-    years = agent.summarise(result, window=252, step=21, quantiles=[0.05, 0.5, 0.95])
+    years = agent.summarise(result, window=252, every=21, quantiles=[0.05, 0.5, 0.95])
     n = result.sizes["time"]
     print(f"\n{n} days; one-year windows: 5%, median, 95% of the return; whole period: worst fall, worst day")
     for policy in result["policy"].values:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen._dates import to_day
+from volscen._numbers import whole_number
 from volscen._statistics import quantile
 from volscen.errors import InputError
 
@@ -43,7 +44,7 @@ def summarise(
     *,
     quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
     window: int | None = None,
-    step: int | None = None,
+    every: int | None = None,
     periods: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> xr.Dataset:
     """Return, risk, hedging and costs of each policy.
@@ -54,8 +55,8 @@ def summarise(
         From :func:`volscen.agent.simulate`.
     quantiles : sequence of float
         Between 0 and 1, over paths by their weights, or over windows.
-    window, step : int, optional
-        For a history: figures of every run of ``window`` closes, one starting every ``step`` (a quarter of the
+    window, every : int, optional
+        For a history: figures of every run of ``window`` closes, one starting each ``every`` closes (a quarter of the
         window when omitted). Windows that overlap are no independent observations: their quantiles describe, and test
         nothing.
     periods : mapping of name to (first, last), optional
@@ -101,7 +102,7 @@ def summarise(
         raise InputError(f"quantiles must lie between 0 and 1, not {quantiles!r}")
     weight = result["weight"].values
     if window is not None:
-        starts = _starts(growth.shape, window, step)
+        starts = _starts(growth.shape, window, every)
         cut = [slice(int(start), int(start) + int(window)) for start in starts]
         growth, hedge, cost = (np.concatenate([a[..., c] for c in cut], axis=1) for a in (growth, hedge, cost))
         weight = np.full(len(cut), 1 / len(cut))
@@ -148,15 +149,13 @@ def _parts_of_periods(result: xr.Dataset, periods: Mapping[str, tuple[Any, Any]]
     return parts
 
 
-def _starts(shape: tuple[int, ...], window: int, step: int | None) -> npt.NDArray[np.intp]:
+def _starts(shape: tuple[int, ...], window: int, every: int | None) -> npt.NDArray[np.intp]:
     if shape[1] != 1:
         raise InputError("window is for the result of a history; scenarios are a distribution already")
     if isinstance(window, bool) or not isinstance(window, int | np.integer) or not 2 <= window <= shape[2]:
         raise InputError(f"window must be a whole number from 2 to the {shape[2]} closes held, not {window!r}")
-    every = max(1, int(window) // 4) if step is None else step
-    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
-        raise InputError(f"step must be a positive whole number, not {step!r}")
-    return np.arange(0, shape[2] - window + 1, every)
+    apart = max(1, int(window) // 4) if every is None else whole_number("every", every)
+    return np.arange(0, shape[2] - window + 1, apart)
 
 
 def _described(table: xr.Dataset) -> xr.Dataset:

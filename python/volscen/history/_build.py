@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from volscen._numbers import positive_number
+from volscen._progress import bar_is_off
 from volscen._threads import resolve_num_threads
 from volscen._workers import check_workers, map_in_order
 from volscen.errors import InputError
@@ -200,9 +201,8 @@ def run_days(
 
 @contextmanager
 def _bar(total: int, progress: bool | Literal["auto"]) -> Iterator[tqdm[Any]]:
-    if progress not in (True, False, "auto"):
-        raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
+    off = bar_is_off(progress)
     from tqdm import tqdm
 
-    with tqdm(total=total, desc="surfaces", unit="day", disable=None if progress == "auto" else not progress) as bar:
+    with tqdm(total=total, desc="surfaces", unit="day", disable=off) as bar:
         yield bar

@@ -73,13 +73,13 @@ def factor_vol(beta: npt.ArrayLike, tau: npt.ArrayLike, moneyness: npt.ArrayLike
 
 
 def read_spx_factors(
-    path: str | Path, *, tau: npt.ArrayLike | None = None, moneyness: npt.ArrayLike | None = None
+    source: str | Path, *, tau: npt.ArrayLike | None = None, moneyness: npt.ArrayLike | None = None
 ) -> xr.Dataset:
     r"""Read a file of daily surface factors and index levels as a history of surfaces.
 
     Parameters
     ----------
-    path : str or Path
+    source : str or Path
         CSV file with the columns ``date``, ``beta_1`` to ``beta_5`` and ``close`` (of the index), as
         published with the code of "Deep hedging with implied volatility surfaces" (Francois, Gauthier, Godin,
         Perez Mendoza).
@@ -126,7 +126,7 @@ def read_spx_factors(
     tau = check_grid(DEFAULT_TAU if tau is None else tau, "tau")
     moneyness = check_grid(DEFAULT_MONEYNESS if moneyness is None else moneyness, "moneyness")
     _check_reach(tau, moneyness)
-    table = _load(Path(path))
+    table = _load(Path(source))
     vol = factor_vol(table[_FACTORS].to_numpy(), tau, moneyness)
     if np.any(vol <= 0):
         day, j, i = np.argwhere(vol <= 0)[0]
@@ -142,7 +142,7 @@ def read_spx_factors(
         vol,
         spot=table["close"].to_numpy(dtype=np.float64),
         title="S&P 500 implied-volatility surfaces from five daily factors",
-        source=f"{Path(path).name}: factors of Francois, Galarneau-Vincent, Gauthier and Godin (2022)",
+        source=f"{Path(source).name}: factors of Francois, Galarneau-Vincent, Gauthier and Godin (2022)",
         calendar="XNYS",
     )
     history.attrs["carry"] = "the source has no forwards: forward = spot, rates and dividends are zero"

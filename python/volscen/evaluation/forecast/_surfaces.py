@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from volscen._dates import to_day
 from volscen._numbers import whole_number
+from volscen._progress import bar_is_off
 from volscen.errors import InputError
 from volscen.evaluation._compare import diebold_mariano, holm
 from volscen.evaluation._forecasts import direction
@@ -48,7 +49,7 @@ def forecast_surfaces(
     exogenous: pd.DataFrame | pd.Series | xr.Dataset | xr.DataArray | None = None,
     lag: int = 1,
     seeds: int | Sequence[int] | None = None,
-    progress: bool = True,
+    progress: bool | Literal["auto"] = "auto",
 ) -> xr.Dataset:
     """Forecast surfaces from a rolling origin, each model fitted on the days before only.
 
@@ -75,8 +76,8 @@ def forecast_surfaces(
     seeds : int or sequence of int, optional
         Fit each network from so many seeds, or from these, and take the mean of their log surfaces; see
         :class:`SeedEnsemble`.
-    progress : bool
-        Show a bar on a terminal.
+    progress : bool or "auto"
+        Show a progress bar; "auto" shows it on a terminal only.
 
     Returns
     -------
@@ -100,6 +101,7 @@ def forecast_surfaces(
     >>> table.mae.dims
     ('model', 'horizon', 'region')
     """
+    off = bar_is_off(progress)
     named = _named(models)
     ahead = check_horizons(horizons)
     for name, value in (("every", every), ("refit_every", 1 if refit_every is None else refit_every)):
@@ -118,7 +120,7 @@ def forecast_surfaces(
     step = len(days) if refit_every is None else int(refit_every)
     blocks = [rows[(rows >= start) & (rows < start + step)] for start in range(int(rows[0]), int(rows[-1]) + 1, step)]
     blocks = [block for block in blocks if block.size]
-    bar = tqdm(total=len(named) * len(blocks), disable=None if progress else True, unit="fit")
+    bar = tqdm(total=len(named) * len(blocks), disable=off, unit="fit")
     for i, (name, model) in enumerate(named.items()):
         done = 0
         for block in blocks:
