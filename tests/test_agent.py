@@ -202,14 +202,14 @@ def test_learned_policy_finds_the_known_best_hedge() -> None:
     gain = np.random.default_rng(1).normal(0, 0.02, (400, 6))
     for hedge, best in ((-0.5 * gain - 0.001, None), (np.full_like(gain, -0.01), 0.0), (-0.9 * gain, 1.0)):
         market = market_with(gain, hedge)
-        policy = agent.LearnedPolicy.fit(market, iterations=120, learning_rate=0.05, seed=1)
+        policy = agent.LearnedPolicy.fit(market, iterations=60, learning_rate=0.1, seed=1)
         found = float(agent.simulate(market, {"p": policy}).hedge.mean())
         assert policy.objective[-1] < policy.objective[0]
         if best is not None:
             assert abs(found - best) < 0.08
     # With trading costs beyond any gain it trades less than without.
     free, dear = (
-        agent.simulate(m, {"p": agent.LearnedPolicy.fit(m, iterations=120, learning_rate=0.05)}).hedge
+        agent.simulate(m, {"p": agent.LearnedPolicy.fit(m, iterations=60, learning_rate=0.1)}).hedge
         for m in (market_with(gain, -0.9 * gain), market_with(gain, -0.9 * gain, cost=0.3))
     )
     assert float(abs(dear.diff("time")).mean() + dear[..., 0].mean()) < 0.3 < float(free[..., 0].mean())

@@ -41,12 +41,8 @@ def history():
 @pytest.fixture(scope="module")
 def days(history):
     dates = history.date.values
-    return {
-        label: walk_forward(
-            Oracle(law), history, first=dates[300], last=dates[-1], n_scenarios=400, refit_every=None, beta=0.0
-        )
-        for label, law in LAWS.items()
-    }
+    options = {"first": dates[300], "last": dates[-1], "refit_every": None, "beta": 0.0}
+    return {label: walk_forward(Oracle(law), history, n_scenarios=400, **options) for label, law in LAWS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -172,12 +168,12 @@ def test_figures_name_their_meaning_and_units(figures):
 def test_evaluate_and_its_table(history):
     dates = history.date.values
     found = evaluate(
-        {"recent": ("bootstrap", {"window": 100}), "pca": "pca"}, history, first=dates[500], last=dates[559],
+        {"recent": ("bootstrap", {"window": 100}), "pca": "pca"}, history, first=dates[500], last=dates[529],
         oracle=TRUTH, seeds=(0, 1), n_scenarios=150,
     )  # fmt: skip
     assert found.generator.values.tolist() == ["bootstrap", "recent", "pca", "oracle"]
     assert found.skill.dims == ("generator", "seed", "arm", "score")
-    direct = walk_forward("pca", history, first=dates[500], last=dates[559], n_scenarios=150, seed=1)
+    direct = walk_forward("pca", history, first=dates[500], last=dates[529], n_scenarios=150, seed=1)
     assert float(found.energy_score.sel(generator="pca", seed=1, arm="raw")) == pytest.approx(
         float(direct.energy_score.sel(arm="raw").mean()), rel=1e-12
     )
@@ -199,7 +195,7 @@ def test_evaluate_and_its_table(history):
         ({"generators": {"x": ("pca",)}}, "generator 'x'"),
     ):
         with pytest.raises(InputError, match=word):
-            evaluate(**{"generators": ["pca"], "history": history, "first": dates[500], "last": dates[559]} | bad)
+            evaluate(**{"generators": ["pca"], "history": history, "first": dates[500], "last": dates[529]} | bad)
 
 
 def test_bands_are_judged_by_the_figure(history, days):

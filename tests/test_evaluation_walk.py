@@ -73,20 +73,23 @@ def test_each_day_is_forecast_from_the_day_before(history):
     assert model.fitted_to == [dates[299]]
 
 
-@pytest.mark.parametrize(("every", "label"), [("year", "Y"), ("month", "M"), ("quarter", None), (40, None)])
-def test_refits_come_at_the_first_date_of_a_period_and_see_the_days_before(history, every, label):
+@pytest.mark.parametrize(
+    ("every", "label", "first", "last"),
+    [("year", "Y", 240, 279), ("month", "M", 360, 399), ("quarter", None, 180, 279), (40, None, 250, 349)],
+)
+def test_refits_come_at_the_first_date_of_a_period_and_see_the_days_before(history, every, label, first, last):
     model = Spy()
-    walk(history, model, first=150, last=399, refit_every=every, window=120 if every == 40 else None, **DATES)
+    walk(history, model, first, last, refit_every=every, window=120 if every == 40 else None, **DATES)
     dates = days_of(history)
-    realised = dates[150:400]
+    realised = dates[first : last + 1]
     if label:
         new = np.flatnonzero(np.diff(realised.astype(f"datetime64[{label}]").astype(int))) + 1
     elif every == "quarter":
         new = np.flatnonzero(np.diff(realised.astype("datetime64[M]").astype(int) // 3)) + 1
     else:
-        new = np.arange(40, 250, 40)
-    assert model.fitted_to == [dates[150 + i - 1] for i in [0, *new]]
-    assert len(new) >= 1
+        new = np.arange(40, len(realised), 40)
+    assert model.fitted_to == [dates[first + i - 1] for i in [0, *new]]
+    assert len(new) == {"year": 1, "month": 2, "quarter": 2, 40: 2}[every]
 
 
 def test_nothing_later_changes_a_score(history):
@@ -119,7 +122,7 @@ def test_scoring_leaves_the_generator_as_fitted(history):
     """An updated one would carry the days scored into whatever it is used for next."""
     model = volscen.fit(history.isel(date=slice(0, 300)), "bootstrap")
     before = model.arrays()["log_return"].copy()
-    walk(history, model, **DATES)
+    walk(history, model, last=330, **DATES)
     np.testing.assert_array_equal(model.arrays()["log_return"], before)
     assert model.period_[1] == str(days_of(history)[299])
 
@@ -158,7 +161,7 @@ def test_draws_follow_the_weights(history):
 
 # --------------------------------------------------------------------------------------------------- resuming
 def test_an_interrupted_walk_goes_on_to_the_same_bits(history, tmp_path, monkeypatch):
-    options = {"model": "pca", "refit_every": "quarter", "first": 220} | DATES
+    options = {"model": "pca", "refit_every": 10, "first": 300, "last": 359} | DATES
     whole = walk(history, **options)
     import volscen.evaluation._walk as module
 

@@ -58,12 +58,12 @@ def test_capital_by_hand():
 def test_false_alarms_come_at_the_stated_rate():
     """Ville's bound over 400 days of looking daily, on dependent series, whose mean capital is tested."""
     rng = np.random.default_rng(7)
-    z = rng.standard_normal((400, 1500, 1)) * 0.6 + 0.8 * rng.standard_normal((400, 1500, 3))
+    z = rng.standard_normal((400, 800, 1)) * 0.6 + 0.8 * rng.standard_normal((400, 800, 3))
     capital = calibration_evidence(ndtr(z)).log_capital
     for paths in (capital[:, :, 0], logsumexp(capital, axis=2) - np.log(3)):
         for alpha in (0.01, 0.05, 0.2):
             rate = (paths.max(axis=0) >= -np.log(alpha)).mean()
-            assert rate <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / 1500)
+            assert rate <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / 800)
             assert rate >= 0.25 * alpha  # a test that never speaks would pass the bound too
 
 

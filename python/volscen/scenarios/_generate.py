@@ -332,7 +332,7 @@ def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> None
 
 def set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:
     path = ("as_of", "scenario", "step")
-    for name, values in drawn.items():
-        ds[name] = ((*path, "tau", "moneyness") if name == "implied_vol" else path, values)
     growth = np.exp(np.cumsum(drawn["log_return"], axis=-1))
-    ds["spot"] = (path, ds["spot0"].values[:, None, None] * growth)
+    drawn = drawn | {"spot": ds["spot0"].values[:, None, None] * growth}
+    # All at once: every assignment aligns the whole dataset anew.
+    ds.update({n: ((*path, "tau", "moneyness") if n == "implied_vol" else path, v) for n, v in drawn.items()})
