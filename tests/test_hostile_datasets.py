@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -185,3 +187,15 @@ def test_whole_numbers_of_generators(history, value):
 def test_one_half_life_is_a_list_of_one(history):
     with pytest.raises(InputError, match="half_lives must be positive numbers of days"):
         volscen.fit(history, "har", half_lives=500)
+
+
+def test_dimensions_in_another_order_are_told_how_to_be_put_right(cube, two):
+    for ds, names in (
+        (cube, "'scenario', 'step', 'tau', 'moneyness'"),
+        (two, "'as_of', 'scenario', 'step', 'tau', 'moneyness'"),
+    ):
+        turned = ds.transpose("moneyness", "tau", ...)
+        with pytest.raises(FileFormatError, match=re.escape(f"ds.transpose({names}, ...)")):
+            volscen.risk.summary(turned)
+        order = [name.strip("' ") for name in names.split(",")]
+        xr.testing.assert_identical(volscen.risk.summary(turned.transpose(*order, ...)), volscen.risk.summary(ds))

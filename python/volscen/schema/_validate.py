@@ -200,7 +200,9 @@ def _variable_problems(ds: xr.Dataset, name: str, dims: tuple[str, ...], schema:
         lead = ds["implied_vol"].dims[:-2]
         allowed = {tuple(part for name in dims for part in (lead if name == "..." else (name,)))}
     if array.dims not in allowed:
-        return [f"{name} has dimensions {array.dims}, not {dims}"]
+        ordered = next((want for want in allowed if set(want) == set(array.dims)), None)
+        remedy = "" if ordered is None else f" (put them in order: ds.transpose({', '.join(map(repr, ordered))}, ...))"
+        return [f"{name} has dimensions {array.dims}, not {dims}{remedy}"]
     if array.size == 0:
         return [f"{name} is empty: {dict(array.sizes)}"]
     if array.dtype.kind not in "biuf":
