@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volscen._repair._base import REGISTRY, Observations, Prediction, load_predictor
+from volscen._repair._base import Observations, Prediction, load_predictor
 from volscen._repair._free import project_surfaces
 from volscen._repair._gaussian import leave_one_out
 from volscen._repair._inputs import Batch, relative_noise
@@ -224,8 +224,3 @@ def _scores(observed: Observations, merged: Observations, found: Prediction, at:
         return found.z[:, at].copy()
     # Quotes that were merged: each is taken out of the law that holds it.
     return leave_one_out(found.mean[:, at], found.sd[:, at] ** 2, observed.log_vol[:, at], observed.noise[:, at] ** 2)
-
-
-def known_methods() -> tuple[str, ...]:
-    """Names of the registered predictors."""
-    return ("default", *sorted(name for name in REGISTRY if name != "default"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from datetime import date
 from typing import Any, Literal
 
@@ -285,8 +285,6 @@ class VixPayoff:
 
 
 Instrument = Option | Underlying | Forward | Cash | VarianceSwap | VixPayoff
-
-OPTION_FIELDS = tuple(f.name for f in fields(Option))
 
 
 def _exactly_one(instrument: object, what: str, names: tuple[str, ...]) -> None:
