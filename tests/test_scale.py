@@ -19,6 +19,7 @@ import xarray as xr
 from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 import volscen
+from cli_runner import volscen_command
 from volscen._workers import map_in_order
 from volscen.errors import FileFormatError, InputError
 from volscen.generators import Generator
@@ -411,6 +412,11 @@ def test_a_scheduler_and_workers_started_by_hand(
             there = volscen.evaluation.walk_forward(
                 "pca", history, first="2024-01-02", last="2024-04-30", n_scenarios=50, measures=()
             )
+            address = client.scheduler.address
+            command_line = volscen_command(
+                "generate", "-n", 20_000, "--horizon", 2, "--seed", 5, "--chunks", 1500, "--scheduler", address,
+                "--out", tmp_path / "typed.zarr",
+            )  # fmt: skip
             client.shutdown()
         for process in started:
             process.wait(timeout=60)
@@ -419,6 +425,8 @@ def test_a_scheduler_and_workers_started_by_hand(
             process.kill()
             process.wait()
     assert_same(volscen.read(path), volscen.generate(model, history, **options))
+    assert command_line.returncode == 0, command_line.stderr
+    assert_same(volscen.read(tmp_path / "typed.zarr"), volscen.generate(**options))
     here = volscen.evaluation.walk_forward(
         "pca", history, first="2024-01-02", last="2024-04-30", n_scenarios=50, measures=(), num_workers=1
     )
