@@ -224,6 +224,7 @@ def test_neighbours_pass_over_the_own_strike():
         ("neighbours", [Option("call", moneyness=m, tau=91 / 365) for m in (0.9, 1.1)], "exactly once"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*are both in one unit")
 def test_what_a_method_needs(method, instruments, message):
     with pytest.raises(InputError, match=message):
         hedge(make_scenarios(60), STRADDLE, instruments, method=method)
