@@ -133,15 +133,12 @@ def size_text(n_bytes: int) -> str:
 
 def write_safetensors(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: str) -> None:
     """Write arrays and a JSON text (under the key ``volscen`` of the header) to one safetensors file, atomically."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with atomic_path(path) as temporary:
-        try:
-            save_file(contiguous, temporary, metadata={"volscen": metadata})
-        except SafetensorError as error:
-            raise cannot_write(path, error, n_bytes=sum(a.nbytes for a in contiguous.values())) from None
+        # Not by its save_file, whose temporary file has a name that nobody knows after a kill.
+        temporary.write_bytes(save(contiguous, metadata={"volscen": metadata}))
 
 
 def check_name(path: str | Path) -> None:
