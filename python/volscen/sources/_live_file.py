@@ -124,7 +124,9 @@ class LiveFile:
             return None
         day = table["day"].to_numpy(dtype=np.int64).astype("datetime64[D]")
         symbol = table["symbol"].to_numpy(dtype="U71")
-        return describe(table["instrument_id"].to_numpy(dtype=np.int64), symbol, day, day + np.timedelta64(1, "D"), rules)
+        return describe(
+            table["instrument_id"].to_numpy(dtype=np.int64), symbol, day, day + np.timedelta64(1, "D"), rules
+        )
 
 
 def open_live(path: Path, header: Header | None = None) -> LiveFile:
