@@ -96,6 +96,7 @@ def test_the_narrowest_of_duplicate_markets_stays() -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@pytest.mark.filterwarnings("ignore:.* repeated rows contradict:UserWarning")
 @given(st.data())
 def test_the_order_of_rows_does_not_matter(data: st.DataObject) -> None:
     """Many duplicates that contradict one another in every column that is used."""
