@@ -122,11 +122,10 @@ class LiveFile:
         table = pd.concat(rows) if rows else self._mappings[:0].assign(day=0)
         if not len(table):
             return None
-        day = table["day"].to_numpy(dtype=np.int64).astype("datetime64[D]")
+        number = table["day"].to_numpy(dtype=np.int64)
+        day, next_day = number.astype("datetime64[D]"), (number + 1).astype("datetime64[D]")
         symbol = table["symbol"].to_numpy(dtype="U71")
-        return describe(
-            table["instrument_id"].to_numpy(dtype=np.int64), symbol, day, day + np.timedelta64(1, "D"), rules
-        )
+        return describe(table["instrument_id"].to_numpy(dtype=np.int64), symbol, day, next_day, rules)
 
 
 def open_live(path: Path, header: Header | None = None) -> LiveFile:
