@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import volscen
+from volscen._sessions import next_session, sessions
 from volscen.errors import FileFormatError, FitError, InputError
 from volscen.generators._har import RobustHAR
 from volscen.generators._har_adapt import adapt, choose, held_out, rescale
-from volscen.generators._har_calendar import calendar_features, next_session, sessions
+from volscen.generators._har_calendar import calendar_features
 from volscen.generators._har_fit import Law
 from volscen.history import make_history, state_at
 from volscen.sources.simulate import MARKETS, simulate_market

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volscen.generators._har_calendar import calendar_features, next_session, past_sessions, sessions
+from volscen._sessions import next_session, past_sessions, sessions
+from volscen.generators._har_calendar import calendar_features
 from volscen.generators._har_features import Known, average, mean_features, scale_features
 from volscen.generators._har_fit import Law, join, on_raw, ridge, scale_objective, standardise
 from volscen.generators._har_rest import Outside, Reversion

@@ -396,6 +396,28 @@ def test_elapsed_calendar_days(as_of, periods_per_year, days):
     assert list(revalue(ds.isel(step=[2]), [Underlying()]).elapsed_days.values) == days[2:]
 
 
+@pytest.mark.parametrize(
+    ("calendar", "as_of", "days"),
+    [
+        ("XNYS", "2024-01-12", [4, 5, 6]),  # Friday before Martin Luther King's day
+        ("XNYS", "2024-07-03", [2, 5, 6]),  # Wednesday before Independence Day
+        ("XSHG", "2024-02-08", [11, 12, 13]),  # Thursday before the new year's holidays: Monday the 19th
+        ("weekdays", "2024-01-12", [3, 4, 5]),
+        ("unspecified", "2024-01-12", [3, 4, 5]),
+    ],
+)
+def test_elapsed_days_are_those_to_the_exchange_s_sessions(calendar, as_of, days):
+    ds = make_scenarios(2, steps=3, as_of=as_of).assign_attrs(calendar=calendar)
+    assert list(revalue(ds, [Underlying()]).elapsed_days.values) == days
+
+
+def test_an_unknown_exchange_is_named():
+    ds = make_scenarios(2).assign_attrs(calendar="the moon's")
+    with pytest.raises(InputError, match=r"attribute calendar is .the moon's.*elapsed_days"):
+        revalue(ds, [Underlying()])
+    assert list(revalue(ds, [Underlying()], elapsed_days=1).elapsed_days.values) == [1]
+
+
 @pytest.mark.parametrize("instruments", [Underlying(), None, "underlying", {Underlying(): 1.0}])
 def test_instruments_are_a_list(instruments):
     with pytest.raises(InputError, match="instruments must be a list"):

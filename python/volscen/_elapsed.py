@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._sessions import sessions
 from volscen.errors import InputError
 
 __all__ = ["elapsed_days_of", "squared_returns", "step_labels", "step_position"]
@@ -14,7 +15,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def elapsed_days_of(ds: xr.Dataset, as_of: np.datetime64 | None, elapsed_days: npt.ArrayLike | None) -> FloatArray:
-    """Calendar days from ``as_of`` to each step, given or counted in weekdays."""
+    """Calendar days from ``as_of`` to each step, given or those of the sessions of the dataset's ``calendar``."""
     n = ds.sizes["step"]
     if elapsed_days is not None:
         try:
@@ -37,7 +38,11 @@ def elapsed_days_of(ds: xr.Dataset, as_of: np.datetime64 | None, elapsed_days: n
         )
     if as_of is None:
         raise InputError("ds has no coordinate as_of to count days from; assign it or give elapsed_days")
-    ends = np.busday_offset(as_of, steps, roll="backward")
+    try:
+        calendar = sessions(str(ds.attrs["calendar"]))
+    except InputError as error:
+        raise InputError(f"{error}; or give elapsed_days, calendar days from as_of to each step") from None
+    ends = np.busday_offset(as_of, steps, roll="backward", busdaycal=calendar)
     return (ends - as_of).astype(np.float64)
 
 

@@ -122,7 +122,7 @@ def history_build(
     Others' names are given with --columns. Options must be European unless a column exercise says American.
     """
     import volscen
-    from volscen.generators._har_calendar import sessions
+    from volscen._sessions import sessions
     from volscen.sources import read_spx_factors
 
     check_out(out)

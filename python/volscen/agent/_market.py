@@ -116,8 +116,8 @@ def option_market(
     index_cost : float
         Half-spread of the underlying, a share of its price.
     elapsed_days : array_like, shape (step,), optional
-        Calendar days from the date of the scenarios to each step; counted in weekdays when omitted. Histories have
-        dates.
+        Calendar days from the date of the scenarios to each step; to the sessions of their ``calendar`` when omitted.
+        Histories have dates.
 
     Returns
     -------

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._sessions import Days, next_session, past_sessions, sessions
 from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
@@ -32,15 +33,7 @@ from volscen.generators._har_adapt import (
     choose,
     rescale,
 )
-from volscen.generators._har_calendar import (
-    N_CALENDAR,
-    N_SCALE_CALENDAR,
-    Days,
-    calendar_features,
-    next_session,
-    past_sessions,
-    sessions,
-)
+from volscen.generators._har_calendar import N_CALENDAR, N_SCALE_CALENDAR, calendar_features
 from volscen.generators._har_features import WINDOW, Known, average, mean_features, scale_features
 from volscen.generators._har_fit import Law, join
 from volscen.generators._har_paths import FirstDay, Walk

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import block_diag
 
+from volscen._sessions import Days, next_session
 from volscen.generators._har_adapt import ERROR_CUT, SHORT, adapt
-from volscen.generators._har_calendar import N_CALENDAR, N_SCALE_CALENDAR, Days, calendar_features, next_session
+from volscen.generators._har_calendar import N_CALENDAR, N_SCALE_CALENDAR, calendar_features
 from volscen.generators._har_features import LEVEL_HALF_LIVES, SQUARE_FLOOR, SQUARE_HALF_LIVES, news
 from volscen.generators._har_fit import on_raw
 from volscen.generators._har_rest import REST_HALF_LIVES

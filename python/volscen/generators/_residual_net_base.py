@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._sessions import sessions
 from volscen._threads import single_threaded_blas
 from volscen.generators import _har, _pca
 from volscen.generators._factor_fit import fit_mean_and_scale
 from volscen.generators._factor_paths import windows
 from volscen.generators._har_adapt import ERROR_CUT, SHORT, choose, rescale
-from volscen.generators._har_calendar import calendar_features, sessions
+from volscen.generators._har_calendar import calendar_features
 from volscen.generators._har_fit import Law, join
 from volscen.history import State
 

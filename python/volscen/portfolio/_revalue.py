@@ -295,8 +295,8 @@ def revalue(
     instruments : sequence of Option, Underlying, and others of :mod:`volscen.portfolio`
         What to value.
     elapsed_days : float or array_like, shape (step,), optional
-        Calendar days from ``as_of`` to each step. Default: weekdays are counted from ``as_of`` (exchange
-        holidays are not known), so that a Friday's next step lies 3 days ahead.
+        Calendar days from ``as_of`` to each step. Default: to the sessions of the exchange that the dataset's attribute
+        ``calendar`` names, so that a Friday's next step lies 3 days ahead, or 4 where Monday is a holiday.
     extrapolation : {"flat_vol", "flat_total_variance", "linear"}
         What holds outside the surface's grid, as for :func:`volscen.surface.interpolate_vol`.
     greeks : bool
