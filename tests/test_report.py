@@ -118,7 +118,7 @@ def test_text_from_files_is_escaped(cube, tmp_path):
     ds = cube.isel(step=slice(0, 1)).assign_attrs(title=NASTY, source=NASTY, generator=NASTY, calendar=NASTY)
     ds = ds.assign_coords(name=("scenario", [f"{NASTY}{i}" for i in range(ds.sizes["scenario"])]))
     book = Portfolio(BOOK.positions, groups=[NASTY, "a", "b", "c"])
-    out = volscen.report(ds, None, book, out=tmp_path / "a.html", title=NASTY)
+    out = volscen.report(ds, None, book, out=tmp_path / "a.html", title=NASTY, elapsed_days=1)
     text = out.read_text(encoding="utf-8")
     found = Page(text)
     assert [tag for tag, _ in found.tags].count("script") == 2
