@@ -211,7 +211,11 @@ def _checked(
                 f"no day after the fit yet: model {model.name!r} was fitted up to {fitted_to}, and the history ends on "
                 f"{end}; append the days since, or give first and a model fitted earlier"
             )
-    rows = _period(history, first if given else fitted_to + 1, history["date"].values[-1] if last is None else last)
+    rows = _period(
+        history,
+        first if given else fitted_to + np.timedelta64(1, "D"),
+        history["date"].values[-1] if last is None else last,
+    )
     start = history["date"].values[rows[0] + 1].astype("datetime64[D]")
     if start <= fitted_to:
         raise InputError(
