@@ -184,7 +184,7 @@ def test_of_several_underlyings_one_is_kept(tmp_path: Path, run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--days", "45,60", "--moneyness", "95,100,105"], "--moneyness 95,100,105 look like percent or strikes"),
+        (["--days", "45,60", "--moneyness", "95,100,105"], "--moneyness is the strike over the forward"),
         ([*GRID, "--calendar", "NOWHERE"], "--calendar NOWHERE is not in exchange_calendars"),
     ],
 )
