@@ -297,7 +297,7 @@ def test_closed_streams_are_not_taken_for_files(tmp_path):
 
 def test_a_run_that_is_told_to_end(folder):
     """SIGTERM, as from a scheduler: nothing half-written, the record says so, 143."""
-    text = NIGHT.replace("n_scenarios = 2000", "n_scenarios = 2_000_000\nhorizon = 40\nchunks = 1024\nout = 's.zarr'")
+    text = NIGHT.replace("n_scenarios = 2000", "n_scenarios = 200_000\nhorizon = 20\nchunks = 1024\nout = 's.zarr'")
     (folder / "night.toml").write_text(text)
     process = start("run", "night.toml", cwd=folder)
     deadline = time.monotonic() + 60
