@@ -174,7 +174,7 @@ def fit(
     k, w, weights = (np.ascontiguousarray(operand).reshape(count, k.shape[-1]) for operand in (k, w, weights))
     warm = np.empty((0, 5)) if start is None else _starts(start, lead).reshape(count, 5)
     parameters, rmse, status = _core.svi_fit(k, w, weights, warm, butterfly, threads)
-    return SVIFit(parameters.reshape((*lead, 5)), rmse.reshape(lead), status.reshape(lead))
+    return SVIFit(parameters.reshape((*lead, 5)), rmse.reshape(lead)[()], status.reshape(lead)[()])
 
 
 def _starts(start: ArrayLike, lead: tuple[int, ...]) -> NDArray[np.float64]:

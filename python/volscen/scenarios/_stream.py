@@ -10,7 +10,8 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -60,24 +61,30 @@ def stream(ds: xr.Dataset, path: Path, *, compression: int, resume: bool) -> Non
         raise InputError("resume: a compressed NetCDF file cannot be resumed; leave compression out, or write a .zarr")
     unfinished = Unfinished(path, _record(ds, drawing, blocks, path.suffix, compression), resume=resume)
     kept = resume
-    target: Target = (NetcdfTarget if netcdf else ZarrTarget)(unfinished.folder / f"store{path.suffix}")
     try:
-        if not unfinished.goes_on:
-            target.create(ds, _lazy(ds), blocks[0].stop, compression)
-            unfinished.begun()
-        dims = {name: tuple(map(str, ds[name].dims)) for name in [*names, "weight"]}
-        todo = _not_done(unfinished, target, dims, names, blocks)
-        bar = tqdm(total=len(blocks), desc="write", unit="block", disable=None, delay=1.0, leave=False)
-        with bar:
-            bar.update(len(blocks) - len(todo))
-            _write(_Work(ds, drawing, names, dims, target, unfinished.done_folder), todo, bar.update)
-        target.finish(*_weigh(ds, dims, target, blocks, names))
-        unfinished.ended()
-        (put_file_in_place if netcdf else put_folder_in_place)(unfinished.folder / f"store{path.suffix}", path)
+        store = unfinished.folder / f"store{path.suffix}"
+        with closing((NetcdfTarget if netcdf else ZarrTarget)(store)) as target:
+            if not unfinished.goes_on:
+                _to_its_end(target.create, ds, _lazy(ds), blocks[0].stop, compression)
+                unfinished.begun()
+            dims = {name: tuple(map(str, ds[name].dims)) for name in [*names, "weight"]}
+            todo = _not_done(unfinished, target, dims, names, blocks)
+            bar = tqdm(total=len(blocks), desc="write", unit="block", disable=None, delay=1.0, leave=False)
+            with bar:
+                bar.update(len(blocks) - len(todo))
+                _write(_Work(ds, drawing, names, dims, target, unfinished.done_folder), todo, bar.update)
+            _to_its_end(target.finish, *_weigh(ds, dims, target, blocks, names))
+            unfinished.ended()
+            (put_file_in_place if netcdf else put_folder_in_place)(store, path)
         kept = False
     finally:
-        target.close()
         unfinished.close(keep=kept)
+
+
+def _to_its_end(call: Callable[..., None], *arguments: Any) -> None:
+    """Call, and be stopped only after it: zarr's own thread would go on writing to a folder that is being removed."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(copy_context().run, call, *arguments).result()  # which knows of an active cluster
 
 
 # -------------------------------------------------------------------------------------------- what is written

@@ -41,9 +41,10 @@ class Unfinished:
         target = Path(os.path.realpath(path))
         self.folder = target.parent / f".{target.name}.unfinished"
         self._path, self._record = path, json.loads(json.dumps(record))
-        self.folder.mkdir(exist_ok=True)
-        self._lock = _locked(self.folder / "lock", path)
+        self._lock: IO[str] | None = None
         try:
+            self.folder.mkdir(exist_ok=True)
+            self._lock = _locked(self.folder / "lock", path)
             self.goes_on = resume and self._holds_the_same()
             if not self.goes_on:
                 for part in self.folder.iterdir():
@@ -78,6 +79,10 @@ class Unfinished:
 
     def close(self, *, keep: bool) -> None:
         """Let go of the folder, and remove it unless it is kept to be resumed."""
+        if self._lock is None:  # stopped before it was ours: no more is taken away than was brought
+            with suppress(OSError):
+                self.folder.rmdir()
+            return
         if not keep:
             remove_folder(self.folder)
         self._lock.close()
