@@ -102,9 +102,10 @@ def generate(
     import volscen
     from volscen._figures import scenario_figures, streamed_figures
     from volscen._io import read_dataset
+    from volscen._numbers import whole_number
     from volscen._summary import scenario_text, streamed_text
     from volscen.generators._neural_options import check_device
-    from volscen.scenarios._generate import float_type, positive
+    from volscen.scenarios._generate import float_type
     from volscen.schema import HISTORY
 
     check_out(out, compression)
@@ -119,7 +120,7 @@ def generate(
     if dry_run():
         unknown = expected(model) | expected(history)
         cells = None if unknown else _cells(history)
-        shape = (positive(n_scenarios, "n_scenarios"), positive(horizon, "horizon"), max(1, len(as_of or [])))
+        shape = (whole_number("n_scenarios", n_scenarios), whole_number("horizon", horizon), max(1, len(as_of or [])))
         size = None if cells is None else scenario_bytes(cells, *shape, itemsize=float_type(dtype).itemsize)
         return planned(
             reads=[model, history],

@@ -23,7 +23,7 @@ from volscen.evaluation._figures import _kolmogorov
 from volscen.evaluation._martingale import BETS, calibration_evidence
 from volscen.evaluation._scores import _fair
 from volscen.evaluation._tests_of_risk import kupiec
-from volscen.evaluation._walk import _count, _period
+from volscen.evaluation._walk import _period
 from volscen.evaluation._yardstick import Yardstick
 from volscen.generators import Generator, load
 from volscen.scenarios import generate
@@ -222,8 +222,8 @@ def _checked(
             f"model {model.name!r} was fitted up to {fitted_to}, and first is {start}: it has seen that day; choose a "
             "later first, or a model fitted earlier"
         )
-    step = None if update_every is None else _count(update_every, "update_every")
-    size, number = _count(window, "window", least=10), _count(n, "n_scenarios", least=100)
+    step = None if update_every is None else whole_number("update_every", update_every)
+    size, number = whole_number("window", window, least=10), whole_number("n_scenarios", n, least=100)
     return _Plan(rows, size, step, number, int(seed))
 
 

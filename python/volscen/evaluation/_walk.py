@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from volscen import schema
 from volscen._dates import to_day
+from volscen._numbers import whole_number
 from volscen._reweight import Beta
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
@@ -137,11 +138,11 @@ def walk_forward(
     """
     rows = _period(history, first, last)
     plan = _Plan(
-        n_scenarios=_count(n_scenarios, "n_scenarios", least=2),
+        n_scenarios=whole_number("n_scenarios", n_scenarios, least=2),
         seed=int(seed),
         beta=beta,
         measures=check_measures(measures),
-        update_every=None if update_every is None else _count(update_every, "update_every"),
+        update_every=None if update_every is None else whole_number("update_every", update_every),
         device=check_device(device),
     )
     workers, cluster = check_workers(num_workers, client)
@@ -246,7 +247,7 @@ def _segments(
             )
         label = months // length
     else:
-        label = np.arange(rows.size) // _count(every, "refit_every")
+        label = np.arange(rows.size) // whole_number("refit_every", every)
     yield from np.split(rows, np.flatnonzero(np.diff(label)) + 1)
 
 
@@ -288,7 +289,7 @@ def _fitted(
     stored = None if archive is None else archive.model(block.segment, template)
     if stored is not None:
         return stored
-    begin = 0 if window is None else max(0, block.fit_row + 1 - _count(window, "window"))
+    begin = 0 if window is None else max(0, block.fit_row + 1 - whole_number("window", window))
     fresh = copy.deepcopy(template)
     try:
         fresh.fit(history.isel(date=slice(begin, block.fit_row + 1)))
@@ -355,9 +356,3 @@ def check_measures(measures: tuple[str, ...]) -> tuple[str, ...]:
     if unknown:
         raise InputError(f"measures must be a sequence of {', '.join(MEASURES)}; got {', '.join(map(repr, unknown))}")
     return tuple(name for name in MEASURES if name in measures)
-
-
-def _count(value: Any, name: str, *, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name} must be an integer of at least {least}, not {value!r}")
-    return int(value)

@@ -12,12 +12,13 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen import schema
+from volscen._numbers import whole_number
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
 from volscen._workers import check_workers, map_in_order
 from volscen.errors import InputError
 from volscen.evaluation._archive import Archive
-from volscen.evaluation._walk import Refit, _Block, _count, _fingerprint, _fitted, _period, _segments, _template
+from volscen.evaluation._walk import Refit, _Block, _fingerprint, _fitted, _period, _segments, _template
 from volscen.generators import Generator
 from volscen.hedging._backtest_account import Block, run_block
 from volscen.hedging._backtest_market import MarketDay, QuoteDay, QuoteTape, SurfaceDay, VolFunction, key_of
@@ -165,7 +166,7 @@ def backtest_hedge(
     if not isinstance(charge, Costs):
         raise InputError(f"costs must be volscen.hedging.Costs, not {charge!r}")
     workers, cluster = check_workers(num_workers, client)
-    updates = None if update_every is None else _count(update_every, "update_every")
+    updates = None if update_every is None else whole_number("update_every", update_every)
     days = _Days(history, market, extrapolation)
     blocks = list(_positions(position, rows, dates, days))
     if not blocks:
@@ -184,7 +185,7 @@ def backtest_hedge(
         "refit_every": str(refit_every).lower(),
         "update_every": str(update_every).lower(),
         "window": str(window).lower(),
-        "n_scenarios": _count(n_scenarios, "n_scenarios", least=2),
+        "n_scenarios": whole_number("n_scenarios", n_scenarios, least=2),
         "seed": int(seed),
         "extrapolation": extrapolation,
         "positions": ", ".join(str(dates[block_rows[0]]) for _, block_rows in blocks),

@@ -16,6 +16,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen import datasets, schema
+from volscen._numbers import whole_number
 from volscen._registry import DEFAULT
 from volscen._reweight import Beta, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
@@ -154,8 +155,8 @@ def generate(
     >>> cube.implied_vol.dims, cube.implied_vol.shape
     (('scenario', 'step', 'tau', 'moneyness'), (2000, 5, 8, 10))
     """
-    n_scenarios = positive(n_scenarios, "n_scenarios")
-    horizon = positive(horizon, "horizon")
+    n_scenarios = whole_number("n_scenarios", n_scenarios)
+    horizon = whole_number("horizon", horizon)
     threads = resolve_num_threads(num_threads)
     kind, device = float_type(dtype), check_device(device)
     if reweight not in ("arbitrage", None):
@@ -209,12 +210,6 @@ def generate(
 
 
 # ---------------------------------------------------------------------------------------------- arguments
-def positive(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"{name} must be a positive integer, not {value!r}")
-    return int(value)
-
-
 def float_type(dtype: Any) -> np.dtype[Any]:
     kind: np.dtype[Any]
     try:
@@ -265,7 +260,7 @@ def _chunk_size(chunks: Any, n_scenarios: int) -> int:
         if set(chunks) != {"scenario"}:
             raise InputError(f"chunks may split the dimension 'scenario' only, not {sorted(map(str, chunks))}")
         chunks = chunks["scenario"]
-    return n_scenarios if chunks == -1 else positive(chunks, "chunks")
+    return n_scenarios if chunks == -1 else whole_number("chunks", chunks)
 
 
 # ------------------------------------------------------------------------------------------------ drawing

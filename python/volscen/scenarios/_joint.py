@@ -12,6 +12,7 @@ import xarray as xr
 
 from volscen import schema
 from volscen._dates import to_day
+from volscen._numbers import whole_number
 from volscen._reweight import PAPER_NOTE, Beta, arbitrage_weights, set_weights, weighing_penalty
 from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.errors import FileFormatError, InputError
@@ -21,7 +22,7 @@ from volscen.generators._neural_options import CPU, check_device
 from volscen.generators._placement import put_on
 from volscen.history import State, state_at
 from volscen.scenarios._blocks import Plan, block_rng, finish_block, pieces
-from volscen.scenarios._generate import check_size, float_type, positive, seed_number, set_draws, starting_dataset
+from volscen.scenarios._generate import check_size, float_type, seed_number, set_draws, starting_dataset
 
 __all__ = ["generate_joint", "stack_assets"]
 
@@ -97,7 +98,7 @@ def generate_joint(
     if isinstance(histories, xr.Dataset) and "asset" in histories.dims:
         histories = {str(name): histories.sel(asset=name) for name in histories["asset"].values}
     check_assets(histories, names)
-    n_scenarios, horizon = positive(n_scenarios, "n_scenarios"), positive(horizon, "horizon")
+    n_scenarios, horizon = whole_number("n_scenarios", n_scenarios), whole_number("horizon", horizon)
     threads, kind, number = resolve_num_threads(num_threads), float_type(dtype), seed_number(seed)
     if reweight not in ("arbitrage", None):
         raise InputError(f"reweight must be 'arbitrage' or None, not {reweight!r}")
