@@ -147,8 +147,8 @@ struct FarBlock {
             next = next > four ? four : next;
             next = next > lower ? next : floor;
             next = next < quarter ? quarter : next;
-            // The error after this step is of fifth order in its relative size, and in the distance, of which far
-            // from the money even a small step leaves much. Rough steps bracket nothing.
+            // The error after this step is of fifth order in its relative size, and in the distance, of which
+            // far from the money even a small step leaves much. Rough steps bracket nothing.
             const double size = absolute(wanted) + 0.03 * absolute(distance);
             const double settled = exact ? (size <= 3e-4 ? 1.0 : 0.0) : 0.0;
             low[i] = exact ? lower : 0.0;
