@@ -25,7 +25,7 @@ import pagetables
 import volscen
 
 N = 10_000
-#: Of the README's table of times.
+#: Of the table of times in docs/results.md.
 SPEED = ["job", "volscen", "beside it, same run"]
 
 #: Generators with networks: options that train them as shortly as can be, and how far rounding may lead log vols apart.

@@ -142,7 +142,7 @@ def main() -> None:
     options = parser.parse_args()
     pieces = {
         "library": {"library": [pages.HEADERS["library"]]},
-        "cells": {name: [pages.HEADERS[name]] for name in ("verb", "peers", "readme")},
+        "cells": {name: [pages.HEADERS[name]] for name in ("verb", "peers")},
         "families": {"families": [pages.family_header()]},
         "quotes": {"quotes": [pages.HEADERS["quotes"]]},
     }
@@ -195,7 +195,7 @@ def show_cells(n: int, data: str | None, folder: Path, quick: bool) -> dict[str,
         title, cells = "Fresh draws", [draw_cell(smiles, kind, n, 31) for smiles in ("ssvi", "event") for kind in MASKS]
     rows = score_all([*cells, *regimes], predictors, verb=True)
     print(f"{title}, {n} surfaces a cell, and regimes\n\n{scores.table(rows)}\n")
-    return {"verb": pages.verb_table(rows), "peers": pages.peers_table(rows), "readme": pages.readme_table(rows)}
+    return {"verb": pages.verb_table(rows), "peers": pages.peers_table(rows)}
 
 
 def show_families(n: int, folder: Path, quick: bool) -> dict[str, str]:

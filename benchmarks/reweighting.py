@@ -27,7 +27,7 @@ from volscen.views._linear import divergence, tilt
 
 N = 10_000
 REPEATS = 15
-#: Of the page's table, and of the README's table of times.
+#: Of the page's table, and of the table of times in docs/results.md.
 HEADER = ["10,000 scenarios", "ms"]
 LABELS = {
     "volscen": "ten views: volscen",

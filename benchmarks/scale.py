@@ -37,7 +37,7 @@ CASES = {
     "zarr, cluster of 2 processes": {"kind": "write", "suffix": ".zarr", "cluster": True},
 }
 
-#: Of the page's table, with what its rows are called there, and of the README's table of times.
+#: Of the page's table, with what its rows are called there, and of the table of times in docs/results.md.
 HEADER = ["", "wall time", "scenarios a second", "processor time", "peak memory", "file"]
 ROWS = {
     "drawn and weighed, nothing written": "drawn and weighed, nothing written",

@@ -27,7 +27,7 @@ from volscen.generators._volgan_training import Training
 from volscen.sources.simulate import simulate_market
 
 NOISE, BATCH, RATE = 32, 100, 1e-4
-#: Of the README's table of times.
+#: Of the table of times in docs/results.md.
 SPEED = ["job", "volscen", "beside it, same run"]
 
 

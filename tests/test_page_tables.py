@@ -138,7 +138,7 @@ def percent(text: str) -> str:
 
 def test_prose_repeats_the_tables():
     """Where a page speaks of a figure of a table, it is that figure."""
-    readme, vae = (re.sub(r"\s+", " ", (ROOT / name).read_text()) for name in ("README.md", "docs/vae_lstm.md"))
+    results, vae = (re.sub(r"\s+", " ", (ROOT / "docs" / name).read_text()) for name in ("results.md", "vae_lstm.md"))
     skill = "scenarios: skill against historical simulation [t]"
     world = [percent(cell("docs/world.md", "| spx_factors", skill, column)) for column in (4, 3)]
     rows = ("S&P 500, 2016-18 (test)", "SSE 50 ETF, 2022 (test)")
@@ -147,7 +147,7 @@ def test_prose_repeats_the_tables():
         both = f"{latent[1]} each on the SSE 50 ETF"
     else:
         both = f"{world[1].rstrip('%')} and {latent[1]} on the SSE 50 ETF"
-    assert f"(skill {world[0].rstrip('%')} and {latent[0]} on the S&P, {both})" in readme
+    assert f"(skill {world[0].rstrip('%')} and {latent[0]} on the S&P, {both})" in results
     har = [
         pagetables.cells(line.replace("*", ""))[2]
         for name, block in BLOCKS
@@ -157,6 +157,43 @@ def test_prose_repeats_the_tables():
     ]
     assert len(har) == 2
     assert f"`har`, fitted once and updated daily, has more ({har[1]} and {har[0]}, " in vae
+
+
+#: What the README says in words: its words about one figure, and where that figure stands.
+IN_WORDS = [
+    (r"penalties and weights: about ([\d.]+) ms", "results", "job", "10,000 one-day scenarios", 1),
+    (r"written to NetCDF: about ([\d.]+) s", "results", "job", "10 million scenarios", 1),
+    (r"implied vol takes about ([\d.]+) ns", "results", "job", "implied vol", 1),
+    (r"pyfeng takes ([\d.]+) ns", "results", "job", "implied vol", 2),
+    (r"fast-vollib ([\d.]+) ns", "results", "job", "implied vol", 2),
+    (r"py_vollib_vectorized ([\d.]+) ns", "results", "job", "implied vol", 2),
+    (r"butterfly arbitrage takes about ([\d.]+) us", "results", "job", "raw-SVI slice", 1),
+    (r"QuantLib takes ([\d.]+) us", "results", "job", "raw-SVI slice", 2),
+    (r"on 4,000 days takes about ([\d.]+) s", "results", "job", "VolGAN training", 1),
+    (r"plain torch, ([\d.]+) s", "results", "job", "VolGAN training", 2),
+    (r"an error of ([\d.]+) vol points", "repair", "method | SSVI, half", "`volscen.repair`", 1),
+    (r"([\d.]+) for a robust eSSVI", "repair", "method | SSVI, half", "robust eSSVI", 1),
+    (r"([\d.]+) for linear interpolation", "repair", "method | SSVI, half", "linear interpolation", 1),
+    (r"([\d.]+) for a convolutional network", "repair", "method | SSVI, half", "CNN", 1),
+]
+
+
+@pytest.mark.parametrize(("words", "page", "header", "row", "column"), IN_WORDS)
+def test_the_readme_in_words(words, page, header, row, column):
+    """Figures in its sentences are those of the tables, times within a quarter."""
+    (said,) = re.findall(words, re.sub(r"\s+", " ", (ROOT / "README.md").read_text()))
+    (line,) = (
+        line
+        for name, block in BLOCKS
+        if name == f"docs/{page}.md" and f"| {header} |" in block["old"].replace("*", "")
+        for line in block["old"].replace("*", "").splitlines()
+        if line.startswith(f"| {row}")
+    )
+    figures = [
+        float(one.replace(",", "")) for one in re.findall(r"\d[\d,]*(?:\.\d+)?|\.\d+", pagetables.cells(line)[column])
+    ]
+    tolerance = 0.25 if page == "results" else 0
+    assert any(abs(float(said) / one - 1) <= tolerance for one in figures), (said, figures)
 
 
 # --------------------------------------------------------------------------------------------- the tools

@@ -1,4 +1,4 @@
-"""What the pages show of the kernels: header rows of each part's tables, and rows of the README."""
+"""What the pages show of the kernels: header rows of each part's tables, and rows of docs/results.md."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ HEADERS: dict[str, list[list[str]]] = {
     ],
     "revaluation": [["by", "ns/price, minimum", "median", "times ours"], ["threads", "ns/price", "s"], TARGETS],
 }
-#: Of the README's table of times.
+#: Of the table of times in docs/results.md.
 SPEED = ["job", "volscen", "beside it, same run"]
 
 
@@ -79,7 +79,7 @@ def _short(value: float, unit: str) -> str:
 
 
 def speed(parts: Mapping[str, Part]) -> list[list[str]]:
-    """Rows of the README, of the parts that were measured."""
+    """Rows of docs/results.md, of the parts that were measured."""
     rows = []
     if "penalty" in parts:
         ours, torch, numpy = (figure(parts["penalty"], "float64, ", one, "ns/surface, minimum")

@@ -8,7 +8,7 @@ import pagetables
 from pagetables import plain
 from repairbench.scores import Score
 
-__all__ = ["HEADERS", "LABELS", "family_header", "peers_table", "readme_table", "simulated_table", "verb_table"]
+__all__ = ["HEADERS", "LABELS", "family_header", "peers_table", "simulated_table", "verb_table"]
 
 CELLS = ("ssvi regular", "ssvi adversarial", "event regular", "event adversarial")
 REGIMES = ("regimes regular", "regimes adversarial")
@@ -19,7 +19,6 @@ HEADERS = {
     "verb": ["cell", "RMSE, vol points", "coverage 80 / 95%", "area under the curve of stale scores", "median misfit",
              "raised the alarm"],
     "peers": ["method", "SSVI, half", "a fifth", "event, half", "a fifth", "regimes, half", "a fifth", "ms a surface"],
-    "readme": ["method", "SSVI, half quoted", "a fifth", "unknown event family, half", "a fifth"],
     "quotes": ["dates", "quotes seen", "`default`", "`analogues`", "`global`", "`essvi`", "`svi`", "`linear`",
                "80 / 95% of `default`"],
 }  # fmt: skip
@@ -34,12 +33,6 @@ LABELS = {
     "interpolation": "linear interpolation, running maximum",
     "cnn": "CNN",
     "vae": "conditional VAE",
-}
-README_LABELS = {
-    "volscen.repair": "**`volscen.repair`**",
-    "robust eSSVI": "robust eSSVI",
-    "cnn": "convolutional network, trained on the same library",
-    "interpolation": "linear interpolation",
 }
 FAMILY_LABELS = {
     "default": "`default`", "analogues": "`analogues`", "global": "`global`", "interpolation": "linear interpolation",
@@ -79,14 +72,6 @@ def peers_table(rows: Rows) -> str:
         times = [one.milliseconds for one in some]
         lines.append([label, *(points(one, method) for one in some), milliseconds(min(times), max(times))])
     return pagetables.table(HEADERS["peers"], lines)
-
-
-def readme_table(rows: Rows) -> str:
-    """The same, of few methods."""
-    lines = [
-        [label, *(points(rows[cell, method], method) for cell in CELLS)] for method, label in README_LABELS.items()
-    ]
-    return pagetables.table(HEADERS["readme"], lines)
 
 
 def verb_table(rows: Rows) -> str:
