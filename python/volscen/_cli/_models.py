@@ -11,6 +11,7 @@ import typer
 from volscen._cli._arguments import (
     MODELLING,
     Beta,
+    Device,
     Model,
     NScenarios,
     Options,
@@ -239,6 +240,7 @@ def monitor(
     n_scenarios: NScenarios = 500,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     beta: Beta = "auto",
+    device: Device = "cpu",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write every figure by date (.nc).", autocompletion=files(".nc")),
@@ -253,10 +255,12 @@ def monitor(
     from volscen._io import read_dataset
     from volscen.evaluation import monitor_drift
     from volscen.generators import load
+    from volscen.generators._neural_options import check_device
     from volscen.schema import HISTORY
 
     if out is not None:
         check_file(out, ".nc")
+    check_device(device)
     strength = number_or(beta, ("auto", "paper"), "--beta")
     if dry_run():
         expected(model)
@@ -278,6 +282,7 @@ def monitor(
         n_scenarios=n_scenarios,
         seed=seed,
         beta=strength,
+        device=device,
     )
     if out is not None:
         with atomic_path(out) as temporary:

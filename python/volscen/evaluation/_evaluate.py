@@ -21,6 +21,7 @@ from volscen.evaluation._oracle import Oracle
 from volscen.evaluation._walk import Refit, walk_forward
 from volscen.generators import Generator, generator_class
 from volscen.generators._neural_options import CPU, check_device
+from volscen.generators._placement import with_networks
 from volscen.sources.simulate import Market
 
 __all__ = ["compare", "evaluate", "judge", "judge_scenarios"]
@@ -203,16 +204,12 @@ def judge(days: Mapping[str, xr.Dataset], *, baseline: str, oracle: str | None =
 
 def _placed(candidates: Mapping[str, tuple[str | Generator, Any]], device: str) -> list[str]:
     """Labels of the generators whose networks are evaluated on a device."""
-    if device == CPU:
-        return []
-    found = []
-    for label, (generator, _) in candidates.items():
-        kind = generator_class(generator) if isinstance(generator, str) else generator
-        if isinstance(generator, (str, Generator)) and kind._has_networks():
-            found.append(label)
-    if not found:
-        raise InputError(f"none of the generators has a network to evaluate on device={device!r}; leave device= out")
-    return found
+    kinds = {
+        label: generator_class(generator) if isinstance(generator, str) else generator
+        for label, (generator, _) in candidates.items()
+        if isinstance(generator, (str, Generator))
+    }
+    return with_networks(device, kinds)
 
 
 def _candidates(

@@ -26,6 +26,8 @@ from volscen.evaluation._tests_of_risk import kupiec
 from volscen.evaluation._walk import _period
 from volscen.evaluation._yardstick import Yardstick
 from volscen.generators import Generator, load
+from volscen.generators._neural_options import CPU, check_device
+from volscen.generators._placement import look_for
 from volscen.scenarios import generate
 
 __all__ = ["CHANNELS", "monitor_drift"]
@@ -68,6 +70,7 @@ def monitor_drift(
     n_scenarios: int = 500,
     seed: int = 0,
     beta: Beta = "auto",
+    device: str = CPU,
 ) -> xr.Dataset:
     """Compare the days since a fit with the scenarios that the model gave for them, and say when to fit again.
 
@@ -92,6 +95,8 @@ def monitor_drift(
         Of the scenarios.
     beta : float, "auto" or "paper"
         Strength of the arbitrage weights.
+    device : str
+        As for :func:`volscen.generate`.
 
     Returns
     -------
@@ -117,7 +122,8 @@ def monitor_drift(
     Raises
     ------
     InputError
-        If the model saw part of the period when fitted, no date lies in it, or an argument is out of range.
+        If the model saw part of the period when fitted, no date lies in it, an argument is out of range, or the device
+        is not there or of no use to the model.
 
     Notes
     -----
@@ -141,7 +147,7 @@ def monitor_drift(
     """
     if isinstance(model, (str, Path)):
         model = load(model)
-    plan = _checked(model, history, first, last, window, alpha, update_every, n_scenarios, seed)
+    plan = _checked(model, history, first, last, window, alpha, update_every, n_scenarios, seed, device)
     yard = Yardstick.of(history, yard_end := history["date"].values[plan.rows[0] + 1])
     days = []
     with single_threaded_blas():
@@ -164,6 +170,8 @@ def monitor_drift(
         "beta": str(beta),
         "volscen_version": __version__,
     }
+    if device != CPU:  # the same up to rounding is not the same
+        attributes["device"] = device
     date = yard.date[plan.rows + 1].astype("datetime64[ns]")
     ds = xr.Dataset(
         {
@@ -184,6 +192,7 @@ class _Plan:
     update_every: int | None
     n_scenarios: int
     seed: int
+    device: str
 
 
 def _checked(
@@ -196,12 +205,14 @@ def _checked(
     update_every: Any,
     n: Any,
     seed: Any,
+    device: Any,
 ) -> _Plan:
     if not isinstance(model, Generator) or not model.is_fitted:
         raise InputError(f"model must be a fitted generator or the path of one, not {model!r}")
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha <= 0.5:
         raise InputError(f"alpha must lie in (0, 0.5], not {alpha!r}")
     seed = whole_number("seed", seed, least=0)
+    look_for(check_device(device), model)
     fitted_to = np.datetime64(model.period_[1], "D")
     given = first is not None
     if not given and isinstance(history, xr.Dataset) and "date" in history.coords:
@@ -224,13 +235,15 @@ def _checked(
         )
     step = None if update_every is None else whole_number("update_every", update_every)
     size, number = whole_number("window", window, least=10), whole_number("n_scenarios", n, least=100)
-    return _Plan(rows, size, step, number, int(seed))
+    return _Plan(rows, size, step, number, int(seed), device)
 
 
 # --------------------------------------------------------------------------------------------- scenarios
 def _cubes(model: Generator, history: xr.Dataset, plan: _Plan, beta: Beta) -> Iterator[tuple[int, xr.Dataset]]:
     """Scenarios of every date, from what was known the evening before."""
-    settings: dict[str, Any] = {"n_scenarios": plan.n_scenarios, "seed": plan.seed, "beta": beta, "num_threads": 1}
+    settings: dict[str, Any] = {
+        "n_scenarios": plan.n_scenarios, "seed": plan.seed, "beta": beta, "num_threads": 1, "device": plan.device,
+    }  # fmt: skip
     own = copy.deepcopy(model)
     step = plan.update_every or _DATES
     for start in range(0, plan.rows.size, step):

@@ -20,6 +20,8 @@ from volscen.errors import InputError
 from volscen.evaluation._archive import Archive
 from volscen.evaluation._walk import Refit, _Block, _fingerprint, _fitted, _period, _segments, _template
 from volscen.generators import Generator
+from volscen.generators._neural_options import CPU, check_device
+from volscen.generators._placement import look_for, with_networks
 from volscen.hedging._backtest_account import Block, run_block
 from volscen.hedging._backtest_market import MarketDay, QuoteDay, QuoteTape, SurfaceDay, VolFunction, key_of
 from volscen.hedging._backtest_plan import Costs, HedgeArm, HedgeInstruments, OpenPosition, RolledPosition, described
@@ -53,6 +55,7 @@ def backtest_hedge(
     n_scenarios: int = 1000,
     seed: int = 0,
     extrapolation: str = "flat_vol",
+    device: str = CPU,
     num_workers: int | None = None,
     client: Any = None,
     folder: str | Path | None = None,
@@ -89,6 +92,8 @@ def backtest_hedge(
         Passed to :func:`volscen.generate`.
     extrapolation : {"flat_vol", "flat_total_variance", "linear"}
         What holds outside the grid of surfaces.
+    device : str
+        As for :func:`volscen.generate`, of the generators with networks; the others are drawn on the CPU as ever.
     num_workers : int, optional
         Processes, each with positions of its own; the result is the same to the bit for any number. When omitted, the
         cluster whose ``dask.distributed`` client is active, if one is, else this process.
@@ -113,8 +118,8 @@ def backtest_hedge(
     Raises
     ------
     InputError
-        If an argument is out of range, a label is unknown, the period is empty, no position could be opened, or a
-        method refuses a day's instruments; the arm and date are named.
+        If an argument is out of range, a label is unknown, the period is empty, no position could be opened, the device
+        is not there or of no use to any generator, or a method refuses a day's instruments; the arm and date are named.
 
     Notes
     -----
@@ -166,6 +171,9 @@ def backtest_hedge(
     if not isinstance(charge, Costs):
         raise InputError(f"costs must be volscen.hedging.Costs, not {charge!r}")
     workers, cluster = check_workers(num_workers, client)
+    placed = with_networks(check_device(device), templates)
+    for label in placed:
+        look_for(device, templates[label], elsewhere=cluster is not None)
     updates = None if update_every is None else whole_number("update_every", update_every)
     days = _Days(history, market, extrapolation)
     blocks = list(_positions(position, rows, dates, days))
@@ -192,6 +200,8 @@ def backtest_hedge(
         "data_fingerprint": schema.fingerprint(history.isel(date=slice(0, int(rows[-1]) + 2))),
         "volscen_version": __version__,
     }
+    if device != CPU:  # the same up to rounding is not the same
+        settings["device"] = device
     archive = None if folder is None else Archive(Path(folder), settings)
     todo = [i for i in range(len(blocks)) if archive is None or not archive.has(i)]
     fits = _Fits(templates, history, dates, blocks, refit_every, window, folder, settings)
@@ -199,6 +209,7 @@ def backtest_hedge(
     common: dict[str, Any] = {
         "arms": chosen, "sets": sets, "costs": charge, "history": history, "update_every": updates,
         "n_scenarios": settings["n_scenarios"], "seed": settings["seed"], "extrapolation": extrapolation,
+        "devices": dict.fromkeys(placed, device),
     }  # fmt: skip
     tasks = (
         Block(

@@ -15,6 +15,7 @@ import xarray as xr
 from volscen._threads import single_threaded_blas
 from volscen.errors import VolscenError
 from volscen.generators import Generator
+from volscen.generators._neural_options import CPU
 from volscen.hedging._arguments import METHOD_OPTIONS, build_options, check_applies
 from volscen.hedging._backtest_market import Key, MarketDay, QuoteDay, Valuation, key_of
 from volscen.hedging._backtest_plan import ARM_OPTIONS, Costs, HedgeArm, HedgeInstruments, OpenPosition
@@ -51,6 +52,8 @@ class Block:
     n_scenarios: int
     seed: int
     extrapolation: str
+    #: Of the generators whose networks are not evaluated on the CPU.
+    devices: Mapping[str, str]
 
 
 class Account:
@@ -221,6 +224,7 @@ class _Problems:
             cube = generate(
                 self._generators[label], self._block.history, as_of=self.as_of, n_scenarios=self._block.n_scenarios,
                 seed=self._block.seed, reweight="arbitrage" if weighted else None, dtype="float64", num_threads=1,
+                device=self._block.devices.get(label, CPU),
             )  # fmt: skip
             self._cubes[label, weighted] = cube
         return self._cubes[label, weighted]

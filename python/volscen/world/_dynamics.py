@@ -12,6 +12,8 @@ import xarray as xr
 from volscen.errors import InputError
 from volscen.evaluation import diebold_mariano
 from volscen.generators import Generator
+from volscen.generators._neural_options import CPU
+from volscen.generators._placement import put_on
 from volscen.generators._world import WorldModel
 from volscen.history import state_at
 from volscen.world._views import check_model, judged_days
@@ -24,7 +26,13 @@ _DRAWS = 4096
 
 
 def dynamics_figures(
-    model: WorldModel, history: xr.Dataset, *, first: Any, last: Any = None, rival: Generator | None = None
+    model: WorldModel,
+    history: xr.Dataset,
+    *,
+    first: Any,
+    last: Any = None,
+    rival: Generator | None = None,
+    device: str = CPU,
 ) -> pd.DataFrame:
     """Mean squared errors of one-day forecasts, against no change.
 
@@ -37,6 +45,8 @@ def dynamics_figures(
         Dates forecast, after the fit.
     rival : Generator, optional
         Another fitted generator, such as ``pca``; its forecast is the mean of 4,096 draws.
+    device : str
+        As for :func:`latents`, of the model, and of the rival where it has networks.
 
     Returns
     -------
@@ -50,7 +60,8 @@ def dynamics_figures(
     Raises
     ------
     InputError
-        If the model is no fitted world model, the grids differ, or the period overlaps the fit or is short.
+        If the model is no fitted world model, the grids differ, the period overlaps the fit or is short, or the device
+        is not there.
 
     Examples
     --------
@@ -62,7 +73,7 @@ def dynamics_figures(
     >>> found.index.tolist()
     [('latent', 'ar1'), ('latent', 'var'), ('latent', 'world'), ('surface', 'world')]
     """
-    model = check_model(model, history)
+    model = check_model(model, history, device)
     held = judged_days(model, history, first, last)
     if rival is not None and not (isinstance(rival, Generator) and rival.is_fitted):
         raise InputError(f"rival must be a fitted generator, not {rival!r}")
@@ -88,6 +99,8 @@ def dynamics_figures(
         "world": model.decode_grid(series.latent[before] + forecasts["world"]) + rest - log_vol[before],
     }
     if rival is not None:
+        if rival._has_networks():
+            rival = put_on(rival, device)
         surfaces[rival.name] = _mean_of_draws(rival, history, n) - log_vol[before]
     rows |= _rows("surface", np.diff(log_vol, axis=0)[-n:], surfaces)
     index = pd.MultiIndex.from_tuples(list(rows), names=["space", "model"])

@@ -11,10 +11,11 @@ import xarray as xr
 
 from volscen._numbers import whole_number
 from volscen.errors import InputError
+from volscen.generators._neural_options import CPU
 from volscen.generators._world import WorldModel
 from volscen.history._history import position
 from volscen.stress._assemble import assemble, start_of
-from volscen.world._views import check_model
+from volscen.world._views import check_model, told
 
 __all__ = ["stress"]
 
@@ -37,6 +38,7 @@ def stress(
     rescale: float = 1.0,
     log_return: float = 0.0,
     seed: int = 0,
+    device: str = CPU,
 ) -> xr.Dataset:
     """Shock today's latents and let the model foresee what follows, beside what follows without the shock.
 
@@ -65,6 +67,8 @@ def stress(
         Return of the step of the shock.
     seed : int
         Of the paths drawn.
+    device : str
+        As for :func:`volscen.generate`: where the networks are evaluated. The result's attribute says which.
 
     Returns
     -------
@@ -79,8 +83,8 @@ def stress(
     Raises
     ------
     InputError
-        If the model is no fitted world model, the grids differ, an argument is out of range, or the shock decodes
-        to vols that are not finite.
+        If the model is no fitted world model, the grids differ, an argument is out of range, the device is not there,
+        or the shock decodes to vols that are not finite.
 
     Examples
     --------
@@ -92,7 +96,7 @@ def stress(
     >>> crash.name.values.tolist(), crash.sizes["step"]
     (['calm', 'worst_day x 2'], 21)
     """
-    model = check_model(model, history)
+    model = check_model(model, history, device)
     if direction not in _DIRECTIONS:
         raise InputError(f"direction must be one of {', '.join(_DIRECTIONS)}, not {direction!r}")
     for name, value in (("factor", factor), ("log_return", log_return)):
@@ -138,7 +142,7 @@ def stress(
     figure = _functional(model, "level" if direction == "worst_day" else direction)
     gap = log_vol @ figure
     ds.attrs["half_life_steps"] = half_life(gap[n:].mean(axis=0) - gap[:n].mean(axis=0))
-    ds.attrs["data_fingerprint"] = model.fingerprint_
+    ds.attrs |= {"data_fingerprint": model.fingerprint_, **told(model)}
     return ds
 
 

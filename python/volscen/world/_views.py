@@ -11,10 +11,12 @@ import xarray as xr
 from volscen import schema
 from volscen._dates import to_day
 from volscen.errors import InputError
+from volscen.generators._neural_options import CPU, check_device
+from volscen.generators._placement import put_on
 from volscen.generators._world import WorldModel
 from volscen.world._similarity import structural_similarity
 
-__all__ = ["check_model", "latents", "reconstruct", "reconstruction_figures"]
+__all__ = ["check_model", "judged_days", "latents", "reconstruct", "reconstruction_figures", "told"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,17 +24,17 @@ FloatArray = npt.NDArray[np.float64]
 ACTIVE = 0.01
 
 
-def check_model(model: Any, history: xr.Dataset) -> WorldModel:
-    """Refuse what is no fitted world model, or a history on another grid."""
+def check_model(model: Any, history: xr.Dataset, device: Any = CPU) -> WorldModel:
+    """The model on a device, or refuse what is no fitted world model, or a history on another grid."""
     if not isinstance(model, WorldModel) or not model.is_fitted:
         given = repr(str(model.name)) if hasattr(model, "name") else type(model).__name__
         raise InputError(f"model must be a fitted generator 'world', not {given}; fit one with generator='world'")
     schema.validate(history, schema=schema.HISTORY)
     schema.check_same_grid(model.tau_, model.moneyness_, history, "the world model")
-    return model
+    return put_on(model, check_device(device))
 
 
-def latents(model: WorldModel, history: xr.Dataset) -> xr.Dataset:
+def latents(model: WorldModel, history: xr.Dataset, *, device: str = CPU) -> xr.Dataset:
     """Latents of every surface of a history.
 
     Parameters
@@ -40,6 +42,8 @@ def latents(model: WorldModel, history: xr.Dataset) -> xr.Dataset:
     model : WorldModel
     history : xarray.Dataset
         On the model's grid; a few days will do.
+    device : str
+        As for :func:`volscen.generate`: where the networks are evaluated. The result's attribute says which.
 
     Returns
     -------
@@ -53,7 +57,7 @@ def latents(model: WorldModel, history: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     InputError
-        If the model is no fitted world model, or the grids differ.
+        If the model is no fitted world model, the grids differ, or the device is not there.
 
     Examples
     --------
@@ -65,7 +69,7 @@ def latents(model: WorldModel, history: xr.Dataset) -> xr.Dataset:
     >>> found.active.sizes["latent"], 0 <= found.attrs["active_share"] <= 1
     (4, True)
     """
-    model = check_model(model, history)
+    model = check_model(model, history, device)
     mean, log_variance = model.encode(history["implied_vol"].values.astype(np.float64))
     divergence = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).mean(axis=0)
     variance = mean.var(axis=0)
@@ -94,16 +98,17 @@ def latents(model: WorldModel, history: xr.Dataset) -> xr.Dataset:
         attrs={
             "active_share": float(active.mean()),
             "effective_dimension": float(power.sum() ** 2 / total) if total > 0 else 0.0,
+            **told(model),
         },
     )
 
 
-def reconstruct(model: WorldModel, history: xr.Dataset) -> xr.Dataset:
+def reconstruct(model: WorldModel, history: xr.Dataset, *, device: str = CPU) -> xr.Dataset:
     """Pictures of surfaces and what is left of them after the latents.
 
     Parameters
     ----------
-    model, history
+    model, history, device
         As for :func:`latents`.
 
     Returns
@@ -125,7 +130,7 @@ def reconstruct(model: WorldModel, history: xr.Dataset) -> xr.Dataset:
     >>> volscen.world.reconstruct(model, history.isel(date=slice(0, 3))).reconstruction.shape
     (3, 16, 16)
     """
-    model = check_model(model, history)
+    model = check_model(model, history, device)
     vol = history["implied_vol"].values.astype(np.float64)
     mean, _ = model.encode(vol)
     tau, moneyness = model.screen.axes
@@ -136,10 +141,13 @@ def reconstruct(model: WorldModel, history: xr.Dataset) -> xr.Dataset:
             "reconstruction": (dims, model.decode_rasters(mean), _text("implied volatility, decoded")),
         },
         coords={"date": history["date"].values, "tau": tau, "moneyness": moneyness},
+        attrs=told(model),
     )
 
 
-def reconstruction_figures(model: WorldModel, history: xr.Dataset, *, first: Any, last: Any = None) -> dict[str, float]:
+def reconstruction_figures(
+    model: WorldModel, history: xr.Dataset, *, first: Any, last: Any = None, device: str = CPU
+) -> dict[str, float]:
     """How well the model's pictures survive its latents, beside as many principal components.
 
     Parameters
@@ -149,6 +157,8 @@ def reconstruction_figures(model: WorldModel, history: xr.Dataset, *, first: Any
         Holds the period and the days that the model was fitted on, from which the components come.
     first, last : date
         Period to judge, after the fit; to the end of the history when ``last`` is omitted.
+    device : str
+        As for :func:`latents`.
 
     Returns
     -------
@@ -182,7 +192,7 @@ def reconstruction_figures(model: WorldModel, history: xr.Dataset, *, first: Any
     )
     count = min(model.options.latent_dim, *pictures.shape)
     pca = PCA(count, svd_solver="randomized", random_state=0).fit(pictures)
-    seen = reconstruct(model, held)
+    seen = reconstruct(model, held, device=device)
     truth = seen["raster"].values
     flat = model.screen.standardised(held["implied_vol"].values.astype(np.float64)).reshape(len(truth), -1)
     score = pca.transform(flat)
@@ -193,11 +203,16 @@ def reconstruction_figures(model: WorldModel, history: xr.Dataset, *, first: Any
     for name, drawn in (("", seen["reconstruction"].values), ("_pca", linear)):
         out[f"ssim{name}"] = float(structural_similarity(truth, drawn, data_range=data_range).mean())
         out[f"mse{name}"] = 1e4 * float(np.mean((truth - drawn) ** 2))
-    found = latents(model, train)
-    mean = latents(model, held)["latent_mean"].values
+    found = latents(model, train, device=device)
+    mean = latents(model, held, device=device)["latent_mean"].values
     for name, path in (("", mean), ("_pca", score)):
         out[f"roughness{name}"] = float(np.mean(np.diff(path, axis=0) ** 2, axis=0).sum() / path.var(axis=0).sum())
     return out | {name: float(found.attrs[name]) for name in ("active_share", "effective_dimension")}
+
+
+def told(model: WorldModel) -> dict[str, Any]:
+    """Attribute that says on which device the networks were evaluated, if any was named."""
+    return {} if model._device is None else {"device": model._device}
 
 
 def judged_days(model: WorldModel, history: xr.Dataset, first: Any, last: Any) -> xr.Dataset:

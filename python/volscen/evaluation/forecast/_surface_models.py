@@ -17,6 +17,8 @@ from volscen.evaluation.forecast._exogenous import Scaling, check_columns, exoge
 from volscen.evaluation.forecast._protocol import SurfaceForecaster, log_surfaces
 from volscen.generators import Generator, generator_class
 from volscen.generators._cell_regression import MONTH, CellRegression
+from volscen.generators._neural_options import CPU, check_device
+from volscen.generators._placement import look_for, put_on
 from volscen.history import state_at
 
 __all__ = ["MODELS", "Garch", "GeneratorMean", "Har", "MeanReversion", "NoChange", "Var", "make_forecaster"]
@@ -216,12 +218,16 @@ class GeneratorMean(_InLogs):
     n_scenarios : int
         Paths a date; the mean's noise falls with their root.
     seed : int
+    device : str
+        Where the generator's networks are evaluated when it is drawn from; as for :func:`volscen.generate`.
     """
 
     name: ClassVar[str] = "generator"
 
-    def __init__(self, generator: str | Generator, *, n_scenarios: int = 512, seed: int = 0) -> None:
+    def __init__(self, generator: str | Generator, *, n_scenarios: int = 512, seed: int = 0, device: str = CPU) -> None:
         self.generator = generator_class(generator)() if isinstance(generator, str) else generator
+        look_for(check_device(device), self.generator)
+        self.device = device
         self.n_scenarios = n_scenarios
         self.seed = seed
 
@@ -232,7 +238,7 @@ class GeneratorMean(_InLogs):
     def _ahead(self, logs: FloatArray, history: xr.Dataset, rows: npt.NDArray[np.intp]) -> FloatArray:
         out = np.empty((rows.size, len(self.horizons_), logs.shape[1]))
         take = [h - 1 for h in self.horizons_]
-        model = self.generator
+        model = put_on(self.generator, self.device)
         for i, day in enumerate(history["date"].values[rows]):
             state = state_at(history, day, n_returns=model.n_returns, n_surfaces=model.n_surfaces)
             rng = np.random.default_rng([self.seed, int(state.as_of.astype(np.int64))])
