@@ -120,6 +120,30 @@ def test_implied_vol_error_is_within_twice_what_rounding_the_price_costs(name: s
     assert worst <= 2
 
 
+@pytest.mark.parametrize(
+    ("price", "forward", "strike", "tau", "is_call", "df"),
+    [
+        # Subnormal prices, once divided by the discount factor as they are.
+        (6.4e-323, 8.017418938216666, 8.017418938216661, 306.28357703729614, False, 0.6384893721425896),
+        (1e-323, 1.6360869268207318e22, -5.504677027291891e99, 1.7471704098242367e39, False, 0.7846971205856743),
+        (1.2590227255420829e-303, -1.754003511016711e-85, -1.75400351083e-85, 4e-73, True, 2.475989373967207e19),
+        # Once taken for no time value.
+        (6.394865e-318, 1.2904271576945203e-60, 1.2904271573350128e-60, 2.3e72, False, 1.0578144771495368e29),
+        # A time value far below a rounding of the price.
+        (np.nextafter(0.97 * (3.3 - 0.1), 9.0), 3.3, 0.1, 0.5, True, 0.97),
+    ],
+)
+def test_extreme_numbers_have_vols_of_full_accuracy(price, forward, strike, tau, is_call, df):
+    vol, status = bachelier.implied_vol(price, forward, strike, tau, is_call, df)
+    assert status == Status.OK
+    assert vol_error(price, forward, strike, tau, is_call, vol, df) <= 2
+
+
+def test_prices_of_huge_vols_do_not_overflow_on_the_way():
+    operands = (3.0375699992891847e264, 3.037569999289187e264, 9.314883555669403e150, 3.277435162991609e172, True, 0.83)
+    assert float(bachelier.price(*operands)) == pytest.approx(float(bachelier_exact(*operands)), rel=5e-15)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.integers(-(2**30), 2**30).map(lambda n: n / 1024),

@@ -125,7 +125,72 @@ def test_any_share_of_the_cap_has_a_vol_of_full_accuracy(x, share, tau, forward,
     assert status in (Status.OK, Status.NO_TIME_VALUE, Status.ABOVE_MAXIMUM)
     if status == Status.OK:
         assert got > 0
-        assert worst_error([price], forward, strike, tau, is_call, got) <= 2
+        # Vols below the smallest normal number have fewer digits.
+        assert got < 1e-307 or worst_error([price], forward, strike, tau, is_call, got) <= 2
+
+
+@pytest.mark.parametrize(
+    ("price", "forward", "strike", "tau", "is_call", "df"),
+    [
+        # A time value far below a rounding of the price, of an option deep in the money: 14.8 units once.
+        (0.0017251282699856914, 0.0018719816233985771, 1.716704239868595e-17, 0.1, True, 0.9215519257361843),
+        # At the money, prices far below the forward: taken for no time value once.
+        (1e-299, 100.0, 100.0, 1.0, True, 1.0),
+        (3e-120, 2e250, 2e250, 1e-300, False, 0.9),
+        (9.012963754347508e-230, 8.004271580313023e55, 8.004271580313023e55, 3.6e-20, False, 7e10),
+        # Forwards, strikes and discount factors whose products leave the range of numbers.
+        (5.2e200, 1e201, 5e200, 0.5, True, 0.97),
+        (5.6e-299, 1.5e-199, 1e-199, 0.5, True, 1e-99),
+        (4e-320, 1.5e-10, 1e-10, 0.5, False, 1e-305),
+        (5e-324, 1e308, 1.5e308, 2.0, True, 1e300),
+        (1.4892421243264994e-186, 6.322143405657324e-42, 6.322168389838748e-42, 6.68e-236, True, 0.6121398247736018),
+        (1e-30, 5e-324, 1.7e308, 1.0, True, 1e300),
+    ],
+)
+def test_extreme_numbers_have_vols_of_full_accuracy(price, forward, strike, tau, is_call, df):
+    got, status = black.implied_vol(price, forward, strike, tau, is_call, df)
+    assert status == Status.OK
+    assert got > 1e-307
+    assert worst_error([price], forward, strike, tau, is_call, got, df) <= 2
+
+
+def test_neighbours_change_no_bit():
+    """One huge forward cost all others of its block ten digits once."""
+    rng = np.random.default_rng(15)
+    strike = 100 * np.exp(0.3 * rng.normal(size=200))
+    price = black.price(100.0, strike, 0.5, 0.2, strike < 100, 0.97)
+    alone, _ = black.implied_vol(price, 100.0, strike, 0.5, strike < 100, 0.97)
+    for forward, other, paid in ((1e201, 1e201, 1e200), (1e-201, 1e-201, 1e-202), (100.0, 100.0, 1e-299)):
+        operands = (np.append(price, paid), np.append(np.full(200, 100.0), forward), np.append(strike, other), 0.5)
+        beside, _ = black.implied_vol(*operands, np.append(strike < 100, True), 0.97)
+        np.testing.assert_array_equal(beside[:200], alone)
+    one = [black.implied_vol(p, 100.0, k, 0.5, k < 100, 0.97)[0] for p, k in zip(price, strike, strict=True)]
+    np.testing.assert_array_equal(one, alone)
+
+
+def test_numbers_of_all_sizes_have_vols_of_full_accuracy():
+    rng = np.random.default_rng(16)
+    n = 500
+    forward = 10 ** rng.uniform(-300, 300, n)
+    strike = np.clip(forward * np.exp(rng.normal(size=n) * 10 ** rng.uniform(-16, 2, n)), 1e-307, 1e307)
+    tau, df, is_call = 10 ** rng.uniform(-200, 200, n), 10 ** rng.uniform(-300, 300, n), rng.random(n) < 0.5
+    low = np.minimum(forward, strike)
+    with np.errstate(over="ignore", under="ignore"):
+        intrinsic = df * np.maximum(np.where(is_call, forward - strike, strike - forward), 0)
+        price = intrinsic * (1 + EPS * rng.integers(0, 3, n)) + df * low * 10 ** rng.uniform(-20, 0, n)
+    sound = np.isfinite(price) & (price > 1e-290)
+    operands = [x[sound] for x in (price, forward, strike, tau, is_call, df)]
+    got, status = black.implied_vol(*operands)
+    assert set(np.unique(status).tolist()) <= {Status.OK, Status.NO_TIME_VALUE, Status.ABOVE_MAXIMUM}
+    ok = (status == Status.OK) & (got > 1e-307)
+    assert ok.mean() > 0.6
+    assert worst_error(*[x[ok] for x in operands[:5]], got[ok], operands[5][ok]) <= 2
+
+
+def test_vols_below_the_smallest_number_are_none():
+    vol, status = black.implied_vol(1e-200, 1e100, 1e100, 1e300)
+    assert vol == 0
+    assert status == Status.NO_TIME_VALUE
 
 
 @pytest.mark.parametrize(("spread", "is_call"), [(0.5, True), (0.5, False), (5.0, True), (100.0, True), (1e-9, True)])

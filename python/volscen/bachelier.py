@@ -55,7 +55,8 @@ def price(
     Returns
     -------
     numpy.ndarray or numpy.float64
-        Price of each option. Out of the money the relative error is a few roundings at any distance. With ``tau`` or
+        Price of each option. Out of the money the relative error is a few roundings at any distance, of
+        values that are normal numbers before they are discounted. With ``tau`` or
         ``normal_vol`` zero, the discounted intrinsic value. NaN where an operand or F - K is NaN, infinite or out
         of its range.
 
@@ -110,8 +111,8 @@ def implied_vol(
     Returns
     -------
     normal_vol : numpy.ndarray or numpy.float64
-        Volatility per square-root year, in the forward's unit. 0 where the price is exactly the intrinsic value; NaN
-        where the status is neither ``OK`` nor ``NO_TIME_VALUE``.
+        Volatility per square-root year, in the forward's unit. 0 where the price is exactly the intrinsic value, or the
+        vol below the smallest number; NaN where the status is neither ``OK`` nor ``NO_TIME_VALUE``.
     status : numpy.ndarray or numpy.int8
         :class:`~volscen.black.ImpliedVolStatus` of each element. There is no cap on the price:
         ``ABOVE_MAXIMUM`` only where the vol would be beyond the largest number.
@@ -124,7 +125,8 @@ def implied_vol(
     Notes
     -----
     The relative error stays below twice eps (1 + v/(vega vol)), v being the time value and eps = 2.2e-16: what
-    rounding the price alone would cost. The intrinsic value is taken from the price without rounding.
+    rounding the price alone would cost; for operands of all sizes, and vols above 1e-307. The intrinsic value is
+    taken from the price without rounding.
 
     The ratio of abs(F - K) to the time value determines abs(F - K)/s alone (compare P. Jaeckel (2017), "Implied
     normal volatility", Wilmott): a rational function gives it to 2e-5, and one correction of fifth order does the

@@ -35,7 +35,7 @@ class ImpliedVolStatus(enum.IntEnum):
     NO_TIME_VALUE = 1
     #: The price is below df max(F - K, 0) (call) or df max(K - F, 0) (put): no vol gives it.
     BELOW_INTRINSIC = 2
-    #: The price is at or above df F (call) or df K (put), which no finite vol reaches.
+    #: The price is at or above df F (call) or df K (put), as rounded, which no finite vol reaches.
     ABOVE_MAXIMUM = 3
     #: tau is zero: the price does not depend on the vol.
     ZERO_TAU = 4
@@ -98,9 +98,9 @@ def price(
     Returns
     -------
     numpy.ndarray or numpy.float64
-        Price of each option, within about 1e-15 of the smaller of forward and strike. With ``tau`` or
-        ``implied_vol`` zero, the discounted intrinsic value. NaN where an operand is NaN, infinite or out
-        of its range.
+        Price of each option. Its time value lies within about 1e-15 of the smaller of forward and strike, and the
+        sum with the intrinsic value is rounded. With ``tau`` or ``implied_vol`` zero, the discounted intrinsic
+        value. NaN where an operand is NaN, infinite or out of its range.
 
     Raises
     ------
@@ -293,8 +293,8 @@ def implied_vol(
     Returns
     -------
     vol : numpy.ndarray or numpy.float64
-        Volatility per square-root year. 0 where the price is exactly the intrinsic value; NaN where the status
-        is neither ``OK`` nor ``NO_TIME_VALUE``.
+        Volatility per square-root year. 0 where the price is exactly the intrinsic value, or the vol below the
+        smallest number; NaN where the status is neither ``OK`` nor ``NO_TIME_VALUE``.
     status : numpy.ndarray or numpy.int8
         :class:`ImpliedVolStatus` of each element.
 
@@ -307,8 +307,8 @@ def implied_vol(
     -----
     The relative error stays below twice eps (1 + v/(vega vol)), v being the time value of the out-of-the-money
     option on the same strike and eps = 2.2e-16: what rounding the price alone would cost. That holds at any
-    distance from the money, for prices down to the smallest numbers and up to the cap. The intrinsic value is taken
-    from the price without rounding.
+    distance from the money, for all sizes of the operands, for prices down to the smallest numbers and up to the cap,
+    and for vols above 1e-307. The intrinsic value is taken from the price without rounding.
 
     Near the money (vol sqrt(tau) below some 1.9 and strikes within a factor 400 of the forward) a rational inverse
     of Bachelier's formula times a polynomial gives a first approximation, and one correction of fifth order the

@@ -8,12 +8,15 @@
 #include <cstddef>
 #include <limits>
 
+#include "volscen/implied_vol_extreme.hpp"
 #include "volscen/implied_vol_seed.hpp"
 #include "volscen/implied_vol_status.hpp"
 
 namespace volscen {
 
 constexpr std::size_t bachelier_block = 256;  // a multiple of 8
+// Sizes of prices and of |F - K| within which the vectorised equations lose nothing.
+constexpr double bachelier_size = 1e150;
 
 struct BachelierPriceBody {
     static VOLSCEN_INLINE void run(std::size_t n, const double* __restrict forward,
@@ -46,7 +49,10 @@ struct BachelierPriceBody {
             const double gauss =
                 exponential_of_sum(-0.5 * head * head, -tail * (head + 0.5 * tail), tiny ? 600.0 : 0.0);
             const double relative = gauss * coefficients::inverse_sqrt_two_pi * mills_slope(head + tail);
-            const double found = s * (bounded < 46.0 ? relative : 0.0) * (tiny ? 0x1p-600 : 1.0);
+            // It is scaled back before the product could overflow, or after it could underflow.
+            const double back = tiny ? 0x1p-600 : 1.0;
+            const double share = bounded < 46.0 ? relative : 0.0;
+            const double found = (s > 1.0 ? (s * back) * share : (s * share) * back);
             const double overflown = s <= top ? found : s;
             const double value = s > 0.0 ? overflown : 0.0;
             const double price = df * (value + (inside > 0.0 ? inside : 0.0));
@@ -68,6 +74,7 @@ struct BachelierEquations {
     double shift[bachelier_block];  // 0, 600 or 1200
     double unit[bachelier_block];
     double tau[bachelier_block];
+    double extreme[bachelier_block];  // 1 where the equation is to be put in place with more care
 };
 
 VOLSCEN_INLINE void bachelier_equations(std::size_t n, const double* __restrict price,
@@ -80,7 +87,7 @@ VOLSCEN_INLINE void bachelier_equations(std::size_t n, const double* __restrict 
         const double f = forward[i], k = strike[i], p = price[i], df = discount[i];
         const double inside = call[i] > 0.5 ? f - k : k - f;
         const double missing = call[i] > 0.5 ? sum_error(f, -k, inside) : sum_error(k, -f, inside);
-        // Time value: the price less df (F - K), with all rounding errors carried along.
+        // Time value: the price less df (F - K), with the rounding errors carried along.
         const double gap = inside > 0.0 ? inside : 0.0;
         const double error = inside > 0.0 ? missing : 0.0;
         const double intrinsic = df * gap;
@@ -101,8 +108,18 @@ VOLSCEN_INLINE void bachelier_equations(std::size_t n, const double* __restrict 
         code = tau[i] >= 0.0 ? code : 5.0;
         code = (code == 0.0 ? v : 1.0) > 0.0 ? code : 1.0;
         status[i] = code;
+        const double distance = absolute(inside);
+        // The sum above is right to a rounding of a rounding of the price.
+        const double unsure = inside > 0.0 ? 1e-15 * p : 0.0;
+        const double small = paid > 0.0 ? paid : unsure;
+        double extreme = small < unsure ? 1.0 : 0.0;
+        extreme = p > 1.0 / bachelier_size ? extreme : 1.0;
+        extreme = (p > distance ? p : distance) < bachelier_size ? extreme : 1.0;
+        extreme = (distance > 0.0 ? distance : 1.0) > 1.0 / bachelier_size ? extreme : 1.0;
+        extreme = df < plain_discount ? extreme : 1.0;
+        e.extreme[i] = df > 1.0 / plain_discount ? extreme : 1.0;
         const bool sound = code == 0.0;
-        const double m = sound ? absolute(inside) : 1.0, value = sound ? v : 0.25;
+        const double m = sound ? distance : 1.0, value = sound ? v : 0.25;
         const double larger = m > value ? m : value;
         const double least = larger > 0x1p-1000 ? larger : 0x1p-1000;
         const double most = least < 0x1p1000 ? least : 0x1p1000;
@@ -119,6 +136,83 @@ VOLSCEN_INLINE void bachelier_equations(std::size_t n, const double* __restrict 
     }
 }
 
+// The equation of a sound option of such numbers: m and value 2^shift in units of 2^power.
+struct BachelierExtreme {
+    double status, m, value, shift;
+    int power;
+};
+
+inline BachelierExtreme bachelier_extreme(double price, double forward, double strike, bool call,
+                                          double discount) {
+    BachelierExtreme e{1.0, 1.0, 0.25, 0.0, 0};
+    const double larger = forward > strike ? forward : strike, other = forward > strike ? strike : forward;
+    int price_power = 0, discount_power = 0, power = 0;
+    const double paid = std::frexp(price, &price_power), df = std::frexp(discount, &discount_power);
+    const double m = std::frexp(larger - other, &power);
+    const double missing = std::ldexp(sum_error(larger, -other, larger - other), -power);
+    price_power -= discount_power;
+    const int size = price_power - power;
+    double value = paid;
+    int value_power = price_power;
+    // Of a price that is far above, the intrinsic value is no part.
+    if ((call ? forward > strike : strike > forward) && size < 200) {
+        const double fair = std::ldexp(paid, size < -400 ? -400 : size);
+        value = above_intrinsic(fair, df, m, missing);
+        value_power = power;
+        if (value <= 0.0) {
+            e.status = value < -4.5e-16 * fair ? 2.0 : 1.0;
+            return e;
+        }
+    } else if (!(value > 0.0)) {
+        return e;
+    }
+    e.status = 0.0;
+    int own = 0;
+    const double part = std::frexp(value / df, &own);
+    value_power += own;
+    e.power = m > 0.0 && power > value_power ? power : value_power;
+    const int total = value_power - e.power;
+    const int lift = total < -664 ? (300 - total) / 600 * 600 : 0;
+    e.m = std::ldexp(m + missing, power - e.power);
+    e.value = std::ldexp(part, total + lift);
+    e.shift = lift;
+    return e;
+}
+
+// Puts the extreme equations of a block in place; `power` is what their vols are scaled by.
+inline void place_bachelier_extremes(std::size_t n, const double* price, const double* forward,
+                                     const double* strike, const double* tau, const double* call,
+                                     const double* discount, BachelierEquations& e, double* status,
+                                     int* power) {
+    for (std::size_t i = 0; i < n; ++i) {
+        power[i] = 0;
+        if (e.extreme[i] < 0.5 || status[i] > 3.5) {
+            continue;
+        }
+        const BachelierExtreme found =
+            bachelier_extreme(price[i], forward[i], strike[i], call[i] > 0.5, discount[i]);
+        status[i] = found.status;
+        e.m[i] = found.m;
+        e.value[i] = found.value;
+        e.shift[i] = found.shift;
+        e.unit[i] = 1.0;
+        e.tau[i] = found.status == 0.0 ? tau[i] : 1.0;
+        power[i] = found.power;
+    }
+}
+
+inline void scale_bachelier_extremes(std::size_t n, const BachelierEquations& e, const int* power,
+                                     double* vol, double* status) {
+    constexpr double top = std::numeric_limits<double>::max();
+    for (std::size_t i = 0; i < n; ++i) {
+        if (e.extreme[i] > 0.5 && status[i] == 0.0) {
+            const double found = std::ldexp(vol[i], power[i]);
+            status[i] = found > top ? 3.0 : (found > 0.0 ? 0.0 : 1.0);
+            vol[i] = status[i] == 3.0 ? std::numeric_limits<double>::quiet_NaN() : found;
+        }
+    }
+}
+
 struct BachelierImpliedVolBody {
     static VOLSCEN_INLINE void run(std::size_t n, const double* __restrict price,
                                    const double* __restrict forward, const double* __restrict strike,
@@ -129,7 +223,15 @@ struct BachelierImpliedVolBody {
         constexpr double top = std::numeric_limits<double>::max();
         BachelierEquations e;
         double start[bachelier_block];
+        int power[bachelier_block];
         bachelier_equations(n, price, forward, strike, tau, call, discount, e, status);
+        std::uint64_t any_extreme = 0;
+        for (std::size_t i = 0; i < n; ++i) {
+            any_extreme |= bit_cast<std::uint64_t>(e.extreme[i]);
+        }
+        if (any_extreme != 0) {
+            place_bachelier_extremes(n, price, forward, strike, tau, call, discount, e, status, power);
+        }
         for (std::size_t i = 0; i < n; ++i) {
             const BachelierRatio ratio = bachelier_ratio(e.m[i], e.value[i], 1.0, e.shift[i]);
             start[i] = leading_bits(bachelier_seed(e.m[i], e.value[i], 1.0, e.shift[i], ratio));
@@ -154,6 +256,9 @@ struct BachelierImpliedVolBody {
             code = code == 0.0 ? too_small : code;
             vol[i] = code == 0.0 ? found : (code == 1.0 ? 0.0 : nan);
             status[i] = code;
+        }
+        if (any_extreme != 0) {
+            scale_bachelier_extremes(n, e, power, vol, status);
         }
     }
 };

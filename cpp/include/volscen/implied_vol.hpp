@@ -6,6 +6,7 @@
 // approximation; the others by the iteration in implied_vol_far.hpp.
 #pragma once
 
+#include "volscen/implied_vol_extreme.hpp"
 #include "volscen/implied_vol_far.hpp"
 #include "volscen/implied_vol_status.hpp"
 
@@ -27,6 +28,7 @@ struct ImpliedVolEquations {
     double swell[implied_vol_block];  // sqrt(hi/lo)
     double tau[implied_vol_block];
     double status[implied_vol_block];
+    double extreme[implied_vol_block];  // 1 where the equation is to be put in place with more care
 };
 
 // Factors of the recurrence below.
@@ -167,7 +169,7 @@ VOLSCEN_INLINE void implied_vol_equations(std::size_t n, const double* __restric
         const double f = forward[i], k = strike[i], p = price[i], df = discount[i];
         const double lo = f < k ? f : k, hi = f < k ? k : f;
         const double inside = call[i] > 0.5 ? f - k : k - f;
-        // Time value: the price less the product df (hi - lo), with all rounding errors carried along.
+        // Time value: the price less the product df (hi - lo), with the rounding errors carried along.
         const double difference = hi - lo;
         const double gap = inside > 0.0 ? inside : 0.0;
         const double missing = sum_error(hi, -lo, difference);
@@ -180,9 +182,6 @@ VOLSCEN_INLINE void implied_vol_equations(std::size_t n, const double* __restric
         // A price that rounds to its intrinsic value counts as that value.
         code = value <= 0.0 ? 1.0 : code;
         code = value < -4.5e-16 * p ? 2.0 : code;
-        // So does one whose vol would lie below the smallest number.
-        const double at_money_value = hi > lo ? unit : value;
-        code = at_money_value < 1e-300 * unit ? 1.0 : code;
         code = room <= 0.0 ? 3.0 : code;
         code = tau[i] == 0.0 ? 4.0 : code;
         // One comparison at a time: the vectoriser gives up on chains of booleans. NaN where one is not
@@ -195,6 +194,10 @@ VOLSCEN_INLINE void implied_vol_equations(std::size_t n, const double* __restric
         code = df > 0.0 ? code : 5.0;
         code = tau[i] >= 0.0 ? code : 5.0;
         e.status[i] = code;
+        // The sum above is right to a rounding of a rounding of the price.
+        const double unsure = inside > 0.0 ? 1e-15 * p : 0.0;
+        const double small = value > 0.0 ? value : unsure;
+        e.extreme[i] = small < unsure ? 1.0 : is_extreme(p, lo, hi, df);
         // A tiny time value is scaled up, so that neither it nor quotients leave the normal range.
         const bool tiny = value < 1e-200 * unit;
         // Twice where the price may be subnormal, except at the money, where the density would overflow.
@@ -215,22 +218,38 @@ VOLSCEN_INLINE void implied_vol_equations(std::size_t n, const double* __restric
     }
 }
 
-// Sizes at which a product or quotient in the equations could leave the normal range.
-constexpr double plain_size = 1e200, plain_discount = 1e100;
-
-VOLSCEN_INLINE bool has_extremes(std::size_t n, const double* __restrict forward,
-                                 const double* __restrict strike, const double* __restrict discount) {
-    std::uint64_t found = 0;
+// Puts the equations of the extreme options of a block in place; `power` is what their vols are scaled by.
+inline void place_extremes(std::size_t n, const double* price, const double* forward, const double* strike,
+                           const double* tau, const double* call, const double* discount,
+                           ImpliedVolEquations& e, int* power) {
     for (std::size_t i = 0; i < n; ++i) {
-        const double f = forward[i], k = strike[i], df = discount[i];
-        const double lo = f < k ? f : k, hi = f < k ? k : f;
-        double extreme = lo > 1.0 / plain_size ? 0.0 : 1.0;
-        extreme = hi < plain_size ? extreme : 1.0;
-        extreme = df < plain_discount ? extreme : 1.0;
-        extreme = df > 1.0 / plain_discount ? extreme : 1.0;
-        found |= bit_cast<std::uint64_t>(extreme);
+        power[i] = 0;
+        // Whatever is invalid, or has no time, is so at any size.
+        if (e.extreme[i] < 0.5 || e.status[i] > 3.5) {
+            continue;
+        }
+        const ExtremeEquation found =
+            extreme_equation(price[i], forward[i], strike[i], call[i] > 0.5, discount[i]);
+        e.status[i] = found.status;
+        e.x[i] = found.x;
+        e.beta[i] = found.beta;
+        e.shift[i] = found.shift;
+        e.room[i] = found.room;
+        e.unit[i] = found.unit;
+        e.swell[i] = found.swell;
+        e.tau[i] = found.status == 0.0 ? tau[i] : 1.0;
+        power[i] = found.power;
     }
-    return found != 0;
+}
+
+inline void scale_extremes(std::size_t n, const ImpliedVolEquations& e, const int* power, double* vol,
+                           double* status) {
+    for (std::size_t i = 0; i < n; ++i) {
+        if (e.extreme[i] > 0.5 && status[i] == 0.0) {
+            vol[i] = std::ldexp(vol[i], power[i]);
+            status[i] = vol[i] > 0.0 ? 0.0 : 1.0;
+        }
+    }
 }
 
 // One block of at most implied_vol_block options; `call` is 1 or 0, `status` takes ImpliedVolStatus.
@@ -243,25 +262,27 @@ struct ImpliedVolBody {
         constexpr double nan = std::numeric_limits<double>::quiet_NaN();
         ImpliedVolEquations e;
         double s[implied_vol_block], change[implied_vol_block];
-        double undiscounted[implied_vol_block], one[implied_vol_block];
-        if (has_extremes(n, forward, strike, discount)) {
-            constexpr double top = std::numeric_limits<double>::max();
-            for (std::size_t i = 0; i < n; ++i) {
-                const bool valid = discount[i] > 0.0 && discount[i] <= top && price[i] <= top;
-                const double quotient = price[i] / discount[i];
-                undiscounted[i] = valid ? (quotient <= top ? quotient : top) : price[i];
-                one[i] = valid ? 1.0 : discount[i];
-            }
-            price = undiscounted;
-            discount = one;
-        }
+        int power[implied_vol_block];
         implied_vol_equations(n, price, forward, strike, tau, call, discount, e);
+        std::uint64_t any_extreme = 0;
+        for (std::size_t i = 0; i < n; ++i) {
+            any_extreme |= bit_cast<std::uint64_t>(e.extreme[i]);
+        }
+        if (any_extreme != 0) {
+            place_extremes(n, price, forward, strike, tau, call, discount, e, power);
+        }
         implied_vol_solve(n, e, s, change);
         for (std::size_t i = 0; i < n; ++i) {
-            const double code = e.status[i];
             const double found = vol_of_total(s[i], change[i], e.tau[i]);
+            // A vol below the smallest number is none.
+            double code = e.status[i];
+            const double settled = found > 0.0 ? code : 1.0;
+            code = code == 0.0 ? settled : code;
             vol[i] = code == 0.0 ? found : (code == 1.0 ? 0.0 : nan);
             status[i] = code;
+        }
+        if (any_extreme != 0) {
+            scale_extremes(n, e, power, vol, status);
         }
     }
 };

@@ -95,13 +95,13 @@ VOLSCEN_INLINE double inverse_step(double distance, double flow, double c, doubl
 
 // s (1 + change)/sqrt(tau), s of 26 bits; squares keep all but two roundings out.
 VOLSCEN_INLINE double vol_of_total(double s, double change, double tau) {
-    const bool small = s < 1e-100, brief = tau < 1e-100, lasting = tau > 1e100;
-    const double big = small ? s * 0x1p600 : s;
+    const bool small = s < 1e-90, brief = tau < 1e-100, lasting = tau > 1e100;
+    const double big = small ? s * 0x1p512 : s;
     const double square = big * big;
     const double long_tau = brief ? tau * 0x1p600 : tau;
     const double fair_tau = lasting ? tau * 0x1p-600 : long_tau;
     const double vol = __builtin_sqrt((square + square * (change * (2.0 + change))) / fair_tau);
-    const double small_vol = small ? vol * 0x1p-600 : vol;
+    const double small_vol = small ? vol * 0x1p-512 : vol;
     return small_vol * (brief ? 0x1p300 : (lasting ? 0x1p-300 : 1.0));
 }
 
