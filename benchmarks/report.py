@@ -95,7 +95,7 @@ def main() -> None:
             page, seconds = Path(folder) / "report.html", []
             for _ in range(min(repeats, 3)):
                 start = time.process_time()
-                volscen.report(**case, out=page)
+                volscen.report(**case, path=page)
                 seconds.append(time.process_time() - start)
             size = page.stat().st_size
             assert size < LIMIT_BYTES

@@ -271,7 +271,7 @@ def test_lists_and_tables_of_a_configuration_are_options(folder, tmp_path):
         ("[generate]\nn_scenarios = true", "'n_scenarios' must be a whole number, not true"),
         ("[generate]\nproject = 1", "'project' must be true or false, not 1"),
         ("[generate]\nhistory = 1", "'history' must be a file name, in quotes, not 1"),
-        ("[monitor]\nalpha = '1'", "table [monitor]: 'alpha' must be a number"),
+        ("[monitor]\nsignificance = '1'", "table [monitor]: 'significance' must be a number"),
         ("[generate]\ngenerator = 'm.safetensors'", "'generator' is now 'model'"),
         ("generate = 5", "generate must be a table, written [generate]"),
         ("[generate]\nseed = x", "c.toml: not TOML: Invalid value (at line 2, column 8)"),

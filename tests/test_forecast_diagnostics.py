@@ -207,8 +207,8 @@ def test_bad_input_names_the_argument() -> None:
         forecast.long_memory(noise, method="hurst")
     with pytest.raises(InputError, match="power"):
         forecast.long_memory(noise, power=0.9)
-    with pytest.raises(InputError, match="level must be one of"):
-        forecast.breaks_in_variance(noise, level=0.2)
+    with pytest.raises(InputError, match="significance must be one of"):
+        forecast.breaks_in_variance(noise, significance=0.2)
     with pytest.raises(InputError, match="min_segment"):
         forecast.breaks_in_variance(noise, min_segment=1)
     with pytest.raises(InputError, match="sigma"):
@@ -221,5 +221,7 @@ def test_bad_input_names_the_argument() -> None:
         forecast.fractional_cointegration(noise, noise[1:])
     with pytest.raises(InputError, match="one series"):
         forecast.granger(xr.DataArray(noise[:, None], dims=("date", "name")))
+    with pytest.raises(InputError, match=r"significance must lie in \(0, 1\)"):
+        forecast.granger(xr.DataArray(np.c_[noise, noise[::-1]], dims=("date", "name")), significance=95)
     with pytest.raises(InputError, match="panel must be a DataArray"):
         forecast.cluster(noise)  # type: ignore[arg-type]

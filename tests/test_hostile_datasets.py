@@ -52,11 +52,11 @@ class TestOneOfSeveralDates:
     def test_beta_is_not_that_of_another_date(self, two, tmp_path):
         assert "(beta" not in volscen.report_text(two.isel(as_of=1))
         assert scenario_figures(two.isel(as_of=1))["dates"][0]["beta"] is None
-        page = volscen.report(two.isel(as_of=1), out=tmp_path / "r.html").read_text()
+        page = volscen.report(two.isel(as_of=1), path=tmp_path / "r.html").read_text()
         assert "beta of the arbitrage weights" not in page
         again = volscen.reweight(two.isel(as_of=1), beta=5.0)
         assert "(beta 5)" in volscen.report_text(again)
-        assert "beta of the arbitrage weights" in volscen.report(again, out=tmp_path / "r.html").read_text()
+        assert "beta of the arbitrage weights" in volscen.report(again, path=tmp_path / "r.html").read_text()
 
     def test_of_all_dates_nothing_is_lost(self, two):
         text = volscen.report_text(two)

@@ -158,9 +158,11 @@ def test_monitor(tmp_path, command):
     volscen.write(data, tmp_path / "h.nc")
     model = volscen.fit(data.isel(date=slice(0, 120)), "bootstrap")
     path, out = model.save(tmp_path / "m.safetensors"), tmp_path / "drift.nc"
-    code, text, _ = command("monitor", path, tmp_path / "h.nc", "-n", "100", "--alpha", "0.05", "--out", out)
+    code, text, _ = command("monitor", path, tmp_path / "h.nc", "-n", "100", "--significance", "0.05", "--out", out)
     assert code == 0
-    expected = volscen.evaluation.monitor_drift(model, volscen.read(tmp_path / "h.nc"), n_scenarios=100, alpha=0.05)
+    expected = volscen.evaluation.monitor_drift(
+        model, volscen.read(tmp_path / "h.nc"), n_scenarios=100, significance=0.05
+    )
     assert f"refit due: {expected.attrs['reason']}\n" in text
     assert f"watched {expected.attrs['first']} to {expected.attrs['last']}, 40 days" in text
     with xr.open_dataset(out) as found:

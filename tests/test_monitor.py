@@ -181,7 +181,7 @@ def test_a_change_of_regime_is_found(history):
         history.date.values, history.tau.values, history.moneyness.values, vol, spot=spot, calendar="weekdays"
     )
     model = volscen.fit(stormy.isel(date=slice(0, KNOWN)), "bootstrap")
-    found = monitor_drift(model, stormy.isel(date=slice(0, change + 40)), n_scenarios=100, alpha=0.01)
+    found = monitor_drift(model, stormy.isel(date=slice(0, change + 40)), n_scenarios=100, significance=0.01)
     before = found.refit_due.values[:100]
     assert not before.any()
     assert found.attrs["refit_due"] == 1
@@ -273,8 +273,8 @@ def test_what_a_monitor_refuses(history):
         ({"first": dates[99]}, "has seen that day"),
         ({"first": "2030-01-01"}, "no date of the history"),
         ({"window": 5}, "window"),
-        ({"alpha": 0.0}, "alpha"),
-        ({"alpha": float("nan")}, "alpha"),
+        ({"significance": 0.0}, "significance"),
+        ({"significance": float("nan")}, "significance"),
         ({"n_scenarios": 50}, "n_scenarios"),
         ({"seed": -1}, "seed"),
         ({"update_every": 0}, "update_every"),

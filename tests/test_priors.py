@@ -154,8 +154,9 @@ def test_source_dates_are_written(cube, tmp_path):
         (lambda c, h: priors.similarity(c, h, state=priors.market_state(h)[5:]), "dates of the history"),
         (lambda c, h: priors.similarity(c, h, state=0 * priors.market_state(h)), "same on all days|not known"),
         (lambda c, h: priors.similarity(c, h.isel(date=slice(None, 1000))), "does not hold as_of"),
-        (lambda c, h: priors.market_state(h, days=1), "days"),
+        (lambda c, h: priors.market_state(h, window=1), "window"),
         (lambda c, h: priors.market_state(h, tau=-1), "tau"),
+        (lambda c, h: priors.market_state(h, tau="soon"), "tenors such as"),
         (lambda c, h: priors.combine(), "combine"),
         (lambda c, h: priors.combine(xr.DataArray([1.0], dims="scenario"), c.weight), "same scenarios"),
         (

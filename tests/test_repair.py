@@ -365,7 +365,7 @@ def test_a_repaired_history_is_fitted_once_put_into_its_history():
         (BAD, {"method": "magic"}, "unknown method 'magic'; there are analogues"),
         (BAD, {"free": "lunch"}, "free must be one of"),
         (BAD, {"robust": "yes"}, "robust must be True or False"),
-        (BAD, {"num_workers": 0}, "positive integer"),
+        (BAD, {"num_workers": 0}, "num_workers must be a whole number"),
         (BAD[:, :2], {"moneyness": [0.9, 1.0]}, "at least 3"),
         (pd.DataFrame({"tau": [0.1], "implied_vol": [0.2]}), {}, "lacks moneyness or log_moneyness"),
         (pd.DataFrame({"tau": [], "moneyness": [], "implied_vol": []}), {}, "holds no quote"),

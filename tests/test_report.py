@@ -32,7 +32,7 @@ def history():
 @pytest.fixture(scope="module")
 def written(cube, history, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "report.html"
-    volscen.report(cube, history, BOOK, volscen.datasets.default_generator(), out=out)
+    volscen.report(cube, history, BOOK, volscen.datasets.default_generator(), path=out)
     return out
 
 
@@ -96,14 +96,14 @@ def test_policy_allows_the_script_and_no_other(written):
 def test_small_and_the_same_bytes_again(written, cube, history, tmp_path):
     assert written.stat().st_size < 1_000_000
     again = volscen.report(
-        cube.copy(deep=True), history, BOOK, volscen.datasets.default_generator(), out=tmp_path / "again.html"
+        cube.copy(deep=True), history, BOOK, volscen.datasets.default_generator(), path=tmp_path / "again.html"
     )
     assert again.read_bytes() == written.read_bytes()
 
 
 def test_least_page(tmp_path):
     cube = volscen.generate(n_scenarios=200, seed=1)
-    found = Page(volscen.report(cube, out=tmp_path / "a.html").read_text(encoding="utf-8"))
+    found = Page(volscen.report(cube, path=tmp_path / "a.html").read_text(encoding="utf-8"))
     assert {a.get("id") for tag, a in found.tags if tag == "section"} == {
         "overview", "surfaces", "paths", "tail", "weights", "components", "source"}  # fmt: skip
     assert "x-step" not in {a["id"] for tag, a in found.tags if tag == "input"}
@@ -118,7 +118,7 @@ def test_text_from_files_is_escaped(cube, tmp_path):
     ds = cube.isel(step=slice(0, 1)).assign_attrs(title=NASTY, source=NASTY, generator=NASTY, calendar=NASTY)
     ds = ds.assign_coords(name=("scenario", [f"{NASTY}{i}" for i in range(ds.sizes["scenario"])]))
     book = Portfolio(BOOK.positions, groups=[NASTY, "a", "b", "c"])
-    out = volscen.report(ds, None, book, out=tmp_path / "a.html", title=NASTY, elapsed_days=1)
+    out = volscen.report(ds, None, book, path=tmp_path / "a.html", title=NASTY, elapsed_days=1)
     text = out.read_text(encoding="utf-8")
     found = Page(text)
     assert [tag for tag, _ in found.tags].count("script") == 2
@@ -156,7 +156,7 @@ def test_escape_and_markdown():
 )
 def test_bad_scenarios(cube, tmp_path, change, error, says):
     with pytest.raises(error, match=says):
-        volscen.report(change(cube), out=tmp_path / "a.html")
+        volscen.report(change(cube), path=tmp_path / "a.html")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,20 +166,20 @@ def test_several_dates_assets_and_lazy_cubes(history, tmp_path):
         volscen.datasets.default_generator(), history, as_of=["2024-06-03", "2024-06-04"], n_scenarios=50, seed=1
     )
     with pytest.raises(InputError, match="2 dates; pass one"):
-        volscen.report(several, out=out)
-    assert volscen.report(several.isel(as_of=1).assign_attrs(beta=several.attrs["beta"][1]), out=out).exists()
+        volscen.report(several, path=out)
+    assert volscen.report(several.isel(as_of=1).assign_attrs(beta=several.attrs["beta"][1]), path=out).exists()
     with pytest.raises(InputError, match=r"2 assets.*choose"):
-        volscen.report(several.isel(as_of=0).expand_dims(asset=["a", "b"]), out=out)
+        volscen.report(several.isel(as_of=0).expand_dims(asset=["a", "b"]), path=out)
     lazy = volscen.generate(n_scenarios=50, seed=1, chunks={"scenario": 25})
     with pytest.raises(InputError, match="lazy"):
-        volscen.report(lazy, out=out)
+        volscen.report(lazy, path=out)
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"out": "a.pdf"}, "must end in .html"),
-        ({"out": "nowhere/a.html"}, "cannot write"),
+        ({"path": "a.pdf"}, "must end in .html"),
+        ({"path": "nowhere/a.html"}, "cannot write"),
         ({"n_shown": 2}, "n_shown"),
         ({"n_shown": True}, "n_shown"),
         ({"alpha": [0.05, 1.0]}, "alpha"),
@@ -197,16 +197,16 @@ def test_several_dates_assets_and_lazy_cubes(history, tmp_path):
 def test_bad_arguments(cube, tmp_path, monkeypatch, options, says):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=says):
-        volscen.report(cube, **{"out": "a.html", **options})
+        volscen.report(cube, **{"path": "a.html", **options})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_history_must_fit(cube, history, tmp_path):
     with pytest.raises(InputError, match="differs from"):
-        volscen.report(cube, history.isel(tau=slice(0, 5)), out=tmp_path / "a.html")
+        volscen.report(cube, history.isel(tau=slice(0, 5)), path=tmp_path / "a.html")
     with pytest.raises(InputError, match="begins after"):
-        volscen.report(cube, history.isel(date=slice(-1, None)), out=tmp_path / "a.html")
-    short = volscen.report(cube, history.isel(date=slice(None, -40)), out=tmp_path / "a.html")
+        volscen.report(cube, history.isel(date=slice(-1, None)), path=tmp_path / "a.html")
+    short = volscen.report(cube, history.isel(date=slice(None, -40)), path=tmp_path / "a.html")
     assert "The history ends on" in short.read_text(encoding="utf-8")
 
 
@@ -214,23 +214,23 @@ def test_a_history_of_another_underlying_is_told(written, cube, history, tmp_pat
     told = "the history holds another surface than the one that the scenarios start from"
     assert told not in written.read_text(encoding="utf-8")
     other = history.assign(implied_vol=history["implied_vol"] * 1.01)
-    out = volscen.report(cube, other, out=tmp_path / "other.html")
+    out = volscen.report(cube, other, path=tmp_path / "other.html")
     assert told in out.read_text(encoding="utf-8")
 
 
 def test_hardly_any_scenarios_and_a_book_that_never_moves(tmp_path):
     few = volscen.generate(n_scenarios=5, seed=1, reweight=None)
     still = Portfolio([(volscen.Cash(), 100.0)])
-    text = volscen.report(few, None, still, out=tmp_path / "a.html").read_text(encoding="utf-8")
+    text = volscen.report(few, None, still, path=tmp_path / "a.html").read_text(encoding="utf-8")
     Page(text)
     assert "no hedge:" in text
     assert "too few" in text
     one = few.isel(scenario=slice(0, 1)).assign(weight=("scenario", np.ones(1)))
-    Page(volscen.report(one, out=tmp_path / "b.html").read_text(encoding="utf-8"))
+    Page(volscen.report(one, path=tmp_path / "b.html").read_text(encoding="utf-8"))
 
 
 def test_steps_that_are_no_days_are_not_called_so(cube, tmp_path):
-    text = volscen.report(cube.assign_attrs(periods_per_year=3276.0), out=tmp_path / "a.html").read_text(
+    text = volscen.report(cube.assign_attrs(periods_per_year=3276.0), path=tmp_path / "a.html").read_text(
         encoding="utf-8"
     )
     assert "5 steps from 2024" in text
@@ -244,7 +244,7 @@ def test_of_equal_returns_the_one_with_weight_is_shown(cube, tmp_path):
         ds[name].values[0::2] = ds[name].values[1::2]
     w = np.where(np.arange(800) % 2, 1 / 400, 0.0)
     ds["weight"] = ("scenario", w, cube["weight"].attrs)
-    assert all(row % 2 for row in explored(volscen.report(ds, out=tmp_path / "a.html"))["row"])
+    assert all(row % 2 for row in explored(volscen.report(ds, path=tmp_path / "a.html"))["row"])
 
 
 def test_without_weight_never_shown(cube, tmp_path):
@@ -252,7 +252,7 @@ def test_without_weight_never_shown(cube, tmp_path):
     growth = cube["spot"].values[:, -1]
     w[np.argsort(growth)[:50]] = 0
     ds = cube.assign(weight=("scenario", w / w.sum(), cube["weight"].attrs))
-    data = explored(volscen.report(ds, out=tmp_path / "a.html"))
+    data = explored(volscen.report(ds, path=tmp_path / "a.html"))
     assert not set(np.argsort(growth)[:50]) & set(data["row"])
 
 
@@ -303,6 +303,6 @@ def test_command(tmp_path, history):
     assert "VaR 98%" in text
     assert "Model card: har" in text
     expected = volscen.report(
-        cube, history, tmp_path / "p.csv", tmp_path / "m.safetensors", alpha=0.02, out=tmp_path / "again.html"
+        cube, history, tmp_path / "p.csv", tmp_path / "m.safetensors", alpha=0.02, path=tmp_path / "again.html"
     )
     assert expected.read_bytes() == out.read_bytes()

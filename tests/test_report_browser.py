@@ -37,7 +37,7 @@ def report(tmp_path_factory):
     model = volscen.datasets.default_generator()
     cube = volscen.generate(model, history, as_of="2024-06-03", n_scenarios=600, horizon=4, seed=5)
     book = Portfolio([(Option("put", moneyness=0.95, tau=0.25), -10), (Underlying(), 3)], groups=["puts", "delta"])
-    return volscen.report(cube, history, book, model, out=tmp_path_factory.mktemp("report") / "report.html")
+    return volscen.report(cube, history, book, model, path=tmp_path_factory.mktemp("report") / "report.html")
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_figures_do_without_script(show, report):
 def test_text_from_files_runs_nothing(show, browser, tmp_path):
     cube = volscen.generate(n_scenarios=60, seed=1).assign_attrs(title=NASTY, source=NASTY, generator=NASTY)
     cube = cube.assign_coords(name=("scenario", [f"{NASTY}{i}" for i in range(60)]))
-    out = volscen.report(cube, out=tmp_path / "a.html")
+    out = volscen.report(cube, path=tmp_path / "a.html")
     page = show(out)
     assert page.locator("h1").inner_text() == NASTY
     assert NASTY in page.locator("#x-say").inner_text()

@@ -24,7 +24,7 @@ def history():
 @pytest.fixture(scope="module")
 def written(cube, history, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "report.html"
-    volscen.report(cube, history, BOOK, volscen.datasets.default_generator(), out=out)
+    volscen.report(cube, history, BOOK, volscen.datasets.default_generator(), path=out)
     return out
 
 
@@ -104,7 +104,7 @@ def test_contributions_horizon_and_explanation(page, cube):
 
 def test_hedge_is_that_of_the_verb(cube, tmp_path):
     instruments = [Underlying(), Option("call", moneyness=1.0, tau=0.5), Option("put", moneyness=0.95, tau=0.4)]
-    out = volscen.report(cube, None, BOOK, instruments=instruments, method="regression", out=tmp_path / "a.html")
+    out = volscen.report(cube, None, BOOK, instruments=instruments, method="regression", path=tmp_path / "a.html")
     found, shown = volscen.hedge(cube, BOOK, instruments, method="regression"), Page(out.read_text(encoding="utf-8"))
     for i, name in enumerate(found["instrument"].values):
         expected = [float(found[v][i]) for v in ("ratio", "value0", "delta", "vega")]
@@ -169,7 +169,7 @@ def test_components_are_weighted(page, cube, history):
 
 def test_tail_is_the_worst(page, cube, history):
     profit = volscen.portfolio.pnl(cube, BOOK)
-    worst = risk.tail(cube, profit, alpha=0.01, tenor=30 / 365)
+    worst = risk.tail(cube, profit, alpha=0.01, tau=30 / 365)
     names = [name for name in page.cells["tail-table"] if name != "scenario"]
     assert names == [str(v) for v in worst["scenario"].values[:10]]
     first = page.cells["tail-table"][names[0]]
@@ -211,7 +211,7 @@ def test_most_like_finds_the_day_itself(history, tmp_path):
     cube["implied_vol"].values[:, 0] = surfaces
     cube["log_return"].values[:, 0] = moves
     cube["spot"].values[:, 0] = float(cube["spot0"]) * np.exp(moves)
-    out = volscen.report(volscen.reweight(cube, beta=0.0), history, out=tmp_path / "a.html")
+    out = volscen.report(volscen.reweight(cube, beta=0.0), history, path=tmp_path / "a.html")
     cells = Page(out.read_text(encoding="utf-8")).cells["tail-table"]
     worst = np.argsort(moves, kind="stable")[:3]
     for row in worst:
@@ -243,7 +243,7 @@ def test_explorer_holds_quantiles_and_the_tail(written, cube):
 def test_explorer_thins_large_cubes(tmp_path):
     cube = volscen.generate(n_scenarios=60, seed=1, horizon=30)
     big = volscen.surface.regrid(cube, tau=np.linspace(30, 365, 20) / 365, moneyness=np.linspace(0.6, 1.4, 40))
-    out = volscen.report(big, out=tmp_path / "a.html", n_shown=200)
+    out = volscen.report(big, path=tmp_path / "a.html", n_shown=200)
     data = explored(out)
     assert np.size(data["vol"]) <= _BUDGET
     assert data["day"][-1] == "day 30"

@@ -216,7 +216,7 @@ def test_datasets_that_do_not_fit():
         (lambda: risk.tail(make_scenarios(20), np.full(20, np.nan)), "NaN"),
         (lambda: risk.tail(make_scenarios(20), "x"), "profit must be an array of numbers"),
         (lambda: risk.tail(make_scenarios(20), profit, wings="ab"), "wings must be an array of numbers"),
-        (lambda: risk.tail(make_scenarios(20), profit, tenor=[0.1, 0.2]), "tenor"),
+        (lambda: risk.tail(make_scenarios(20), profit, tau=[0.1, 0.2]), "tau"),
         (lambda: risk.incremental(profit, groups=5), "groups must give one label"),
     ):
         with pytest.raises(InputError, match=message):
@@ -259,7 +259,7 @@ def test_expectile_of_a_normal_law():
 # ------------------------------------------------------------------------------------------------- intervals
 def test_order_statistics_enclose_with_the_binomial_probability():
     x = np.random.default_rng(0).permutation(np.arange(1.0, 501))
-    found = risk.confidence_interval(x, alpha=0.1, confidence=0.9)
+    found = risk.confidence_interval(x, alpha=0.1, level=0.9)
     s, r = -found.low, -found.high  # ranks, as the values count up
     assert found.estimate == -50
     assert binom.cdf(s - 1, 500, 0.1) - binom.cdf(r - 1, 500, 0.1) >= 0.9
@@ -281,7 +281,7 @@ def test_intervals_cover(measure, weighted, method):
     for _ in range(runs):
         x = rng.normal(size=1000) * (1.5 if weighted else 1.0)
         w = np.exp(-x * x / 2 + x * x / 4.5) if weighted else np.ones(1000)
-        options = {"measure": measure, "method": method, "confidence": 0.9, "n_bootstrap": 200}
+        options = {"measure": measure, "method": method, "level": 0.9, "resamples": 200}
         found = risk.confidence_interval(x, w / w.sum(), alpha=0.05, **options)
         assert found.low <= found.estimate <= found.high
         covered += found.low <= truth <= found.high
@@ -303,13 +303,13 @@ def test_bootstrap_is_deterministic_and_agrees_with_the_analytic_interval():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"confidence": 1.0}, "confidence"),
-        ({"confidence": "x"}, "confidence"),
+        ({"level": 1.0}, "level"),
+        ({"level": "x"}, "level"),
         ({"method": "bootstrap", "seed": "x"}, "seed"),
         ({"measure": "variance"}, "measure"),
         ({"method": "guess"}, "method"),
         ({"alpha": 1.0}, "alpha"),
-        ({"method": "bootstrap", "n_bootstrap": 10}, "n_bootstrap"),
+        ({"method": "bootstrap", "resamples": 10}, "resamples"),
         ({"alpha": 0.001}, "too few"),
         ({"values": np.zeros((50, 2))}, "one-dimensional"),
         ({"values": np.full(50, np.nan)}, "NaN"),
@@ -326,7 +326,7 @@ def test_tail_by_hand():
     ds = make_scenarios(200, steps=2, seed=6, weight=np.random.default_rng(0).dirichlet(np.ones(200)))
     book = Portfolio([(Option("call", moneyness=1, tau=91 / 365), -1), (Underlying(), 0.3)])
     profit = pnl(ds, book)
-    out = risk.tail(ds, profit, alpha=0.1, step=1, tenor=91 / 365, wings=(0.9, 1.1))
+    out = risk.tail(ds, profit, alpha=0.1, step=1, tau=91 / 365, wings=(0.9, 1.1))
     total, w = profit.total.values[:, 0], ds.weight.values
     order = np.argsort(total)
     n = int(np.searchsorted(np.cumsum(w[order]), 0.1)) + 1
@@ -431,7 +431,7 @@ def test_woodruffs_interval_by_hand():
     """The scenario at the value at risk, heavy here, counts among those not above it."""
     x = np.arange(20.0)
     weight = np.r_[0.01, 0.02, 0.2, np.full(17, 0.77 / 17)]
-    found = risk.confidence_interval(x, weight, alpha=0.1, confidence=0.7)
+    found = risk.confidence_interval(x, weight, alpha=0.1, level=0.7)
     se = np.sqrt(np.sum(weight[:3] ** 2) * 0.9**2 + np.sum(weight[3:] ** 2) * 0.1**2)
     high = order_quantile(x, weight, 0.1 + norm.ppf(0.85) * se)
     assert found.estimate == -2

@@ -192,9 +192,7 @@ def test_sizes_by_tenor():
 
 
 def test_localised_shock():
-    move = (
-        stress.shock(CUBE, level=0.03, tenor=91 / 365, delta=-0.5).implied_vol.values[0, 0] - CUBE.implied_vol0.values
-    )
+    move = stress.shock(CUBE, level=0.03, tau=91 / 365, delta=-0.5).implied_vol.values[0, 0] - CUBE.implied_vol0.values
     assert move.max() <= 0.03
     assert np.unravel_index(move.argmax(), move.shape) == (1, 3)  # 91 days, at the money
     s = skewed_surface() * np.sqrt(TAU)[:, None]
@@ -208,9 +206,9 @@ def test_localised_shock():
 
 
 def test_penalty_and_projection():
-    wild = stress.shock(CUBE, level=0.5, tenor=30 / 365, tenor_width=0.1)  # the front above the back
+    wild = stress.shock(CUBE, level=0.5, tau=30 / 365, tau_width=0.1)  # the front above the back
     assert float(wild.arbitrage_penalty[0, 0]) > 0.05
-    tame = stress.shock(CUBE, level=0.5, tenor=30 / 365, tenor_width=0.1, project=True)
+    tame = stress.shock(CUBE, level=0.5, tau=30 / 365, tau_width=0.1, project=True)
     assert float(tame.arbitrage_penalty[0, 0]) == 0
     np.testing.assert_array_equal(tame.arbitrage_penalty_raw, wild.arbitrage_penalty)
     assert tame.attrs["projected"] == 1
@@ -253,14 +251,14 @@ def test_written_and_read(tmp_path):
         ({"level": -1.0, "relative": True}, "no positive volatility"),
         ({"log_return": np.inf}, "log_return"),
         ({"log_return": 1e4}, r"takes the spot to 9\.89e\+42 times"),
-        ({"tenor": 0}, "tenor"),
-        ({"tenor": "soon"}, "tenors such as"),
+        ({"tau": 0}, "tau"),
+        ({"tau": "soon"}, "tenors such as"),
         ({"delta": 25}, "delta"),
         ({"delta_width": 0}, "delta_width"),
         ({"delta_width": "x"}, "delta_width"),
         ({"name": 5}, "name must be one text"),
         ({"level": {"1Y": 0.1, 1.0: 0.2}}, "level gives a tenor twice"),
-        ({"tenor_width": np.nan}, "tenor_width"),
+        ({"tau_width": np.nan}, "tau_width"),
         ({"name": ["a", "b"]}, "name must be one text"),
         ({"relative": 1}, "relative"),
         ({"weight": [0.5]}, "sum to 1"),
@@ -407,9 +405,9 @@ def test_reverse_with_steps_swaps_and_projection():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": 0}, "loss must lie"),
-        ({"loss": np.nan}, "loss must lie"),
-        ({"loss": [1.0]}, "loss must lie"),
+        ({"loss": 0}, "loss must be"),
+        ({"loss": np.nan}, "loss must be"),
+        ({"loss": [1.0]}, "loss must be"),
         ({"loss": "x"}, "loss must be"),
         ({"loss": 1e6}, "largest loss"),
         ({"loss": 1e6, "search": "scenarios"}, "no scenario loses"),

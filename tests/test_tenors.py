@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import volscen
 from chain_makers import make_chain
 from volscen import Chain, build_history, build_surface
 from volscen._tenors import from_days, to_years
 from volscen.errors import InputError
+from volscen.sources import simulate
 from volscen.surface import interpolate_vol
 
 
@@ -68,3 +70,31 @@ def test_every_tau_takes_them() -> None:
         build_surface(chain, [True], k)
     with pytest.raises(InputError, match="tau must hold numbers of years or tenors"):
         build_surface(chain, ["1M", None], k)
+
+
+def test_every_verb_reads_tenors():
+    history = volscen.datasets.sample_history()
+    cube = volscen.generate(n_scenarios=50, seed=1)
+    views, priors, risk, stress = volscen.views, volscen.priors, volscen.risk, volscen.stress
+    for quantity in (
+        lambda tau: views.atm_vol(tau),
+        lambda tau: views.implied_vol(tau, 0.95),
+        lambda tau: views.skew(tau),
+        lambda tau: views.term_slope(tau, 0.5),
+        lambda tau: views.term_slope(0.1, tau),
+    ):
+        assert np.array_equal(quantity("3M").values(cube), quantity(0.25).values(cube))
+        assert quantity("3M").label == quantity(0.25).label
+        for wrong in ("soon", -0.25, np.nan, True):
+            with pytest.raises(InputError):
+                quantity(wrong)
+    assert priors.market_state(history, tau="3M").identical(priors.market_state(history, tau=0.25))
+    profit = np.arange(50.0)
+    assert risk.tail(cube, profit, tau="3M").identical(risk.tail(cube, profit, tau=0.25))
+    assert stress.shock(cube, level=0.1, tau="3M").identical(stress.shock(cube, level=0.1, tau=0.25))
+    few = history.isel(date=slice(0, 3))
+    assert volscen.make_history(
+        few.date.values, ["1M", "2M"], [0.9, 1.1], np.full((3, 2, 2), 0.2), spot=[1.0, 1.1, 1.2]
+    ).tau.values.tolist() == [1 / 12, 2 / 12]
+    smiles = simulate.simulate_smiles(2, tau=["1M", "3M"], seed=1)
+    assert smiles.tau.values.tolist() == [1 / 12, 0.25]

@@ -27,7 +27,9 @@ def main() -> None:
     book = Portfolio([*((Option(kind, moneyness=m, tau=t), q) for kind, m, t, q in short), (Underlying(), 5)])
     program = shutil.which("chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as running:
-        page = volscen.report(cube, history, book, model, title="Simulated market, 3 June 2024", out=f"{folder}/a.html")
+        page = volscen.report(
+            cube, history, book, model, title="Simulated market, 3 June 2024", path=f"{folder}/a.html"
+        )
         browser = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1180, "height": 1570})
         tab.goto(page.as_uri())

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema, views
+from volscen._numbers import bounded_number
 from volscen._reweight import (
     OTHER_WEIGHTS,
     effective_sample_size,
@@ -85,8 +86,7 @@ def condition(
         raise InputError(f"ds must be a scenario dataset such as volscen.generate() returns, not {type(ds).__name__}")
     schema.validate(ds, schema=schema.SCENARIOS)
     known = Given.of(given)
-    if isinstance(ess_floor, bool) or not isinstance(ess_floor, (int, float)) or not 0 < ess_floor < 1:
-        raise InputError(f"ess_floor must lie in (0, 1), not {ess_floor!r}")
+    ess_floor = bounded_number("ess_floor", ess_floor, 0, 1)
     if not isinstance(exact, (bool, np.bool_)):
         raise InputError(f"exact must be True or False, not {exact!r}")
     widths = _widths(bandwidth, given, known)

@@ -1,4 +1,4 @@
-"""Single numbers as users give them, read in one place: finite, positive or whole, or an error that says which."""
+"""Single numbers as users give them, read in one place: finite, positive, bounded or whole, or an error says why."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import numpy as np
 
 from volscen.errors import InputError
 
-__all__ = ["finite_number", "positive_number", "whole_number"]
+__all__ = ["bounded_number", "finite_number", "positive_number", "whole_number"]
 
 
-def finite_number(name: str, value: object) -> float:
-    """Return a number, also one written out as in files."""
+def finite_number(name: str, value: object, *, least: float | None = None) -> float:
+    """Return a number, also one written out as in files, not below the least; True is no number."""
     try:
+        if isinstance(value, bool | np.bool_) or np.ndim(value) != 0:  # type: ignore[arg-type]
+            raise TypeError
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise InputError(f"{name} must be a number, not {value!r}") from None
     if not math.isfinite(number):
         raise InputError(f"{name} must be finite, not {value!r}")
+    if least is not None and number < least:
+        raise InputError(f"{name} must be at least {least:g}, not {value!r}")
     return number
 
 
@@ -30,8 +34,20 @@ def positive_number(name: str, value: object) -> float:
     return number
 
 
-def whole_number(name: str, value: object, *, least: int = 1) -> int:
-    """Return an integer, Python's or NumPy's, not below the least; True is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return int(value)
+def bounded_number(name: str, value: object, low: float, high: float, *, ends: str = "()") -> float:
+    """Return a number between two others; a square bracket in ``ends`` admits that end."""
+    number = finite_number(name, value)
+    above = number >= low if ends[0] == "[" else number > low
+    below = number <= high if ends[1] == "]" else number < high
+    if not (above and below):
+        raise InputError(f"{name} must lie in {ends[0]}{low:g}, {high:g}{ends[1]}, not {value!r}")
+    return number
+
+
+def whole_number(name: str, value: object, *, least: int = 1, most: int | None = None) -> int:
+    """Return an integer, Python's or NumPy's, within bounds; True is no number."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not least <= value or (most is not None and value > most):  # type: ignore[operator]
+        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} must be a whole number {bounds}, not {value!r}")
+    return int(value)  # type: ignore[call-overload, no-any-return]

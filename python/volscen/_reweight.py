@@ -14,6 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import bounded_number, finite_number
 from volscen.errors import InputError
 
 __all__ = [
@@ -156,11 +157,9 @@ def arbitrage_weights(
         raise InputError("penalty must be finite and non-negative")
     if np.ndim(beta):
         raise InputError(f"beta must be a single number, 'auto' or 'paper', not {beta!r}")
-    if isinstance(ess_floor, bool) or not (isinstance(ess_floor, (int, float, np.number)) and 0 < ess_floor <= 1):
-        raise InputError(f"ess_floor must lie in (0, 1], not {ess_floor!r}")
+    ess_floor = bounded_number("ess_floor", ess_floor, 0, 1, ends="(]")
     if kl_limit is not None:
-        if isinstance(kl_limit, bool) or not (isinstance(kl_limit, (int, float, np.number)) and 0 <= kl_limit < np.inf):
-            raise InputError(f"kl_limit must be a non-negative number of nats, not {kl_limit!r}")
+        kl_limit = finite_number("kl_limit", kl_limit, least=0)
         if beta != "auto":
             raise InputError(f"kl_limit chooses beta: leave beta='auto', not {beta!r}")
     if beta == "auto":

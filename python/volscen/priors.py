@@ -23,7 +23,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen._numbers import whole_number
+from volscen._numbers import positive_number, whole_number
+from volscen._tenors import to_years
 from volscen.errors import InputError
 from volscen.surface._interpolate import interpolate_vol
 
@@ -124,7 +125,7 @@ def time_decay(ds: xr.Dataset, half_life: float) -> xr.DataArray:
     >>> weight.dims, round(float(weight.sum()), 12)
     (('scenario',), 1.0)
     """
-    life = _positive(half_life, "half_life")
+    life = positive_number("half_life", half_life)
     source = _source(ds)
     age = (ds["as_of"] - source) / np.timedelta64(1, "D")
     if bool((age < 0).any()):
@@ -132,23 +133,24 @@ def time_decay(ds: xr.Dataset, half_life: float) -> xr.DataArray:
     return _normalised(-np.log(2) * age.sum("step") / life)
 
 
-def market_state(history: xr.Dataset, *, tau: float | None = None, days: int = 21) -> xr.DataArray:
+def market_state(history: xr.Dataset, *, tau: float | str | None = None, window: int = 21) -> xr.DataArray:
     """State of the market at each close: the level of volatility and what has been realised of it.
 
     Parameters
     ----------
     history : xarray.Dataset
         Following ``volscen/history/1``.
-    tau : float, optional
-        Tenor of the at-the-money volatility, in years; the shortest of the grid when omitted.
-    days : int
+    tau : float or str, optional
+        Time to expiry of the at-the-money volatility, in years, or a tenor such as "3M"; the shortest of the grid when
+        omitted.
+    window : int
         Days of realised volatility, at least 2.
 
     Returns
     -------
     xarray.DataArray, dims (date, feature)
         Natural logarithms of the at-the-money volatility and of the root mean square return, annualised; NaN until
-        there are ``days`` returns.
+        there are ``window`` returns.
 
     Examples
     --------
@@ -157,9 +159,9 @@ def market_state(history: xr.Dataset, *, tau: float | None = None, days: int = 2
     ('date', 'feature')
     """
     schema.validate(history, schema=schema.HISTORY)
-    days = whole_number("days", days, least=2)
+    days = whole_number("window", window, least=2)
     grid, moneyness = history["tau"].values, history["moneyness"].values
-    tenor = float(grid[0]) if tau is None else _positive(tau, "tau")
+    tenor = float(grid[0]) if tau is None else positive_number("tau", to_years("tau", tau))
     atm = interpolate_vol(history["implied_vol"].values, grid, moneyness, tenor, 1.0)
     square = np.concatenate([[0.0], np.cumsum(np.square(history["log_return"].values[1:]))])
     realised = np.full(atm.size, np.nan)
@@ -217,7 +219,7 @@ def similarity(
     >>> round(float(both.sum()), 12)
     1.0
     """
-    width = _positive(bandwidth, "bandwidth")
+    width = positive_number("bandwidth", bandwidth)
     source = _source(ds)
     features = market_state(history) if state is None else state
     if not isinstance(features, xr.DataArray) or features.dims != ("date", "feature"):
@@ -305,10 +307,3 @@ def _check(ds: object) -> None:
     if not isinstance(ds, xr.Dataset):
         raise InputError(f"ds must be a scenario dataset such as volscen.generate() returns, not {type(ds).__name__}")
     schema.validate(ds, schema=schema.SCENARIOS)
-
-
-def _positive(value: Any, name: str) -> float:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
-    if not number or not 0 < value < np.inf:
-        raise InputError(f"{name} must be a positive number, not {value!r}")
-    return float(value)

@@ -62,7 +62,10 @@ Beta = Annotated[
 ]
 Step = Annotated[int | None, typer.Option(help="Step, in trading days ahead. Default: the last.")]
 AsOf = Annotated[str | None, typer.Option(help="Date, where the file holds several.")]
-Workers = Annotated[int | None, typer.Option("--num-workers", "-j", help="Processes. Default: all available.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--num-workers", "-j", help="Processes. Default: all available, where the work is worth them."),
+]
 Device = Annotated[
     str,
     typer.Option(

@@ -84,7 +84,7 @@ _STEPS: tuple[tuple[str, str, str], ...] = (
 _REPORT = (
     "All of it on one page.",
     "volscen report {f}/scenarios.nc --history {f}/history.nc --portfolio {f}/portfolio.csv --out {f}/report.html",
-    "volscen.report(cube, history, book, out='report.html')",
+    "volscen.report(cube, history, book, path='report.html')",
 )
 
 

@@ -228,6 +228,7 @@ def card(
     models_app,
     panel=MODELLING,
     examples=["volscen monitor model.safetensors history.nc --window 60 --out drift.nc"],
+    renamed={"--alpha": "--significance"},
 )
 def monitor(
     model: Model,
@@ -235,7 +236,7 @@ def monitor(
     first: Annotated[str | None, typer.Option(help="First realised date. Default: the first after the fit.")] = None,
     last: Annotated[str | None, typer.Option(help="Last realised date. Default: the history's last.")] = None,
     window: Annotated[int, typer.Option(help="Days of the rolling figures.")] = 60,
-    alpha: Annotated[float, typer.Option(help="Probability that a right model ever raises the alarm.")] = 0.01,
+    significance: Annotated[float, typer.Option(help="Probability that a right model ever raises the alarm.")] = 0.01,
     update_every: Annotated[int, typer.Option(help="Dates between two updates; 0 for never.")] = 0,
     n_scenarios: NScenarios = 500,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
@@ -277,7 +278,7 @@ def monitor(
         first=first,
         last=last,
         window=window,
-        alpha=alpha,
+        significance=significance,
         update_every=update_every or None,
         n_scenarios=n_scenarios,
         seed=seed,

@@ -85,7 +85,7 @@ def report(
         for path in read:
             expected(path)
         return planned(reads=read, writes=[out])
-    path = volscen.report(
+    written = volscen.report(
         of_one_date(read_dataset(scenarios, kind=SCENARIOS), as_of),
         history,
         portfolio,
@@ -97,7 +97,7 @@ def report(
         elapsed_days=None if elapsed_days is None else parse_numbers(elapsed_days, "--elapsed-days"),
         title=title,
         n_shown=n_shown,
-        out=out,
+        path=out,
     )
-    size = path.stat().st_size
-    return Result({"out": path, "bytes": size}, f"wrote {path} ({size / 1e6:.1f} MB)")
+    size = written.stat().st_size
+    return Result({"out": written, "bytes": size}, f"wrote {written} ({size / 1e6:.1f} MB)")

@@ -105,7 +105,7 @@ def stress(
     shock: Annotated[
         list[str] | None,
         typer.Option(
-            help="Shock by hand: log_return, level, skew, curvature, term in decimals, tenor, delta, name; name=value "
+            help="Shock by hand: log_return, level, skew, curvature, term in decimals, tau, delta, name; name=value "
             "with commas; may be repeated."
         ),
     ] = None,
@@ -270,7 +270,7 @@ def _shock(text: str) -> dict[str, Any]:
         try:
             out[name] = value if name == "name" else value.lower() == "true" if name == "relative" else float(value)
         except ValueError:
-            if name != "tenor":
+            if name != "tau":
                 raise InputError(f"--shock {name} must be a number, not {value!r}") from None
             out[name] = value
         if name in _DECIMALS and abs(out[name]) > _LARGEST and "relative=true" not in text.lower():

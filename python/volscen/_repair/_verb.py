@@ -15,7 +15,7 @@ from volscen._repair._intervals import LEVELS
 from volscen._repair._pipeline import Options, Repaired, repair_batch
 from volscen._repair._result import make_dataset
 from volscen._threads import resolve_num_threads
-from volscen._workers import map_in_order
+from volscen._workers import check_workers, map_in_order
 from volscen.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ __all__ = ["repair"]
 
 #: Surfaces repaired at once.
 _BLOCK = 32
+#: Surfaces from which processes are worth starting.
+_WORTH_WORKERS = 1000
 
 _CONDITIONS = ("density", "prices", "none")
 
@@ -42,7 +44,8 @@ def repair(
     levels: Sequence[float] = (0.8, 0.95),
     free: Literal["density", "prices", "none"] = "density",
     robust: bool = True,
-    num_workers: int | None = 1,
+    num_workers: int | None = None,
+    client: Any = None,
 ) -> xr.Dataset:
     """Complete surfaces from some noisy quotes, with intervals, stale-quote scores and without static arbitrage.
 
@@ -79,8 +82,11 @@ def repair(
     robust : bool
         Trust quotes less that lie far from what all the others say.
     num_workers : int, optional
-        Processes over which blocks of surfaces are spread; one per processor when None. The result is the same for
-        any number.
+        Processes over which blocks of surfaces are spread; the result is the same for any number. When omitted, the
+        cluster whose ``dask.distributed`` client is active, if one is; else one per processor for 1,000 surfaces or
+        more, and none beside this one for fewer.
+    client : distributed.Client, optional
+        Of the cluster to use, in place of ``num_workers``.
 
     Returns
     -------
@@ -143,7 +149,7 @@ def repair(
     if not isinstance(robust, (bool, np.bool_)):
         raise InputError(f"robust must be True or False, not {robust!r}")
     options = Options(method, _levels(levels), free, bool(robust))
-    workers = resolve_num_threads(num_workers)
+    check_workers(num_workers, client)
     request = read_request(observed, tau, moneyness, noise)
     if free == "density":
         if request.moneyness.size < 3:
@@ -152,10 +158,12 @@ def repair(
                 "free='prices'"
             )
         _need_clarabel()
-    return make_dataset(request, run(request, options, workers), options)
+    many = sum(len(batch.rows) for batch in request.batches) >= _WORTH_WORKERS
+    workers, cluster = check_workers(num_workers, client, otherwise=resolve_num_threads(None) if many else 1)
+    return make_dataset(request, run(request, options, workers, cluster), options)
 
 
-def run(request: Request, options: Options, workers: int) -> list[Repaired]:
+def run(request: Request, options: Options, workers: int = 1, client: Any = None) -> list[Repaired]:
     """Results of every batch."""
     blocks = [
         replace(
@@ -169,7 +177,7 @@ def run(request: Request, options: Options, workers: int) -> list[Repaired]:
     ]
     grid = (request.tau, request.moneyness, request.on_grid, options)
     tasks = ((block, *grid) for block in blocks)
-    return list(map_in_order(repair_batch, tasks, num_workers=min(workers, len(blocks))))
+    return list(map_in_order(repair_batch, tasks, num_workers=min(workers, len(blocks)), client=client))
 
 
 def _levels(levels: Any) -> tuple[float, ...]:

@@ -189,7 +189,7 @@ class Subject:
     def tail(self) -> xr.Dataset:
         """The worst scenarios, at the smallest of the levels that holds some of them."""
         source = self.judged if self.book is None else self.profit
-        return risk.tail(self.ds, source, alpha=self.levels[-1], tenor=self.tenors[0])
+        return risk.tail(self.ds, source, alpha=self.levels[-1], tau=self.tenors[0])
 
     @cached_property
     def calendar_days(self) -> FloatArray | None:

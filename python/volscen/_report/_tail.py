@@ -29,7 +29,7 @@ def tail(subject: Subject) -> str:
     n = min(_SHOWN, positions.size)
     like = _most_like(subject, found.isel(rank=slice(n)))
     book = subject.book is not None
-    days = 365 * found.attrs["tenor"]
+    days = 365 * found.attrs["tau"]
     head = ["scenario", "P&L", "index", f"{days:.0f}-day vol", "vol change", "skew", "skew change", "penalty",
             "weight × N", "most like", ""]  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
@@ -75,7 +75,7 @@ def _most_like(subject: Subject, worst: xr.Dataset) -> list[str]:
     history, last = subject.history, subject.labels[-1]
     if history is None or history.sizes["date"] < last + _STRETCHES:
         return []
-    asked = (subject.start.tau, subject.start.moneyness, float(worst.attrs["tenor"]), np.array([1.0, *_WINGS]))
+    asked = (subject.start.tau, subject.start.moneyness, float(worst.attrs["tau"]), np.array([1.0, *_WINGS]))
     vols = interpolate_vol(history["implied_vol"].values, *asked)
     level = np.column_stack([subject.past_index, vols[:, 0], vols[:, 1] - vols[:, 2]])
     moves = level[last:] - level[:-last]

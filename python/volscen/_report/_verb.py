@@ -39,7 +39,7 @@ def report(
     elapsed_days: npt.ArrayLike | None = None,
     title: str | None = None,
     n_shown: int = 41,
-    out: str | Path = "report.html",
+    path: str | Path = "report.html",
 ) -> Path:
     """Write one self-contained HTML page about a scenario set, and what goes with it.
 
@@ -70,7 +70,7 @@ def report(
         Heading of the page; the title of the scenarios when omitted.
     n_shown : int
         Scenarios that the sliders lead through, 3 to 200; fewer where the grid is large.
-    out : str or Path
+    path : str or Path
         File to write, ending in ``.html`` or ``.htm``; whole or not at all.
 
     Returns
@@ -98,11 +98,11 @@ def report(
     >>> cube = volscen.generate(n_scenarios=500, seed=1)
     >>> book = volscen.Portfolio.straddle(moneyness=1, tau=0.25)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     page = volscen.report(cube, portfolio=book, out=f"{folder}/a.html")
+    ...     page = volscen.report(cube, portfolio=book, path=f"{folder}/a.html")
     ...     page.name, page.stat().st_size < 5_000_000
     ('a.html', True)
     """
-    target = _target(out)
+    target = _target(path)
     n_shown = check_shown(n_shown)
     if title is not None and not (isinstance(title, str) and title.strip()):
         raise InputError(f"title must be a text, not {title!r}")
@@ -139,14 +139,14 @@ def report(
     return target
 
 
-def _target(out: str | Path) -> Path:
-    if not isinstance(out, (str, Path)) or not str(out):
-        raise InputError(f"out must be a file name, not {out!r}")
-    path = Path(out)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"out must end in .html, not {str(out)!r}")
-    check_writable(path)
-    return path
+def _target(path: str | Path) -> Path:
+    if not isinstance(path, (str, Path)) or not str(path):
+        raise InputError(f"path must be a file name, not {path!r}")
+    target = Path(path)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"path must end in .html, not {str(path)!r}")
+    check_writable(target)
+    return target
 
 
 def _whole_history(history: Any) -> Any:

@@ -43,9 +43,9 @@ class CalibrationEvidence:
     log_capital: FloatArray
     share: FloatArray
 
-    def alarm(self, alpha: float) -> npt.NDArray[np.intp]:
-        """First row at which the capital reaches 1/alpha, -1 where it never does."""
-        over = self.log_capital >= -np.log(alpha)
+    def alarm(self, significance: float) -> npt.NDArray[np.intp]:
+        """First row at which the capital reaches ``1 / significance``, -1 where it never does."""
+        over = self.log_capital >= -np.log(significance)
         return np.where(over.any(axis=0), over.argmax(axis=0), -1)
 
 
@@ -64,7 +64,7 @@ def calibration_evidence(pit: npt.ArrayLike, *, jump_rate: float = 0.01) -> Cali
     -------
     CalibrationEvidence
         Under a calibrated law the capital is a martingale from 1: whatever is done on the way, and however long it
-        goes on, the probability that it ever reaches 1/alpha is at most alpha (Ville 1939).
+        goes on, the probability that it ever reaches 1/p is at most p (Ville 1939).
 
     Raises
     ------

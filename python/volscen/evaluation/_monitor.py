@@ -14,7 +14,7 @@ import xarray as xr
 from scipy.special import logsumexp
 from scipy.stats import kstwo, norm
 
-from volscen._numbers import whole_number
+from volscen._numbers import bounded_number, whole_number
 from volscen._reweight import Beta
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
@@ -65,7 +65,7 @@ def monitor_drift(
     first: Any = None,
     last: Any = None,
     window: int = 60,
-    alpha: float = 0.01,
+    significance: float = 0.01,
     update_every: int | None = None,
     n_scenarios: int = 500,
     seed: int = 0,
@@ -84,7 +84,7 @@ def monitor_drift(
         First and last realised date; the first after the fit, and the history's last, when omitted.
     window : int
         Days of the rolling figures, at least 10; at the start they are of the days so far.
-    alpha : float
+    significance : float
         Probability of a false alarm, however long the model is watched: a calibrated model's ``refit_due`` ever turns
         true with at most this probability. In (0, 0.5].
     update_every : int or None
@@ -109,7 +109,7 @@ def monitor_drift(
           weights.
         - ``log10_evidence``, also by channel: capital of the bets against uniformity
           (:func:`calibration_evidence`); their mean over channels is tested. ``refit_due`` is true from the first day
-          that it reaches 1/alpha.
+          that it reaches ``1 / significance``.
         - ``energy_score``, and the mean and standard deviation that it has under the law: ``expected_energy_score``
           and ``energy_score_sd``, of the scenarios' scores against one another.
         - Rolling: ``score_excess``, the sum of actual less expected scores over the root of the sum of their
@@ -117,7 +117,7 @@ def monitor_drift(
           ``coverage`` of central intervals with Kupiec's p-value. They describe; the verdict is the test's alone.
         - ``state_clipped``.
 
-        Attributes: ``refit_due`` (0 or 1), ``alarm`` (its date), ``reason``, ``alpha`` and the settings.
+        Attributes: ``refit_due`` (0 or 1), ``alarm`` (its date), ``reason``, ``significance`` and the settings.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def monitor_drift(
     """
     if isinstance(model, (str, Path)):
         model = load(model)
-    plan = _checked(model, history, first, last, window, alpha, update_every, n_scenarios, seed, device)
+    plan = _checked(model, history, first, last, window, significance, update_every, n_scenarios, seed, device)
     yard = Yardstick.of(history, yard_end := history["date"].values[plan.rows[0] + 1])
     days = []
     with single_threaded_blas():
@@ -176,7 +176,7 @@ def monitor_drift(
     ds = xr.Dataset(
         {
             name: (dims, values, {"long_name": text, "units": "1"})
-            for name, (dims, values, text) in (out | _verdict(columns["pit"], alpha, attributes, date)).items()
+            for name, (dims, values, text) in (out | _verdict(columns["pit"], significance, attributes, date)).items()
         },
         coords={"date": date, "channel": list(CHANNELS), "level": list(_LEVELS)},
         attrs=attributes,
@@ -201,7 +201,7 @@ def _checked(
     first: Any,
     last: Any,
     window: Any,
-    alpha: Any,
+    significance: Any,
     update_every: Any,
     n: Any,
     seed: Any,
@@ -209,8 +209,7 @@ def _checked(
 ) -> _Plan:
     if not isinstance(model, Generator) or not model.is_fitted:
         raise InputError(f"model must be a fitted generator or the path of one, not {model!r}")
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha <= 0.5:
-        raise InputError(f"alpha must lie in (0, 0.5], not {alpha!r}")
+    bounded_number("significance", significance, 0, 0.5, ends="(]")
     seed = whole_number("seed", seed, least=0)
     look_for(check_device(device), model)
     fitted_to = np.datetime64(model.period_[1], "D")
@@ -357,11 +356,11 @@ def _rolling_sum(values: FloatArray, window: int) -> FloatArray:
     return np.asarray(total[end] - total[np.maximum(end - window, 0)])
 
 
-def _verdict(pit: FloatArray, alpha: float, attributes: dict[str, Any], date: npt.NDArray[Any]) -> Figures:
+def _verdict(pit: FloatArray, significance: float, attributes: dict[str, Any], date: npt.NDArray[Any]) -> Figures:
     """Evidence by day, and the verdict, which goes into the attributes."""
     found = calibration_evidence(pit)
     total = logsumexp(found.log_capital, axis=1) - np.log(len(CHANNELS))
-    over = total >= -np.log(alpha)
+    over = total >= -np.log(significance)
     due = bool(over.any())
     day = int(over.argmax()) if due else int(total.argmax())
     channel = int(found.log_capital[day].argmax())
@@ -373,19 +372,19 @@ def _verdict(pit: FloatArray, alpha: float, attributes: dict[str, Any], date: np
     largest = 10 ** min(float(total[day] / np.log(10)), 300.0)
     says = (_SAYS_OF_DISTANCE if what == "distance" else _SAYS)[word]
     reason = (
-        f"{what}: {says}; evidence {largest:.3g} against {1 / alpha:g} on {str(date[day])[:10]}"
+        f"{what}: {says}; evidence {largest:.3g} against {1 / significance:g} on {str(date[day])[:10]}"
         if due
-        else f"evidence at most {largest:.3g}, an alarm needs {1 / alpha:g}"
+        else f"evidence at most {largest:.3g}, an alarm needs {1 / significance:g}"
     )
     attributes |= {
         "refit_due": int(due),
         "alarm": str(date[day])[:10] if due else "",
         "reason": reason,
-        "alpha": float(alpha),
+        "significance": float(significance),
     }
     tens = float(np.log(10))
     return {
         "log10_evidence": (("date",), total / tens, "evidence against the law, log to base 10"),
         "log10_evidence_by_channel": (("date", "channel"), found.log_capital / tens, "the same by channel"),
-        "refit_due": (("date",), np.logical_or.accumulate(over), "whether the evidence has reached 1/alpha"),
+        "refit_due": (("date",), np.logical_or.accumulate(over), "whether the evidence has reached 1/significance"),
     }

@@ -15,6 +15,7 @@ import xarray as xr
 
 from volscen import schema
 from volscen._dates import to_day, to_days
+from volscen._tenors import to_years
 from volscen.errors import InputError
 
 __all__ = ["State", "make_history", "realised_vol", "state_at"]
@@ -70,7 +71,7 @@ def make_history(
     date : array_like of datetime64 or str, shape (T,)
         Strictly increasing.
     tau : array_like, shape (J,)
-        Times to expiry in years, strictly increasing.
+        Times to expiry in years, or tenors such as "3M"; strictly increasing.
     moneyness : array_like, shape (I,)
         K/F, strictly increasing.
     implied_vol : array_like, shape (T, J, I)
@@ -126,7 +127,7 @@ def make_history(
             variables,
             coords={
                 "date": to_days(date, "date"),
-                "tau": np.asarray(tau, dtype=np.float64),
+                "tau": np.asarray(to_years("tau", tau), dtype=np.float64),
                 "moneyness": np.asarray(moneyness, dtype=np.float64),
             },
             attrs=schema.base_attributes(

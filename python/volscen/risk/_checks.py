@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from volscen.errors import InputError
 
-__all__ = ["between", "floats", "labels", "random_generator"]
+__all__ = ["floats", "labels", "random_generator"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -21,14 +21,6 @@ def floats(name: str, value: Any) -> FloatArray:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(f"{name} must be an array of numbers, not {value!r:.100}") from None
-
-
-def between(name: str, value: Any, low: float, high: float) -> float:
-    """Return a single number strictly between two others."""
-    number = floats(name, value)
-    if number.ndim or not low < number < high:
-        raise InputError(f"{name} must lie in ({low:g}, {high:g}), not {value!r}")
-    return float(number)
 
 
 def labels(name: str, value: Any, n: int) -> npt.NDArray[np.str_]:

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen._elapsed import step_position
+from volscen._numbers import positive_number
 from volscen._statistics import quantile
 from volscen.errors import InputError
-from volscen.risk._checks import between, floats, labels
+from volscen.risk._checks import floats, labels
 from volscen.risk._measures import check, expected_shortfall, one_level, tail_weight, tied, value_at_risk
 
 __all__ = ["contributions", "incremental", "line_profits", "marginal", "var_weight"]
@@ -245,7 +246,7 @@ def var_weight(
     """Rows and weights of them that average positions at the value at risk; sums: 1, and of w x total: -VaR."""
     if method not in ("kernel", "scenario"):
         raise InputError(f"var_method must be 'kernel' or 'scenario', not {method!r}")
-    width = _silverman(total, w) if bandwidth is None else between("bandwidth", bandwidth, 0, np.inf)
+    width = _silverman(total, w) if bandwidth is None else positive_number("bandwidth", bandwidth)
     edge = quantile(total, w, [alpha])[0]
     if method == "scenario":
         rows = np.flatnonzero(tied(total, edge) & (w > 0))

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen._elapsed import step_position
+from volscen._numbers import positive_number
 from volscen._tenors import to_years
 from volscen.errors import InputError
 from volscen.portfolio._contracts import StartingState, one_date
-from volscen.risk._checks import between, floats
+from volscen.risk._checks import floats
 from volscen.risk._measures import tail_weight
 from volscen.surface._interpolate import interpolate_vol
 
@@ -27,7 +28,7 @@ def tail(
     *,
     alpha: float = 0.05,
     step: int | None = None,
-    tenor: float | str = 30 / 365,
+    tau: float | str = 30 / 365,
     wings: tuple[float, float] = (0.95, 1.05),
 ) -> xr.Dataset:
     """The scenarios in which a portfolio loses most, worst first.
@@ -42,8 +43,8 @@ def tail(
         Probability of the tail, in (0, 1].
     step : int, optional
         Label of the step; the last by default.
-    tenor : float or str
-        Years, or a tenor such as "3M", at which the surfaces are described.
+    tau : float or str
+        Time to expiry in years, or a tenor such as "3M", at which the surfaces are described.
     wings : (float, float)
         Moneyness K/F of the low and the high strike between which skew is measured; volatility is flat beyond the grid.
 
@@ -79,7 +80,7 @@ def tail(
     start = StartingState.of(ds)
     surfaces = ds["implied_vol"].transpose("scenario", "step", "tau", "moneyness").values[rows, position]
     low, high = _wings(wings)
-    at = between("tenor", to_years("tenor", tenor), 0, np.inf)
+    at = positive_number("tau", to_years("tau", tau))
     asked = (start.tau, start.moneyness, at, np.array([1.0, low, high]))
     then, now = interpolate_vol(surfaces, *asked), interpolate_vol(start.implied_vol, *asked)
     spot = ds["spot"].transpose("scenario", "step").values[rows, position].astype(np.float64)
@@ -105,7 +106,7 @@ def tail(
         coordinates["line"] = names
     if "name" in ds.coords and ds["name"].dims == ("scenario",):
         coordinates["name"] = ("rank", ds["name"].values[rows])
-    return xr.Dataset(variables, coordinates, attrs={"alpha": float(alpha), "tenor": at})
+    return xr.Dataset(variables, coordinates, attrs={"alpha": float(alpha), "tau": at})
 
 
 def _profit(

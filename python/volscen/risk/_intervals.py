@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, ndtri
 
-from volscen._numbers import whole_number
+from volscen._numbers import bounded_number, whole_number
 from volscen._statistics import quantile
 from volscen.errors import InputError
-from volscen.risk._checks import between, random_generator
+from volscen.risk._checks import random_generator
 from volscen.risk._measures import check, expected_shortfall, one_level, value_at_risk
 
 __all__ = ["Interval", "confidence_interval"]
@@ -42,9 +42,9 @@ def confidence_interval(
     *,
     measure: Literal["value_at_risk", "expected_shortfall"] = "value_at_risk",
     alpha: float = 0.05,
-    confidence: float = 0.95,
+    level: float = 0.95,
     method: Literal["analytic", "bootstrap"] = "analytic",
-    n_bootstrap: int = 1000,
+    resamples: int = 1000,
     seed: int | np.random.Generator | None = 0,
 ) -> Interval:
     """Confidence interval of a risk measure for the finite number of scenarios.
@@ -59,11 +59,11 @@ def confidence_interval(
         What is estimated.
     alpha : float
         Tail probability in (0, 1).
-    confidence : float
-        Of the interval, two-sided, in (0, 1).
+    level : float
+        Confidence level of the interval, two-sided, in (0, 1).
     method : {"analytic", "bootstrap"}
         See Notes.
-    n_bootstrap : int
+    resamples : int
         Samples of the bootstrap, at least 100.
     seed : int, numpy.random.Generator or None
         Of the bootstrap.
@@ -100,44 +100,47 @@ def confidence_interval(
     True
     """
     x, w, _ = check(values, weight, alpha)
-    level = one_level(alpha)
+    tail = one_level(alpha)
     if x.ndim != 1:
         raise InputError(f"values must be one-dimensional, not shape {x.shape}")
-    if level == 1:
+    if tail == 1:
         raise InputError("alpha must lie in (0, 1)")
-    confidence = between("confidence", confidence, 0, 1)
+    level = bounded_number("level", level, 0, 1)
     functions = {"value_at_risk": value_at_risk, "expected_shortfall": expected_shortfall}
     if measure not in functions:
         raise InputError(f"measure must be 'value_at_risk' or 'expected_shortfall', not {measure!r}")
-    estimate = float(functions[measure](x, w, alpha=level))
+    estimate = float(functions[measure](x, w, alpha=tail))
     if method == "bootstrap":
-        low, high = _bootstrap(x, w, measure, level, confidence, n_bootstrap, seed)
+        low, high = _bootstrap(x, w, measure, tail, level, resamples, seed)
     elif method != "analytic":
         raise InputError(f"method must be 'analytic' or 'bootstrap', not {method!r}")
     elif measure == "expected_shortfall":
-        edge = -float(value_at_risk(x, w, alpha=level))
-        influence = np.maximum(edge - x, 0) / level - edge - estimate
-        error = float(ndtri((1 + confidence) / 2) * np.sqrt(np.square(w) @ np.square(influence)))
+        edge = -float(value_at_risk(x, w, alpha=tail))
+        influence = np.maximum(edge - x, 0) / tail - edge - estimate
+        error = float(ndtri((1 + level) / 2) * np.sqrt(np.square(w) @ np.square(influence)))
         low, high = estimate - error, estimate + error
     elif np.ptp(w) <= 1e-12 * w.max():
-        low, high = _order_statistics(x, level, confidence)
+        low, high = _order_statistics(x, tail, level)
     else:
-        edge = quantile(x, w, [level])[0]
-        error = ndtri((1 + confidence) / 2) * np.sqrt(np.square(w) @ np.square((x <= edge) - level))
-        high, low = -quantile(x, w, np.clip([level - error, level + error], 0, 1))
+        edge = quantile(x, w, [tail])[0]
+        error = ndtri((1 + level) / 2) * np.sqrt(np.square(w) @ np.square((x <= edge) - tail))
+        high, low = -quantile(x, w, np.clip([tail - error, tail + error], 0, 1))
     return Interval(estimate, float(low), float(high))
 
 
-def _order_statistics(x: FloatArray, level: float, confidence: float) -> tuple[float, float]:
-    """Losses at two ranks r < s: P(r <= number below the quantile < s) by the binomial law is at least confidence."""
+def _order_statistics(x: FloatArray, alpha: float, level: float) -> tuple[float, float]:
+    """Losses at two ranks r < s: P(r <= number below the quantile < s) by the binomial law is at least the level."""
     n = x.size
-    below = bdtr(np.arange(n).astype(np.float64), n, level)  # P(count <= 0), ..., P(count <= n - 1)
-    tail = (1 - confidence) / 2
-    first = int(np.searchsorted(below, tail, side="right"))  # the largest r with P(count <= r - 1) <= tail
-    last = int(np.searchsorted(below, 1 - tail, side="left")) + 1  # the smallest s with P(count <= s - 1) >= 1 - tail
+    below = bdtr(np.arange(n).astype(np.float64), n, alpha)  # P(count <= 0), ..., P(count <= n - 1)
+    outside = (1 - level) / 2
+    first = int(np.searchsorted(below, outside, side="right"))  # the largest r with P(count <= r - 1) <= outside
+    last = (
+        int(np.searchsorted(below, 1 - outside, side="left")) + 1
+    )  # the smallest s with P(count <= s - 1) >= 1 - outside
     if first < 1 or last > n:
         raise InputError(
-            f"{n} scenarios are too few to enclose the {level:g} quantile with confidence {confidence:g}; draw more"
+            f"{n} scenarios are too few to enclose the {alpha:g} quantile with confidence {level:g}; draw more, "
+            "or lower level"
         )
     ordered = np.sort(x)
     return -ordered[last - 1], -ordered[first - 1]
@@ -147,27 +150,27 @@ def _bootstrap(
     x: FloatArray,
     w: FloatArray,
     measure: str,
+    alpha: float,
     level: float,
-    confidence: float,
-    n_bootstrap: int,
+    resamples: int,
     seed: int | np.random.Generator | None,
 ) -> tuple[float, float]:
-    n_bootstrap = whole_number("n_bootstrap", n_bootstrap, least=100)
+    resamples = whole_number("resamples", resamples, least=100)
     rng = random_generator(seed)
     order = np.argsort(x, kind="stable")
     ordered, mass = x[order], w[order]
-    found = np.empty(n_bootstrap)
-    for start in range(0, n_bootstrap, _SAMPLES):
-        size = min(_SAMPLES, n_bootstrap - start)
+    found = np.empty(resamples)
+    for start in range(0, resamples, _SAMPLES):
+        size = min(_SAMPLES, resamples - start)
         drawn = rng.multinomial(x.size, np.full(x.size, 1 / x.size), size=size) * mass
         to = np.cumsum(drawn, axis=1)
         if np.any(to[:, -1] == 0):
             raise InputError("too few scenarios have weight for a bootstrap: a sample had none; use method='analytic'")
         drawn, to = drawn / to[:, -1:], to / to[:, -1:]
         if measure == "value_at_risk":
-            found[start : start + size] = -ordered[np.minimum((to < level - 1e-12).sum(axis=1), x.size - 1)]
+            found[start : start + size] = -ordered[np.minimum((to < alpha - 1e-12).sum(axis=1), x.size - 1)]
         else:
-            part = np.clip(level - (to - drawn), 0, drawn)
-            found[start : start + size] = -(part @ ordered) / level
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+            part = np.clip(alpha - (to - drawn), 0, drawn)
+            found[start : start + size] = -(part @ ordered) / alpha
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

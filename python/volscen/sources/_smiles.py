@@ -11,7 +11,8 @@ import xarray as xr
 
 from volscen._array import float_array, increasing_positive
 from volscen._cache import load_cached, store_cached
-from volscen._numbers import whole_number
+from volscen._numbers import bounded_number, whole_number
+from volscen._tenors import to_years
 from volscen.errors import InputError
 from volscen.sources._smile_families import FAMILIES
 
@@ -68,7 +69,8 @@ def simulate_smiles(
         Share of each family, in any unit; those left out have none. None gives 45% SSVI (``ssvi``), 20% SABR
         (``sabr``), 15% raw SVI (``svi``), 8% Merton's jump diffusion (``merton``) and 12% Heston (``heston``).
     tau : array_like or None
-        Times to expiry in years, increasing, from a day to 30 years; 13 from 0.08 to 2 by default.
+        Times to expiry in years, or tenors such as "3M", increasing, from a day to 30 years; 13 from 0.08 to 2 by
+        default.
     log_moneyness : array_like or None
         k = ln(K/F), increasing; 17 from -0.45 to 0.45 by default.
     perturb : float
@@ -112,7 +114,11 @@ def simulate_smiles(
     count = whole_number("n", n)
     skipped = whole_number("first", first, least=0)
     plan = _Plan(
-        _seed(seed), _shares(families), *_grid(tau, log_moneyness), _share("perturb", perturb), _drop(arbitrage)
+        _seed(seed),
+        _shares(families),
+        *_grid(tau, log_moneyness),
+        bounded_number("perturb", perturb, 0, 1, ends="[]"),
+        _drop(arbitrage),
     )
     if cache and (skipped or not isinstance(seed, (int, np.integer))):
         raise InputError("cache needs an integer seed and first=0: other surfaces have no name to be kept under")
@@ -230,12 +236,6 @@ def _named(shares: tuple[float, ...]) -> list[str]:
     return [f"{100 * share:.3g}% {name}" for name, share in zip(FAMILIES, shares, strict=True) if share > 0]
 
 
-def _share(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
-        raise InputError(f"{name} must be a share from 0 to 1, not {value!r}")
-    return float(value)
-
-
 def _drop(arbitrage: Any) -> bool:
     if not isinstance(arbitrage, str) or arbitrage not in ("keep", "drop"):
         raise InputError(f"arbitrage must be 'keep' or 'drop', not {arbitrage!r}")
@@ -266,7 +266,7 @@ def _shares(families: Any) -> tuple[float, ...]:
 
 
 def _grid(tau: npt.ArrayLike | None, log_moneyness: npt.ArrayLike | None) -> tuple[FloatArray, FloatArray]:
-    years = increasing_positive("tau", TAU if tau is None else tau)
+    years = increasing_positive("tau", to_years("tau", TAU if tau is None else tau))
     if not (_TIMES[0] <= years[0] and years[-1] <= _TIMES[1]):
         raise InputError("tau must lie between a day (1/365) and 30 years: beyond, these smiles mean nothing")
     k = np.ascontiguousarray(float_array("log_moneyness", LOG_MONEYNESS if log_moneyness is None else log_moneyness))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from volscen._tenors import to_years
 from volscen.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def factor_vol(beta: npt.ArrayLike, tau: npt.ArrayLike, moneyness: npt.ArrayLike
     beta : array_like, shape (..., 5)
         Long-term level, slope in time, slope in moneyness, curvature, and right tail.
     tau : array_like, shape (J,)
-        Time to expiry in years, positive.
+        Time to expiry in years, or tenors such as "3M"; positive.
     moneyness : array_like, shape (I,)
         K/F, positive.
 
@@ -55,7 +56,7 @@ def factor_vol(beta: npt.ArrayLike, tau: npt.ArrayLike, moneyness: npt.ArrayLike
     array([[0.218394]])
     """
     b = np.asarray(beta, dtype=np.float64)[..., None, None, :]
-    t = np.asarray(tau, dtype=np.float64)[:, None]
+    t = np.asarray(to_years("tau", tau), dtype=np.float64)[:, None]
     m = -np.log(np.asarray(moneyness, dtype=np.float64)) / np.sqrt(t)
     scale = np.log(t / 5)
     right = np.minimum(m, 0)  # the tail term is zero at M = 0, so it may be evaluated there for M > 0
@@ -84,7 +85,8 @@ def read_spx_factors(
         published with the code of "Deep hedging with implied volatility surfaces" (Francois, Gauthier, Godin,
         Perez Mendoza).
     tau : array_like, shape (J,), optional
-        Times to expiry in years, within 30 to 365 days; 30 60 91 122 152 182 273 365 days when omitted.
+        Times to expiry in years, or tenors such as "3M", within 30 to 365 days; 30 60 91 122 152 182 273 365 days
+        when omitted.
     moneyness : array_like, shape (I,), optional
         K/F within 0.6 to 1.2; ten points from 0.6 to 1.05 when omitted.
 
@@ -123,7 +125,7 @@ def read_spx_factors(
     from volscen.history import make_history
     from volscen.schema import check_grid
 
-    tau = check_grid(DEFAULT_TAU if tau is None else tau, "tau")
+    tau = check_grid(to_years("tau", DEFAULT_TAU if tau is None else tau), "tau")
     moneyness = check_grid(DEFAULT_MONEYNESS if moneyness is None else moneyness, "moneyness")
     _check_reach(tau, moneyness)
     table = _load(Path(source))

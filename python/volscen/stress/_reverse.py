@@ -14,10 +14,10 @@ from scipy.optimize import minimize
 from scipy.special import chdtrc, logsumexp
 
 from volscen._elapsed import step_labels, step_position
+from volscen._numbers import positive_number, whole_number
 from volscen.errors import InputError
 from volscen.portfolio._profit import prepare
 from volscen.portfolio._revalue import Revaluation
-from volscen.risk._checks import between
 from volscen.stress._assemble import assemble, start_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def reverse(
     (-200.0, 1)
     """
     ds, book, work = prepare(ds, portfolio, elapsed_days, extrapolation, num_threads)
-    loss = between("loss", loss, 0, np.inf)
+    loss = positive_number("loss", loss)
     if density not in ("gaussian", "kernel"):
         raise InputError(f"density must be 'gaussian' or 'kernel', not {density!r}")
     if search not in ("factors", "scenarios"):
@@ -186,8 +186,7 @@ class _Space:
     ) -> _Space:
         n, w = log_return.size, work.weight
         cells = int(np.prod(surfaces.shape[1:]))
-        if isinstance(n_factors, bool) or not isinstance(n_factors, int | np.integer) or not 1 <= n_factors <= cells:
-            raise InputError(f"n_factors must be an integer from 1 to {cells}, not {n_factors!r}")
+        n_factors = whole_number("n_factors", n_factors, most=cells)
         moves = (np.log(surfaces.astype(np.float64)) - np.log(work.start.implied_vol)).reshape(n, cells)
         centre = w @ moves
         spread = (moves - centre) * np.sqrt(w)[:, None]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.special import ndtr
 
+from volscen._numbers import finite_number, positive_number
 from volscen._tenors import to_years
 from volscen.errors import InputError
-from volscen.risk._checks import between
 from volscen.stress._assemble import Start, assemble, start_of
 
 __all__ = ["shock"]
@@ -38,9 +38,9 @@ def shock(
     curvature: Size = 0.0,
     term: float | npt.ArrayLike = 0.0,
     relative: bool = False,
-    tenor: float | str | None = None,
+    tau: float | str | None = None,
     delta: float | None = None,
-    tenor_width: float = 0.7,
+    tau_width: float = 0.7,
     delta_width: float = 0.15,
     name: str | Sequence[str] = "shock",
     as_of: Any = None,
@@ -65,12 +65,12 @@ def shock(
         Change of the volatility at 30 days less that at one year.
     relative : bool
         Sizes are shares of each volatility: a level of 0.2 makes 20% of 24%.
-    tenor : float or str, optional
+    tau : float or str, optional
         Years, or a tenor such as "3M", around which the shock is localised; everywhere when omitted.
     delta : float, optional
         Delta around which it is localised: between 0 and 1 of a call, negative of a put; everywhere when omitted.
-    tenor_width : float
-        Standard deviation of the weight around ``tenor``, in log time; 0.7 is a factor of two.
+    tau_width : float
+        Standard deviation of the weight around ``tau``, in log time; 0.7 is a factor of two.
     delta_width : float
         Standard deviation of the weight around ``delta``.
     name : str or sequence of str
@@ -102,7 +102,7 @@ def shock(
     (D - 1/2)/(1/2), of ``curvature`` ((D - 1/2)/(1/4))^2, which are bounded in the wings, and of ``term``
     ln(t_mid/t)/ln(365/30) with t_mid the geometric mean of the two tenors. A mapping gives sizes at tenors (years or
     "3M"), between which they are linear in log time and outside which they are flat. A localised shock has the weight
-    exp(-ln(t/tenor)^2/(2 tenor_width^2)) exp(-(D - delta)^2/(2 delta_width^2)).
+    exp(-ln(t/tau)^2/(2 tau_width^2)) exp(-(D - delta)^2/(2 delta_width^2)).
 
     Examples
     --------
@@ -133,7 +133,7 @@ def shock(
         + arrays["skew"][..., None] * (d - 0.5) / 0.5
         + arrays["curvature"][..., None] * np.square((d - 0.5) / 0.25)
         + (arrays["term"] * time)[..., None]
-    ) * _local(state, d, tenor, delta, tenor_width, delta_width)
+    ) * _local(state, d, tau, delta, tau_width, delta_width)
     vol = np.broadcast_to(
         state.implied_vol * (1 + move) if relative else state.implied_vol + move, (n, *state.implied_vol.shape)
     )
@@ -197,18 +197,16 @@ def _call_delta(start: Start) -> FloatArray:
 
 
 def _local(
-    start: Start, d: FloatArray, tenor: float | str | None, delta: float | None, tenor_width: float, delta_width: float
+    start: Start, d: FloatArray, tau: float | str | None, delta: float | None, tau_width: float, delta_width: float
 ) -> FloatArray:
     weight = np.ones_like(d)
-    for name, value in (("tenor_width", tenor_width), ("delta_width", delta_width)):
-        between(name, value, 0, np.inf)
-    if tenor is not None:
-        centre = _numbers("tenor", to_years("tenor", tenor))
-        if centre.shape != (1,) or not centre[0] > 0:
-            raise InputError(f"tenor must be a positive number of years, not {tenor!r}")
-        weight *= np.exp(-np.square(np.log(start.tau / centre) / tenor_width) / 2)[:, None]
+    for name, value in (("tau_width", tau_width), ("delta_width", delta_width)):
+        positive_number(name, value)
+    if tau is not None:
+        centre = positive_number("tau", to_years("tau", tau))
+        weight *= np.exp(-np.square(np.log(start.tau / centre) / tau_width) / 2)[:, None]
     if delta is not None:
-        if _numbers("delta", delta).shape != (1,) or not 0 < abs(delta) < 1:
+        if not 0 < abs(finite_number("delta", delta)) < 1:
             raise InputError(f"delta must lie between 0 and 1 in size, not {delta!r}")
         weight *= np.exp(-np.square((d - (delta if delta > 0 else 1 + delta)) / delta_width) / 2)
     return weight

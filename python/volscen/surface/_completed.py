@@ -58,7 +58,7 @@ def fit_repair(
     ratio = np.exp(strikes)
     # The grid's own points exactly: their logarithms need not come back.
     ratio[np.searchsorted(strikes, np.log(moneyness))] = moneyness
-    whole = repair(chain, tau=times, moneyness=ratio, robust=robust, free=free)
+    whole = repair(chain, tau=times, moneyness=ratio, robust=robust, free=free, num_workers=1)
     basis = SplineBasis.over(strikes)
     splines = tuple(basis.spline(row) for row in whole["total_variance"].values)
     details: dict[str, Any] = {

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import bounded_number
 from volscen._reweight import (
     OTHER_WEIGHTS,
     effective_sample_size,
@@ -97,8 +98,8 @@ def entropy_pool(
     True
     """
     wanted = _check(ds, views)
-    share = _fraction(confidence, "confidence", 0, 1, low_open=True)
-    floor = _fraction(ess_floor, "ess_floor", 0, 1, high_open=True)
+    share = bounded_number("confidence", confidence, 0, 1, ends="(]")
+    floor = bounded_number("ess_floor", ess_floor, 0, 1, ends="[)")
     if not isinstance(blend, (bool, np.bool_)):
         raise InputError(f"blend must be True or False, not {blend!r}")
     priors = prior_weights(ds, prior)
@@ -126,18 +127,6 @@ def _check(ds: object, views: object) -> list[View]:
     if not wanted or not all(isinstance(view, View) for view in wanted):
         raise InputError("views must be a list of at least one view made by the functions of volscen.views")
     return wanted
-
-
-def _fraction(
-    value: Any, name: str, low: float, high: float, *, low_open: bool = False, high_open: bool = False
-) -> float:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
-    inside = number and low <= value <= high and not (low_open and value == low) and not (high_open and value == high)
-    if not inside:
-        raise InputError(
-            f"{name} must lie in {'(' if low_open else '['}{low}, {high}{')' if high_open else ']'}, not {value!r}"
-        )
-    return float(value)
 
 
 def _pooled(prior: FloatArray, beliefs: list[Belief], share: float) -> FloatArray:

@@ -11,7 +11,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen._elapsed import step_position
+from volscen._numbers import finite_number, positive_number
 from volscen._reweight import weighing_penalty
+from volscen._tenors import to_years
 from volscen.errors import InputError
 from volscen.surface._interpolate import EDGE_RTOL, interpolate_vol
 
@@ -196,13 +198,13 @@ def total_log_return(step: int | None = None) -> Quantity:
     )
 
 
-def implied_vol(tau: float, moneyness: float, step: int | None = None) -> Quantity:
+def implied_vol(tau: float | str, moneyness: float, step: int | None = None) -> Quantity:
     """Implied volatility at a point of the surface, by :func:`volscen.surface.interpolate_vol`.
 
     Parameters
     ----------
-    tau : float
-        Years; within the grid.
+    tau : float or str
+        Years, or a tenor such as "3M"; within the grid.
     moneyness : float
         K/F; within the grid.
     step : int, optional
@@ -215,6 +217,7 @@ def implied_vol(tau: float, moneyness: float, step: int | None = None) -> Quanti
     >>> volscen.views.implied_vol(0.25, 0.9).values(cube).shape
     (100,)
     """
+    tau, moneyness = _tau(tau), finite_number("moneyness", moneyness)
     return Quantity(
         f"implied_vol({tau:.4g}, {moneyness:.4g}{_at(step)})", lambda ds, row: _vol(ds, tau, moneyness, step)
     )
@@ -223,29 +226,34 @@ def implied_vol(tau: float, moneyness: float, step: int | None = None) -> Quanti
 def _vol(ds: xr.Dataset, tau: float, moneyness: float, step: int | None) -> FloatArray:
     grid_tau, grid_m = ds["tau"].values, ds["moneyness"].values
     for name, value, grid in (("tau", tau, grid_tau), ("moneyness", moneyness, grid_m)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-            raise InputError(f"{name} of a view must be a number, not {value!r}")
         if not grid[0] * (1 - EDGE_RTOL) <= value <= grid[-1] * (1 + EDGE_RTOL):
             raise InputError(f"{name} {value:.4g} of a view lies off the grid, {grid[0]:.4g} to {grid[-1]:.4g}")
     surfaces = ds["implied_vol"].transpose("scenario", "step", "tau", "moneyness")
     return interpolate_vol(surfaces[:, step_position(ds, step)].values, grid_tau, grid_m, tau, moneyness)
 
 
-def atm_vol(tau: float, step: int | None = None) -> Quantity:
-    """At-the-money-forward volatility of a tenor in years."""
+def _tau(value: float | str, name: str = "tau") -> float:
+    return positive_number(name, to_years(name, value))
+
+
+def atm_vol(tau: float | str, step: int | None = None) -> Quantity:
+    """At-the-money-forward volatility of a time to expiry, in years or a tenor such as "3M"."""
+    tau = _tau(tau)
     return Quantity(f"atm_vol({tau:.4g}{_at(step)})", lambda ds, row: _vol(ds, tau, 1.0, step))
 
 
-def skew(tau: float, low: float = 0.9, high: float = 1.1, step: int | None = None) -> Quantity:
+def skew(tau: float | str, low: float = 0.9, high: float = 1.1, step: int | None = None) -> Quantity:
     """Volatility at moneyness ``low`` less that at ``high``: positive where puts cost more."""
+    tau, low, high = _tau(tau), finite_number("low", low), finite_number("high", high)
     return Quantity(
         f"skew({tau:.4g}, {low:.4g}, {high:.4g}{_at(step)})",
         lambda ds, row: _vol(ds, tau, low, step) - _vol(ds, tau, high, step),
     )
 
 
-def term_slope(short: float, long: float, step: int | None = None) -> Quantity:
-    """At-the-money volatility of the longer tenor less that of the shorter."""
+def term_slope(short: float | str, long: float | str, step: int | None = None) -> Quantity:
+    """At-the-money volatility of the longer time to expiry less that of the shorter; years, or tenors such as "3M"."""
+    short, long = _tau(short, "short"), _tau(long, "long")
     return Quantity(
         f"term_slope({short:.4g}, {long:.4g}{_at(step)})",
         lambda ds, row: _vol(ds, long, 1.0, step) - _vol(ds, short, 1.0, step),
@@ -262,6 +270,7 @@ def vix(days: float = 30, step: int | None = None) -> Quantity:
     >>> volscen.views.vix().values(cube).shape
     (100,)
     """
+    days = positive_number("days", days)
 
     def of(ds: xr.Dataset, row: int) -> npt.ArrayLike:
         from volscen.surface import vix as index

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from volscen._numbers import bounded_number, finite_number
 from volscen.errors import InputError
 from volscen.views._quantities import (
     Quantity,
@@ -75,12 +76,6 @@ class View:
         return f"{low}{self.name}{high}"
 
 
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
-        raise InputError(f"{name} of a view must be a finite number, not {value!r}")
-    return float(value)
-
-
 def _view(
     statistic: str,
     quantities: Sequence[object],
@@ -95,10 +90,10 @@ def _view(
     if (equals is None) == (at_least is None and at_most is None):
         raise InputError(f"views.{statistic} needs either equals=, or at_least= and/or at_most=")
     if equals is not None:
-        lower = upper = _number(equals, "equals")
+        lower = upper = finite_number("equals", equals)
     else:
-        lower = -np.inf if at_least is None else _number(at_least, "at_least")
-        upper = np.inf if at_most is None else _number(at_most, "at_most")
+        lower = -np.inf if at_least is None else finite_number("at_least", at_least)
+        upper = np.inf if at_most is None else finite_number("at_most", at_most)
     if lower > upper:
         raise InputError(f"at_least {lower:g} of views.{statistic} exceeds at_most {upper:g}")
     if upper <= within[0] or lower >= within[1]:
@@ -106,17 +101,8 @@ def _view(
             f"views.{statistic} lies between {within[0]:g} and {within[1]:g}, both excluded; a bound of "
             f"{upper if upper <= within[0] else lower:g} cannot be met"
         )
-    share = _number(confidence, "confidence")
-    if not 0 < share <= 1:
-        raise InputError(f"confidence must lie in (0, 1], not {confidence!r}")
+    share = bounded_number("confidence", confidence, 0, 1, ends="(]")
     return View(statistic, tuple(as_quantity(q) for q in quantities), lower, upper, level, share)
-
-
-def _tail(level: float, name: str) -> float:
-    value = _number(level, name)
-    if not 0 < value < 1:
-        raise InputError(f"{name} of a view must lie in (0, 1), not {level!r}")
-    return value
 
 
 def mean(
@@ -239,7 +225,9 @@ def quantile(
     >>> str(views.quantile("log_return", 0.05, at_most=-0.02))
     'quantile(log_return, 0.05) <= -0.02'
     """
-    return _view("quantile", (quantity,), equals, at_least, at_most, confidence, level=_tail(level, "level"))
+    return _view(
+        "quantile", (quantity,), equals, at_least, at_most, confidence, level=bounded_number("level", level, 0, 1)
+    )
 
 
 def value_at_risk(
@@ -252,7 +240,9 @@ def value_at_risk(
     confidence: float = 1.0,
 ) -> View:
     """Bound the value at risk of profits: minus their alpha-quantile, a loss, positive where money is lost."""
-    return _view("value_at_risk", (profit,), equals, at_least, at_most, confidence, level=_tail(alpha, "alpha"))
+    return _view(
+        "value_at_risk", (profit,), equals, at_least, at_most, confidence, level=bounded_number("alpha", alpha, 0, 1)
+    )
 
 
 def expected_shortfall(
@@ -286,7 +276,15 @@ def expected_shortfall(
     >>> float(volscen.risk.expected_shortfall(cube.log_return[:, 0], stressed.weight, alpha=0.05).round(8))
     0.02
     """
-    return _view("expected_shortfall", (profit,), equals, at_least, at_most, confidence, level=_tail(alpha, "alpha"))
+    return _view(
+        "expected_shortfall",
+        (profit,),
+        equals,
+        at_least,
+        at_most,
+        confidence,
+        level=bounded_number("alpha", alpha, 0, 1),
+    )
 
 
 def mean_penalty(*, at_most: float | None = None, confidence: float = 1.0) -> View:

@@ -37,7 +37,7 @@ class Breaks(NamedTuple):
 
 
 def breaks_in_variance(
-    values: npt.ArrayLike, *, level: float = 0.05, method: str = "kappa2", min_segment: int = 20
+    values: npt.ArrayLike, *, significance: float = 0.05, method: str = "kappa2", min_segment: int = 20
 ) -> Breaks:
     """Find where the variance of a series changes, by iterated cumulative sums of squares.
 
@@ -45,7 +45,7 @@ def breaks_in_variance(
     ----------
     values : array_like, shape (T,)
         Of mean zero, such as daily log returns; at least twice ``min_segment``.
-    level : {0.05, 0.1, 0.01}
+    significance : {0.05, 0.1, 0.01}
         Probability of a break in a stretch without one.
     method : {"kappa2", "inclan_tiao"}
         "inclan_tiao" assumes independent normal values: on returns with heavy tails and volatility clusters it
@@ -82,8 +82,8 @@ def breaks_in_variance(
     """
     least = whole_number("min_segment", min_segment, least=2)
     x = series("values", values, 2 * least)
-    if level not in _CRITICAL:
-        raise InputError(f"level must be one of {', '.join(map(str, _CRITICAL))}, not {level!r}")
+    if significance not in _CRITICAL:
+        raise InputError(f"significance must be one of {', '.join(map(str, _CRITICAL))}, not {significance!r}")
     if method not in ("kappa2", "inclan_tiao"):
         raise InputError(f"method must be 'kappa2' or 'inclan_tiao', not {method!r}")
     squares = x * x
@@ -92,7 +92,7 @@ def breaks_in_variance(
     while open_segments:
         start, stop = open_segments.pop()
         at, statistic = _largest(squares[start:stop], method, least)
-        if statistic > _CRITICAL[level]:
+        if statistic > _CRITICAL[significance]:
             found.append(start + at)
             open_segments += [(start, start + at), (start + at, stop)]
     found.sort()
@@ -101,7 +101,7 @@ def breaks_in_variance(
         bounds = [0, *found, x.size]
         for i in range(1, len(bounds) - 1):
             at, statistic = _largest(squares[bounds[i - 1] : bounds[i + 1]], method, least)
-            if statistic > _CRITICAL[level]:
+            if statistic > _CRITICAL[significance]:
                 kept.append(bounds[i - 1] + at)
         kept = sorted(set(kept))
         if kept == found:
@@ -113,7 +113,7 @@ def breaks_in_variance(
     return Breaks(np.array(found, dtype=np.intp), np.array(statistics), variance)
 
 
-def regime_state(history: xr.Dataset, *, min_days: int = 250, every: int = 5, level: float = 0.05) -> xr.Dataset:
+def regime_state(history: xr.Dataset, *, min_days: int = 250, every: int = 5, significance: float = 0.05) -> xr.Dataset:
     """What is known each day of the current variance regime: when it began, and its volatility, from the past only.
 
     Breaks are looked for anew every ``every`` days in all returns up to that day, so that no day knows of a later
@@ -127,7 +127,7 @@ def regime_state(history: xr.Dataset, *, min_days: int = 250, every: int = 5, le
         Returns before the first search, at least 60; earlier days are left out.
     every : int
         Days between searches.
-    level : float
+    significance : {0.05, 0.1, 0.01}
         As in :func:`breaks_in_variance`, whose "kappa2" is used.
 
     Returns
@@ -159,7 +159,7 @@ def regime_state(history: xr.Dataset, *, min_days: int = 250, every: int = 5, le
     rows = []
     for t in range(first, x.size + 1):
         if (t - first) % step == 0:
-            found = breaks_in_variance(x[:t], level=level).position
+            found = breaks_in_variance(x[:t], significance=significance).position
             start = int(found[-1]) if found.size else 0
         mean, whole_mean = (sums[t] - sums[start]) / (t - start), sums[t] / t
         rows.append((t - start, mean, mean / whole_mean))

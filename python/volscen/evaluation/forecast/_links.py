@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import norm
 
-from volscen._numbers import whole_number
+from volscen._numbers import bounded_number, whole_number
 from volscen.errors import InputError, MissingExtraError
 from volscen.evaluation._compare import holm
 from volscen.evaluation.forecast._long_memory import LongMemory, fractional_difference, long_memory
@@ -40,7 +40,7 @@ class FractionalCointegration(NamedTuple):
         return bool(self.same_memory_p > 0.05 and self.statistic > norm.ppf(0.95))
 
 
-def granger(panel: xr.DataArray, *, lags: int = 5, level: float = 0.05) -> xr.Dataset:
+def granger(panel: xr.DataArray, *, lags: int = 5, significance: float = 0.05) -> xr.Dataset:
     """Test whether the past of each series helps to forecast each other one, all others' past given.
 
     Parameters
@@ -49,8 +49,8 @@ def granger(panel: xr.DataArray, *, lags: int = 5, level: float = 0.05) -> xr.Da
         Dimensions ``date`` and one other, of stationary series such as changes of log volatilities; finite.
     lags : int
         Days of the past.
-    level : float
-        For ``is_link``, after Holm's correction over all pairs.
+    significance : float
+        In (0, 1): of ``is_link``, after Holm's correction over all pairs.
 
     Returns
     -------
@@ -85,6 +85,7 @@ def granger(panel: xr.DataArray, *, lags: int = 5, level: float = 0.05) -> xr.Da
     except ImportError:
         raise MissingExtraError("a test of Granger links", "forecast") from None
 
+    significance = bounded_number("significance", significance, 0, 1)
     names, values = _panel(panel, 10 * whole_number("lags", lags, least=1))
     k = len(names)
     if len(values) <= 2 * (k * lags + 1):
@@ -105,7 +106,7 @@ def granger(panel: xr.DataArray, *, lags: int = 5, level: float = 0.05) -> xr.Da
             "statistic": (dims, statistic),
             "p_value": (dims, p),
             "p_holm": (dims, corrected),
-            "is_link": (dims, corrected < level),
+            "is_link": (dims, corrected < significance),
         },
         coords={"cause": names, "effect": names},
     )

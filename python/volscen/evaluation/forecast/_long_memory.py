@@ -11,9 +11,9 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from volscen._numbers import whole_number
+from volscen._numbers import bounded_number, whole_number
 from volscen.errors import InputError
-from volscen.evaluation.forecast._series import fraction, series
+from volscen.evaluation.forecast._series import series
 
 __all__ = ["LongMemory", "fractional_difference", "long_memory", "memory_by_segment"]
 
@@ -78,7 +78,7 @@ def long_memory(values: npt.ArrayLike, *, method: str = "exact_whittle", power: 
     True
     """
     x = series("values", values, 50)
-    m = int(x.size ** fraction("power", power, 0.2, 0.8))
+    m = int(x.size ** bounded_number("power", power, 0.2, 0.8))
     frequency = 2 * np.pi * np.arange(1, m + 1) / x.size
     if method == "gph":
         regressor = -2 * np.log(2 * np.sin(frequency / 2))

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr, ndtri
 
+from volscen._numbers import bounded_number, finite_number, positive_number
 from volscen.errors import InputError
-from volscen.evaluation.forecast._series import fraction
 
 __all__ = ["RangeForecast", "range_forecast"]
 
@@ -69,14 +69,13 @@ def range_forecast(
     >>> [round(price, 1) for price in month]
     [90.8, 109.8, 89.2, 111.8]
     """
-    for name, value in (("sigma", sigma), ("years", years), ("spot", spot)):
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name} must be positive and finite, not {value!r}")
+    sigma, years, spot = (
+        positive_number(name, value) for name, value in (("sigma", sigma), ("years", years), ("spot", spot))
+    )
     if sigma > 5:
         raise InputError(f"sigma is a volatility as a decimal, 0.2 for 20%, not {sigma!r}")
-    if not np.isfinite(mu):
-        raise InputError(f"mu must be finite, not {mu!r}")
-    share = (1 + fraction("level", level, 0, 1)) / 2
+    mu = finite_number("mu", mu)
+    share = (1 + bounded_number("level", level, 0, 1)) / 2
     nu, sd = (mu - sigma * sigma / 2) * years, sigma * np.sqrt(years)
     reach = sd * ndtri(share)
     low, high = np.exp(nu - reach), np.exp(nu + reach)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from volscen.errors import InputError
 
-__all__ = ["fraction", "series"]
+__all__ = ["series"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,10 +25,3 @@ def series(name: str, values: npt.ArrayLike, least: int) -> FloatArray:
     if np.ptp(x) <= 1e-14 * np.abs(x).max():
         raise InputError(f"{name} is constant")
     return x
-
-
-def fraction(name: str, value: float, low: float, high: float) -> float:
-    """A number strictly between two bounds."""
-    if not (np.isfinite(value) and low < value < high):
-        raise InputError(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
-    return float(value)
