@@ -17,6 +17,7 @@ import xarray as xr
 
 import volscen
 from cli_runner import volscen_command
+from pretended_gpu import pretended_gpu
 from volscen.errors import InputError
 from volscen.evaluation import walk_forward
 from volscen.generators import (
@@ -462,6 +463,46 @@ def test_a_device_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(InputError, match="finds 2 CUDA devices, 'cuda:0' to 'cuda:1'"):
         find_device("cuda:2")
+
+
+# ----------------------------------------------------------------------------------------------- a GPU that is none
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_is_left_behind(
+    case: str, models: dict[str, Generator], history: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tensors of a network are on the GPU together, and come back: as far as that can be seen without one."""
+    model = models[case]
+    plain = draw(model._on("cpu"), history)
+    with pretended_gpu(monkeypatch) as gpu:
+        there = draw(model._on("cuda"), history)
+    assert {"aten::_to_copy"} < gpu.evaluated
+    assert gpu.evaluated & {"aten::addmm", "aten::baddbmm", "aten::bmm", "aten::mm"}
+    # An LSTM's kernel there adds in another order than the one here.
+    assert (np.abs(there - plain).max(axis=(0, 1)) <= bound(model, history)).all()
+    for module in (_layer_twins, _vae_lstm_twin, _world_twins):
+        with monkeypatch.context() as patch, pretended_gpu(monkeypatch):
+            patch.setattr(module, "there", lambda array, device, dtype: torch.from_numpy(np.array(array, dtype)))
+            used = any(type(twin).__module__ == module.__name__ for twin in model._twins("cpu").values())
+            if used:
+                with pytest.raises(RuntimeError, match="tensors on the device and on the CPU"):
+                    draw(model._on("cuda"), history)
+            patch.setattr(module, "there", _device.there)
+            patch.setattr(module, "here", lambda tensor: tensor.numpy())
+            if used:
+                with pytest.raises((TypeError, RuntimeError)):
+                    draw(model._on("cuda"), history)
+
+
+@pytest.mark.parametrize("case", ["vae_lstm", "vae_lstm, dot", "world, pca+conv"])
+def test_training_leaves_nothing_behind(case: str, history: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, options = CASES[case]
+    plain = volscen.fit(history, name, **options, progress=False).arrays()
+    with pretended_gpu(monkeypatch, "meta") as gpu:
+        there = volscen.fit(history, name, **options, progress=False, device="cuda").arrays()
+    assert any("backward" in name for name in gpu.evaluated)
+    assert there.keys() == plain.keys()
+    for key, array in there.items():
+        np.testing.assert_allclose(array, plain[key], rtol=1e-3, atol=1e-5, err_msg=key)
 
 
 # --------------------------------------------------------------------------------------------------------- a GPU
