@@ -93,10 +93,11 @@ def price(
     boundary (I. J. Kim (1990), "The analytic valuation of American options", Review of Financial Studies 3). The
     boundary comes from the collocation of L. Andersen, M. Lake and D. Offengenden (2016), "High-performance American
     option pricing", Journal of Computational Finance 20: system B, 10 Chebyshev points for the squared logarithm in
-    the root of time. Integrals are taken over the angle a with u = t cos^2 a, in which the integrand is smooth at both
-    ends; 8 and 24 points then suffice. The error is largest where rate times tau is: up to 3 years, 12% and vols of
-    5% to 150% at most 5e-7 of the strike, below 5e-8 for 99 options of 100;
-    with a rate below 0.1% above a negative yield (of a put; exchanged for a call) up to 1e-4.
+    the root of time (13 where rate times tau exceeds 6%). Integrals are taken over the angle a with u = t cos^2 a, in
+    which the integrand is smooth at both ends; 8 and 24 points then suffice (10 and 40). The error is largest where
+    rate times tau is: up to 3 years, 12% and vols of 5% to 150% it is below 1e-7 of the strike for 99 options of 100
+    and at most 5e-7. For a put whose rate is less than 0.1% above a negative yield (a call: exchanged) it is up to
+    1e-4.
 
     Examples
     --------
