@@ -47,6 +47,7 @@ from .hedging import hedge as hedge
 from .hedging._backtest import backtest_hedge as backtest_hedge
 from .history import make_history as make_history
 from .history import realised_vol as realised_vol
+from .history._adjust import adjust_return as adjust_return
 from .history._align import align_histories as align_histories
 from .history._align import select_dates as select_dates
 from .history._build import build_history as build_history

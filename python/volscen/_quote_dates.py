@@ -98,6 +98,7 @@ def _unreadable(column: pd.Series[Any], name: str) -> InputError:
     else:
         mark = next(sign for sign in example if not sign.isdigit())
         forms = {"day": mark.join(("%d", "%m", "%Y")), "month": mark.join(("%m", "%d", "%Y"))}
+        forms = {order: form + _clock(example) for order, form in forms.items()}
         first = "day" if (parts[0] > 12).any() else "month" if (parts[1] > 12).any() else ""
         if first:
             hint = f"as the {first} comes first in these, read them with date_format='{forms[first]}'"
@@ -109,8 +110,17 @@ def _unreadable(column: pd.Series[Any], name: str) -> InputError:
     )
 
 
+def _clock(text: str) -> str:
+    """Form of the time of day and the zone after a date, as far as they can be told."""
+    found = re.fullmatch(r"\S+?([T ])\d{1,2}:\d{2}(:\d{2})?(\.\d+)?( ?)([Zz]|[+-]\d{2}:?\d{2})?", text)
+    if found is None:
+        return ""
+    mark, seconds, fraction, space, zone = found.groups()
+    return f"{mark}%H:%M{':%S' if seconds else ''}{'.%f' if fraction else ''}{space + '%z' if zone else ''}"
+
+
 def _time_zone_error(column: pd.Series[Any], name: str) -> InputError:
-    remedy = f"quotes['{name}'].dt.tz_convert('America/New_York').dt.tz_localize(None)"
+    remedy = "read_table(..., timezone='America/New_York'), --read timezone=America/New_York on the command line"
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         held = column.dropna()
         if len(held) and bool((held == held.dt.normalize()).all()):  # in another zone they would be another day's

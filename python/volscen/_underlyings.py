@@ -5,17 +5,26 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from volscen._names import shown
+from volscen.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["underlyings_unread", "warn_of_underlyings"]
+__all__ = ["refuse_mixed_spots", "underlyings_unread", "warn_of_underlyings"]
+
+#: Spots of one underlying stay within this of each other, in logarithms, on one day or at one time of day.
+_ONE_SPOT = 0.2
+
+#: Share of the rows of a day at each end that may hold slips.
+_SLIPS = 0.1
 
 #: Names of columns that often tell underlyings apart, without case and signs.
-_UNDERLYINGS = ("underlying", "root", "ticker", "underlyingsymbol", "underlyingticker", "rootsymbol", "undsymbol")
+UNDERLYINGS = ("underlying", "root", "ticker", "underlyingsymbol", "underlyingticker", "rootsymbol", "undsymbol")
 
 
 def underlyings_unread(quotes: pd.DataFrame, whole: Callable[[], pd.DataFrame] | None = None) -> tuple[str, str] | None:
@@ -42,7 +51,7 @@ def underlyings_unread(quotes: pd.DataFrame, whole: Callable[[], pd.DataFrame] |
     if "underlying" in quotes:
         return None
     for column in quotes.columns:
-        if re.sub(r"[^a-z]", "", str(column).lower()) not in _UNDERLYINGS:
+        if re.sub(r"[^a-z]", "", str(column).lower()) not in UNDERLYINGS:
             continue
         held = quotes if whole is None else whole()
         names = sorted(map(str, held[column].dropna().unique()))
@@ -71,3 +80,39 @@ def warn_of_underlyings(quotes: pd.DataFrame, *, stacklevel: int = 2) -> None:
             f"quotes.rename(columns={{{column!r}: 'underlying'}}): quotes of several make no surface. Else drop it",
             stacklevel=stacklevel + 1,
         )
+
+
+def refuse_mixed_spots(clean: pd.DataFrame) -> None:
+    """Refuse quotes whose spots on one day cannot be of one underlying.
+
+    Parameters
+    ----------
+    clean : pandas.DataFrame
+        Checked quotes.
+
+    Raises
+    ------
+    InputError
+        If on some day (or at some ``quote_time``) a tenth of the spots lie more than 20% above another tenth.
+    """
+    if "spot" not in clean or "underlying" in clean:
+        return
+    known = clean[np.isfinite(clean["spot"]) & (clean["spot"] > 0)]
+    keys = ["date", "quote_time"] if "quote_time" in clean else ["date"]
+    wide = known.groupby(keys)["spot"].agg(["min", "max"])
+    wide = wide[np.log(wide["max"] / wide["min"]) > _ONE_SPOT]  # quantiles are dear, and most days need none
+    for day in wide.index:
+        rows = known.loc[np.logical_and.reduce([known[key] == value for key, value in _parts(keys, day)]), "spot"]
+        low, high = np.quantile(rows, [_SLIPS, 1 - _SLIPS])
+        if np.log(high / low) > _ONE_SPOT:
+            date = f"{(day[0] if isinstance(day, tuple) else day):%Y-%m-%d}"
+            raise InputError(
+                f"column spot runs from {low:g} to {high:g} on {date}: these are quotes of several underlyings. Name "
+                "the column that tells them apart underlying (--columns underlying=..., or "
+                "quotes.rename(columns={...: 'underlying'})) and keep one (--underlying); without such a column, split "
+                "the table by spot before"
+            )
+
+
+def _parts(keys: list[str], day: Any) -> list[tuple[str, Any]]:
+    return list(zip(keys, day if isinstance(day, tuple) else (day,), strict=True))

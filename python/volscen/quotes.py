@@ -62,7 +62,8 @@ REASONS: dict[str, str] = {
 #: Reasons that can be switched off: such rows have a price all the same.
 KEEPABLE = ("zero_bid", "crossed")
 
-_ZONE = re.compile(r"[T ]\d{2}.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)\s*$")
+#: A time of day with a time zone at the end of a text.
+ZONE = re.compile(r"[T ]\d{2}.*(?:[Zz]|[+-]\d{2}(?::?\d{2})?)\s*$")
 
 _OPTION_TYPES = {"C": "C", "CALL": "C", "P": "P", "PUT": "P"}
 _EXERCISE_STYLES = {"E": "European", "EUROPEAN": "European", "A": "American", "AMERICAN": "American"}
@@ -322,7 +323,7 @@ def instants_of(column: pd.Series[Any]) -> npt.NDArray[np.datetime64]:
         stamps = column
     else:
         # Apart: pandas before 3 gives texts without a time zone that of the text before them.
-        zoned = column.astype(str).str.contains(_ZONE).to_numpy(dtype=bool)
+        zoned = column.astype(str).str.contains(ZONE).to_numpy(dtype=bool)
         instants = np.full(len(column), np.datetime64("NaT", "ns"))
         for rows in (zoned, ~zoned):
             found = pd.to_datetime(column[rows], utc=True, errors="coerce", format="ISO8601").dt.tz_localize(None)

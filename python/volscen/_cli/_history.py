@@ -315,7 +315,9 @@ def read_quotes(
         table, dropped = read_with(path, source, **options)
     except InputError as error:
         guessed = (
-            guess_columns(path, options.get("columns")) if source == "table" and "lack the column" in str(error) else ""
+            guess_columns(path, options.get("columns"), options)
+            if source == "table" and "lack the column" in str(error)
+            else ""
         )
         raise InputError(f"{error}{guessed}") from None
     dropped = dropped[dropped > 0]

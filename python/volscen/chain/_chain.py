@@ -154,7 +154,7 @@ class Chain:
         rate_tolerance: float = 0.001,
         parity_window: float = 0.2,
     ) -> None:
-        from volscen._underlyings import warn_of_underlyings
+        from volscen._underlyings import refuse_mixed_spots, warn_of_underlyings
         from volscen.quotes import check_quotes, rows_of_day
 
         options = ChainOptions(
@@ -176,6 +176,7 @@ class Chain:
         rows, day = rows_of_day(quotes, date)
         clean, dropped = check_quotes(rows, keep=options.keep)
         warn_of_underlyings(rows)
+        refuse_mixed_spots(clean)
         self._rows = rows
         self._build(clean, day, dropped, options)
 

@@ -6,6 +6,7 @@ Adding one means adding a file here and a line to the registry.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from inspect import signature
@@ -83,7 +84,25 @@ def fit(history: xr.Dataset, generator: str = DEFAULT, **options: Any) -> Genera
     """
     made = unfitted(generator, options)
     schema.validate(history, schema=schema.HISTORY)
+    _warn_of_suspects(history)
     return made.fit(history)
+
+
+def _warn_of_suspects(history: xr.Dataset) -> None:
+    """Say which returns may be corporate actions: a split taken for a crash would be drawn again as one."""
+    if "jump_flag" not in history:
+        return
+    where = np.argwhere(history["jump_flag"].values == 2)
+    if not len(where):
+        return
+    dates = history["date"].values.astype("datetime64[D]")
+    told = [f"{dates[at[-1]]} ({history['log_return'].values[tuple(at)]:+.2f})" for at in where[:5]]
+    warnings.warn(
+        f"the model learns the log return into {', '.join(told)}{', ...' if len(where) > 5 else ''}, which may be a "
+        f"corporate action (jump_flag 2): volscen.adjust_return(history, '{dates[where[0][-1]]}', split=3) takes a "
+        "split of three for one out, dividend= a payment, and without either it is declared a return",
+        stacklevel=3,
+    )
 
 
 def unfitted(name: str, options: Mapping[str, Any]) -> Generator:

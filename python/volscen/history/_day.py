@@ -15,7 +15,7 @@ import pandas as pd
 from volscen import black
 from volscen._names import shown
 from volscen._threads import single_threaded_blas
-from volscen._underlyings import warn_of_underlyings
+from volscen._underlyings import refuse_mixed_spots, warn_of_underlyings
 from volscen.chain import CHAIN_REASONS, Chain
 from volscen.chain._options import ChainOptions
 from volscen.errors import InputError
@@ -147,6 +147,7 @@ def split_days(quotes: pd.DataFrame, settings: Settings) -> tuple[list[Day], int
     """
     clean, verdict, date = judge_quotes(quotes, keep=settings.chain.keep)
     warn_of_underlyings(quotes, stacklevel=3)
+    refuse_mixed_spots(clean)
     name = _underlying(clean)
     key, key_of_clean = _keys(quotes, clean, date, settings.intraday)
     known = ~np.isnat(key)

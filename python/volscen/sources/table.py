@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from volscen.errors import FileFormatError, InputError
 
@@ -21,6 +22,7 @@ def read_table(
     scale: Mapping[str, float] | None = None,
     keep: Collection[str] = (),
     date_format: str | None = None,
+    timezone: str | None = None,
     separator: str | None = None,
     decimal: str | None = None,
     thousands: str | None = None,
@@ -35,7 +37,9 @@ def read_table(
     columns : mapping of str to str, optional
         Name in the tidy table -> name in the source, for those that differ:
         ``{"option_type": "cp_flag", "price": "close"}``. Columns not named keep their names; a column of the
-        source that already bears a tidy name given to another one is left out.
+        source that already bears a tidy name given to another one is left out. ``symbol`` names a column of OSI
+        symbols (``SPXW  241220C05800000``, padded or not) from which expiry, strike and type are read where the
+        table has none of the three, and the root as ``underlying`` where it has no such column.
     scale : mapping of str to float, optional
         Factor by tidy name, where the source has another unit: ``{"strike": 1e-3, "price": 1e-4}``.
     keep : sequence of str
@@ -43,6 +47,9 @@ def read_table(
     date_format : str, optional
         Form of the texts in ``date`` and ``expiry`` where they are not ISO 8601: ``"%d/%m/%Y"`` for 31/01/2024,
         ``"%m/%d/%Y"`` for 01/31/2024. What is not of that form counts as missing.
+    timezone : str, optional
+        Of the exchange, such as ``"America/New_York"``, where times in ``date`` or ``expiry`` bear a time zone: they
+        become the exchange's own dates.
     separator, decimal, thousands : str, optional
         Of a CSV file: what stands between columns ("," unless given), before decimals (".") and between thousands
         (nothing). ``separator=";", decimal=","`` reads what spreadsheets of continental Europe write.
@@ -76,7 +83,8 @@ def read_table(
 
     frame, name = load_frame(source, separator=separator, decimal=decimal, thousands=thousands)
     try:
-        table = _read_dates(_scale(_rename(frame, columns or {}), scale or {}), date_format)
+        table = _scale(_read_symbols(_rename(frame, columns or {})), scale or {})
+        table = _to_exchange(_read_dates(table, date_format, timezone), timezone)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     return finish(table, {}, name, keep)
@@ -129,7 +137,84 @@ def load_frame(
     raise FileFormatError(f"{path}: unknown kind of table; give a .csv, .csv.gz, .parquet or .pq file{hint}")
 
 
-def _read_dates(table: pd.DataFrame, date_format: str | None) -> pd.DataFrame:
+def _read_symbols(table: pd.DataFrame) -> pd.DataFrame:
+    """Expiry, strike and type from a column ``symbol``, where the table has none of them."""
+    import numpy as np
+    import pandas as pd
+
+    from volscen._contract_names import osi_contract
+
+    if "symbol" not in table or any(name in table for name in ("expiry", "strike", "option_type")):
+        return table
+    codes, labels = pd.factorize(table["symbol"].astype(object))  # absent values get the code -1
+    found = [osi_contract(label) for label in labels]
+    if len(found) and not any(found):
+        raise InputError(
+            f"column symbol holds no OSI symbol, such as SPXW  241220C05800000, but {labels[0]!r}: root, yymmdd, "
+            "C or P, strike in thousandths. Give columns expiry, strike and option_type instead"
+        )
+    known = [*found, None]
+    table["expiry"] = pd.Series([one and one.expiry.isoformat() for one in known], dtype=object).iloc[codes].array
+    table["strike"] = np.array([one.strike if one else np.nan for one in known])[codes]
+    table["option_type"] = pd.Series([one and one.option_type for one in known], dtype=object).iloc[codes].array
+    if "underlying" not in table:
+        table["underlying"] = pd.Series([one.root if one else "" for one in known], dtype=object).iloc[codes].array
+    if "adjusted" not in table and any(one.adjusted for one in found if one):
+        table["adjusted"] = np.array([one is not None and one.adjusted for one in known])[codes]
+    return table
+
+
+def _to_exchange(table: pd.DataFrame, timezone: str | None) -> pd.DataFrame:
+    """Times of ``date`` and ``expiry`` that bear a time zone as the exchange's own."""
+    import pandas as pd
+
+    from volscen.quotes import ZONE
+
+    if timezone is None:
+        return table
+    try:
+        zone = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, AttributeError, OSError):
+        raise InputError(f"timezone must be a name such as 'America/New_York', not {timezone!r}") from None
+    moved = False
+    for name in ("date", "expiry"):
+        if name not in table or pd.api.types.is_numeric_dtype(table[name].dtype):
+            continue
+        stamps = table[name]
+        if isinstance(stamps.dtype, pd.DatetimeTZDtype):
+            stated = stamps.dt.tz_localize(None)
+        else:
+            texts = stamps.astype(str).str.strip()
+            zoned = texts.str.contains(ZONE)
+            if not zoned.any():
+                continue
+            if not (zoned | stamps.isna()).all():
+                raise InputError(
+                    f"column {name} bears a time zone in some rows and in others, such as {texts[~zoned].iloc[0]!r}, "
+                    "none; write all alike"
+                )
+            stamps = pd.to_datetime(texts.where(zoned), utc=True, errors="coerce", format="ISO8601")
+            plain = texts.str.replace(r"(?:[Zz]|[+-]\d{2}(?::?\d{2})?)$", "", regex=True)
+            stated = pd.to_datetime(plain.where(zoned), errors="coerce", format="ISO8601")
+        own = stamps.dt.tz_convert(zone).dt.tz_localize(None)
+        day = stated.dt.normalize()
+        if (stated.isna() | (stated == day)).all() and not day[stated.notna()].equals(
+            own.dt.normalize()[stated.notna()]
+        ):
+            if name == "date":
+                raise InputError(
+                    f"column date is at midnight in every row, which timezone={timezone!r} would move to another day; "
+                    "write the days without a time"
+                )
+            own = day  # an expiry is a day, whatever zone its midnight bears
+        table[name] = own
+        moved = True
+    if not moved:
+        raise InputError("timezone is for times that bear a time zone, and neither date nor expiry does; leave it out")
+    return table
+
+
+def _read_dates(table: pd.DataFrame, date_format: str | None, timezone: str | None) -> pd.DataFrame:
     """Texts of ``date`` and ``expiry`` by their form; other kinds of columns are left to the check."""
     import pandas as pd
 
@@ -143,7 +228,12 @@ def _read_dates(table: pd.DataFrame, date_format: str | None) -> pd.DataFrame:
         given = table[name]
         codes, labels = pd.factorize(given.astype(object))  # absent values get the code -1
         texts = pd.Series([str(label).strip() for label in labels] + [None], dtype=object)
-        days = pd.to_datetime(texts, format=date_format, errors="coerce")
+        if "%z" in date_format and timezone is None:
+            raise InputError(
+                f"date_format={date_format!r} reads a time zone; say the exchange's, timezone='America/New_York', to "
+                "have its own dates"
+            )
+        days = pd.to_datetime(texts, format=date_format, errors="coerce", utc="%z" in date_format)
         if days.notna().any():  # else its form is another, which the check knows or refuses
             table[name] = days.iloc[codes].array
     return table
@@ -170,7 +260,7 @@ def _scale(table: pd.DataFrame, scale: Mapping[str, float]) -> pd.DataFrame:
 def _rename(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     from volscen.quotes import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
-    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, "symbol")
     for tidy, own in columns.items():
         if tidy not in known:
             raise InputError(f"columns maps the names {', '.join(known)} to the source's, and {tidy!r} is none of them")
