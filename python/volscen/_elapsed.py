@@ -8,6 +8,7 @@ import xarray as xr
 
 from volscen._sessions import sessions
 from volscen.errors import InputError
+from volscen.schema import calendar_of
 
 __all__ = ["elapsed_days_of", "squared_returns", "step_labels", "step_position"]
 
@@ -39,7 +40,7 @@ def elapsed_days_of(ds: xr.Dataset, as_of: np.datetime64 | None, elapsed_days: n
     if as_of is None:
         raise InputError("ds has no coordinate as_of to count days from; assign it or give elapsed_days")
     try:
-        calendar = sessions(str(ds.attrs["calendar"]))
+        calendar = sessions(calendar_of(ds))
     except InputError as error:
         raise InputError(f"{error}; or give elapsed_days, calendar days from as_of to each step") from None
     ends = np.busday_offset(as_of, steps, roll="backward", busdaycal=calendar)

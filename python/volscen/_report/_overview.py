@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from volscen import risk
+from volscen import risk, schema
 from volscen._report._html import Cell, Number, caution, escape, number, per_cent, table
 from volscen._report._risk import interval_text
 from volscen._report._subject import Subject
@@ -111,7 +111,7 @@ def provenance(subject: Subject) -> str:
                  f" from {moneyness[0]:.4g} to {moneyness[-1]:.4g}"),
         ("seed", str(a["seed"])),
         ("projected", str(a["projected"])),
-        ("calendar", str(a["calendar"])),
+        ("calendar", schema.calendar_of(subject.ds)),
         ("day count", str(a["day_count"])),
         ("data fingerprint", str(a["data_fingerprint"])),
         ("written by", f"volscen {a['volscen_version']}"),

@@ -201,7 +201,7 @@ class Generator(ABC):
         self.moneyness_ = history["moneyness"].values.astype(np.float64)
         dates = history["date"].values.astype("datetime64[D]").astype(str)
         self.period_ = (str(dates[0]), str(dates[-1]))
-        self.calendar_ = str(history.attrs["calendar"])
+        self.calendar_ = schema.calendar_of(history)
         self.periods_per_year_ = float(history.attrs["periods_per_year"])
         self.fingerprint_ = schema.fingerprint(history)
         self.record_ = FitRecord.of(history, self._PACKAGES)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen import schema
 from volscen._sessions import Days, next_session, past_sessions, sessions
 from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError
@@ -140,7 +141,7 @@ class RobustHAR(Generator):
                 f"n_components is {k} but the grid has only {n_cells} cells; give fewer, such as n_components={n_cells}"
             )
         self._check_history(history, _N_MIN)
-        calendar = sessions(str(history.attrs["calendar"]))
+        calendar = sessions(schema.calendar_of(history))
         log_return, log_iv = _series(history)
         increment = np.diff(log_iv, axis=0)
         self.cell_mean_, self.cell_sd_ = log_iv.mean(axis=0), increment.std(axis=0)

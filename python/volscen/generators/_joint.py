@@ -271,10 +271,8 @@ def _assets(histories: Any) -> tuple[list[str], dict[str, xr.Dataset]]:
         if "asset" not in histories.dims:
             raise InputError("histories is of one asset; pass a mapping, or what volscen.align_histories returns")
         parts = {str(name): histories.sel(asset=name) for name in histories["asset"].values}
-        codes = str(histories.attrs["calendar"]).split("; ")
-        for name, part in parts.items():  # "A: XNYS; B: XSHG" where they differ
-            own = [code[len(name) + 2 :] for code in codes if code.startswith(f"{name}: ")]
-            part.attrs["calendar"] = own[0] if own else str(histories.attrs["calendar"])
+        for part in parts.values():
+            part.attrs["calendar"] = schema.calendar_of(part)
         return list(parts), parts
     if not isinstance(histories, Mapping) or len(histories) < 2:
         raise InputError("histories must map the names of two assets or more to their histories")

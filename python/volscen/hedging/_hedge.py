@@ -222,7 +222,7 @@ def hedge(
             schema.HEDGE,
             title="Hedge ratios",
             source=str(ds.attrs.get("source", "scenarios")),
-            calendar=str(ds.attrs.get("calendar", "unspecified")),
+            calendar=schema.calendar_of(ds),
             periods_per_year=float(ds.attrs.get("periods_per_year", 252)),
         ),
         method=chosen,

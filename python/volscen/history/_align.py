@@ -96,6 +96,7 @@ def align_histories(histories: Mapping[str, xr.Dataset], *, join: Literal["inner
     xarray.Dataset
         Following ``volscen/history/1`` with ``asset`` as the first dimension, of the variables that all have.
         The coordinate ``days_lost(asset)`` counts the dates of an asset that another one lacks.
+        ``calendar(asset)`` names the exchange calendar of each.
         ``.sel(asset="...")`` gives back a history of one asset, as every verb but this takes it.
 
     Raises
@@ -151,6 +152,7 @@ def align_histories(histories: Mapping[str, xr.Dataset], *, join: Literal["inner
             "date": first["date"],
             "tau": first["tau"],
             "moneyness": first["moneyness"],
+            "calendar": schema.calendar_coordinate(histories),
             "days_lost": ("asset", np.array(lost, dtype=np.int64)),
         },
         attrs=schema.base_attributes(

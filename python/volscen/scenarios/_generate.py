@@ -272,7 +272,7 @@ def starting_dataset(plan: Plan, states: list[State], history: xr.Dataset) -> xr
         + " of returns and implied-volatility surfaces",
         source=f"generator {generator.name} fitted on {generator.period_[0]} to {generator.period_[1]}; history: "
         f"{history.attrs['source']}",
-        calendar=str(history.attrs["calendar"]),
+        calendar=schema.calendar_of(history),
         periods_per_year=float(history.attrs["periods_per_year"]),
     )
     attributes |= {"generator": generator.name, "seed": plan.seed, "projected": int(plan.project)}

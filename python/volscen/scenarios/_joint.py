@@ -160,8 +160,8 @@ def stack_assets(cubes: Mapping[str, xr.Dataset]) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``weight`` has no asset; ``as_of`` is a coordinate of the asset. ``.sel(asset="...")`` gives back the cube of
-        one asset, as every verb takes it.
+        ``weight`` has no asset; ``as_of`` and ``calendar`` are coordinates of the asset. ``.sel(asset="...")`` gives
+        back the cube of one asset, as every verb takes it.
 
     Raises
     ------
@@ -213,6 +213,7 @@ def stack_assets(cubes: Mapping[str, xr.Dataset]) -> xr.Dataset:
         coords={
             **{key: first[key] for key in ("scenario", "step", "tau", "moneyness")},
             "asset": names,
+            "calendar": schema.calendar_coordinate({name: cubes[name] for name in names}),
             "as_of": ("asset", np.array([cubes[name]["as_of"].values for name in names]).astype("datetime64[ns]")),
         },
     )

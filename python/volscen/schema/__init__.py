@@ -5,6 +5,7 @@ The contracts themselves are described in ``docs/schema.md``.
 
 from __future__ import annotations
 
+from volscen.schema._calendars import calendar_coordinate, calendar_of
 from volscen.schema._checks import GRID_RTOL, check_grid, check_same_grid, check_weights
 from volscen.schema._contract import (
     HEDGE,
@@ -35,6 +36,8 @@ __all__ = [
     "annotate",
     "arrange",
     "base_attributes",
+    "calendar_coordinate",
+    "calendar_of",
     "check_grid",
     "check_same_grid",
     "check_weights",

@@ -48,6 +48,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "normalised_moneyness": {"long_name": "ln(K/F) over the root of time to expiry", "units": "year-0.5"},
     "standardised_moneyness": {"long_name": "ln(K/F) over at-the-money vol and the root of time", "units": "1"},
     "asset": {"long_name": "name of the underlying", "units_note": "text"},
+    "calendar": {"long_name": "exchange calendar of the asset", "units_note": "text"},
     "days_lost": {"long_name": "dates of this asset that another one lacks", "units": "1"},
     "date": {"long_name": "trading date", "units_note": "calendar date"},
     "as_of": {"long_name": "last date known to the scenario", "units_note": "calendar date"},

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen.schema._calendars import calendar_of
 from volscen.schema._contract import HISTORY, SCENARIOS
 
 __all__ = ["dates_after_gaps", "spot_problems"]
@@ -26,7 +27,7 @@ def dates_after_gaps(ds: xr.Dataset) -> npt.NDArray[np.datetime64]:
     days = ds["date"].values.astype("datetime64[D]")
     if days.size < 2 or np.any(days[1:] == days[:-1]):  # several rows a day: no telling which are missing
         return days[:0]
-    apart = np.diff(days).astype(int) if ds.attrs.get("calendar") == "24/7" else np.busday_count(days[:-1], days[1:])
+    apart = np.diff(days).astype(int) if calendar_of(ds) == "24/7" else np.busday_count(days[:-1], days[1:])
     skipped = apart > max(1, np.median(apart))  # rows of every week are a week apart
     of_spot = np.diff(np.log(np.atleast_2d(ds["spot"].values)), axis=-1)
     gap = np.abs(np.atleast_2d(ds["log_return"].values)[:, 1:] - of_spot)

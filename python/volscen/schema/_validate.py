@@ -11,6 +11,7 @@ import xarray as xr
 
 from volscen._version import is_other_number, other_number
 from volscen.errors import FileFormatError, InputError
+from volscen.schema._calendars import calendar_problems
 from volscen.schema._checks import check_grid, check_weights
 from volscen.schema._contract import (
     ATTRIBUTES,
@@ -153,6 +154,8 @@ def _grid_problems(ds: xr.Dataset, schema: str) -> list[str]:
             problems.append(f"{name} holds NaT")
         elif np.any(np.diff(ds[name].values) <= np.timedelta64(0, "D")):
             problems.append(f"{name} must be strictly increasing, without duplicates")
+    if schema in (HISTORY, SCENARIOS):
+        problems += calendar_problems(ds)
     if schema == SCENARIOS:
         problems += _label_problems(ds)
     if schema == SMILES:

@@ -68,7 +68,7 @@ def start_of(start: xr.Dataset, as_of: Any = None) -> Start:
         moneyness=ds["moneyness"].values.astype(np.float64),
         implied_vol=ds[f"implied_vol{suffix}"].transpose("tau", "moneyness").values.astype(np.float64),
         as_of=None if day is None else np.datetime64(int(day.astype("datetime64[ns]").astype(np.int64)), "ns"),
-        attrs=dict(start.attrs),
+        attrs=dict(start.attrs) | {"calendar": schema.calendar_of(start)},
         **curves,
     )
 
@@ -111,7 +111,7 @@ def assemble(
         schema.SCENARIOS,
         title=f"Stress scenarios ({kind})",
         source=f"{kind}; start: {start.attrs.get('source', 'unknown')}",
-        calendar=str(start.attrs.get("calendar", "unspecified")),
+        calendar=str(start.attrs["calendar"]),
         periods_per_year=float(start.attrs.get("periods_per_year", 252)),
     )
     attributes |= {"generator": f"stress-{kind}", "seed": 0, "projected": int(project), "beta": 0.0}
