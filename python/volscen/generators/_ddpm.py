@@ -35,10 +35,10 @@ class Diffusion(Generator):
     """Denoising diffusion model of the return and the surface's principal components, given the state.
 
     A network learns to undo a diffusion that turns the day's factors into noise, step by step, given what was known
-    the evening before; scenarios start as noise and are taken back. The factors are the annualised return and the
-    first principal components of the log-vol increments, each divided by its exponentially weighted scale; inputs are
-    standardised and clipped to the training days; what the components leave out is drawn from the last 1,000 days.
-    These are the coordinates of improved VolGAN, so that the two differ in the model alone.
+    the evening before; scenarios start as noise, from which the steps lead back. The factors are the annualised
+    return and the first principal components of the log-vol increments, each divided by its exponentially weighted
+    scale; inputs are standardised and clipped to the training days; what the components leave out is drawn from the
+    last 1,000 days. These are the coordinates of improved VolGAN, so that the two differ in the model alone.
 
     Parameters
     ----------

@@ -38,17 +38,17 @@ class Heston(CalibratedModel):
 
     Notes
     -----
-    The parameters are those of a pricing model recalibrated daily, which its theory takes for constants; the return's
-    law is the data's, not the model's. They stay within v0, theta in [0.0004, 4], kappa in [0.1, 20], xi in [0.05, 5],
-    abs(rho) <= 0.987.
+    The parameters are those of a pricing model recalibrated daily, although its theory takes them for constants; the
+    return's law is the data's, not the model's. They stay within v0, theta in [0.0004, 4], kappa in [0.1, 20], xi in
+    [0.05, 5], abs(rho) <= 0.987.
 
     The surface identifies them weakly: kappa, theta and xi trade off against each other where maturities are few. Kappa
     is therefore calibrated freely on 100 days spread over the history only; a prior then holds every day's near their
-    median (standard deviation 0.05 in the log) and keeps the others from wandering. Do not read economics off single
-    parameters.
+    median (standard deviation 0.05 in the log) and keeps the others from wandering. Do not give single parameters an
+    economic reading.
 
-    Prices are one Fourier integral for each maturity, no surrogate. Below 1e-8 of the forward a price counts as that,
-    and the cell moves with its remainder alone.
+    Prices are one Fourier integral for each maturity, no surrogate. Those below 1e-8 of the forward are raised to
+    that, and the cell moves with its remainder alone.
 
     References
     ----------

@@ -51,7 +51,7 @@ class ResidualNet(Generator):
     hidden : sequence of int
         Widths of the tanh layers.
     members : int
-        Networks trained side by side from different starts; what they make of a residual is averaged.
+        Networks trained side by side from different starts; their outputs are averaged.
     epochs : int
         Passes over the training days.
     batch_size : int
@@ -97,7 +97,7 @@ class ResidualNet(Generator):
         for draw.
     gain_ : float
         What that share takes off the energy score (with ``penalty``, the penalised one) of the days held out, as a
-        share of it; they chose it, so that it flatters.
+        share of it; as they chose it, it is too good.
     epoch_ : int
         Epoch whose parameters were kept; 0 where none was better than the identity.
     base_ : Generator

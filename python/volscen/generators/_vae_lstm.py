@@ -50,11 +50,11 @@ class VaeLstm(Foreseer):
 
     Surfaces are log vols in units of the mean and deviation of each cell over the last 60 days. An autoencoder with
     ELU layers turns them, beside engineered features (return, skew, slope, curvature, level, realised vol, lagged
-    changes), into ``latent_dim`` numbers and back; a stacked LSTM with attention over its states foresees how these
+    changes), into ``latent_dim`` numbers and back; a stacked LSTM with attention over its states forecasts how these
     move. A forecast is a base forecast of every cell plus what the decoder makes of the move. Static arbitrage of
-    decoded surfaces and forecasts costs smooth squares, through both networks. Scenarios add a past day's residuals
-    of return and latents, in units of their scale, and its shock to what latents miss; the latents they start from
-    are drawn from the posterior. Several assets are trained together by :meth:`fit_assets`.
+    decoded surfaces and forecasts is penalised by smooth squares, through both networks. Scenarios add a past day's
+    residuals of return and latents, in units of their scale, and its shock to what latents miss; the latents they
+    start from are drawn from the posterior. Several assets are trained together by :meth:`fit_assets`.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ class VaeLstm(Foreseer):
     heads : int
         Of "multi_head"; divides the last width.
     dynamics : {"direct", "iterated"}
-        All horizons at once; or a day at a time, fed with its own word: trained with what came (teacher forcing) for a
-        third of the epochs and then with less and less of it (scheduled sampling).
+        All horizons at once; or a day at a time, fed with its own forecasts: trained with the true values (teacher
+        forcing) for a third of the epochs, then with fewer and fewer of them (scheduled sampling).
     horizons : sequence of int
         Days ahead that are trained for and, linearly between, forecast; 1 first. "iterated" needs the last only.
     rollout : int
@@ -106,13 +106,13 @@ class VaeLstm(Foreseer):
     residual_days : int
         Residuals are drawn from the last days fitted on or updated with.
     validation_days : int or float
-        Last days that are not trained on: their number, or share when below 1. They choose the epoch, tell how much
-        of the networks' word to believe, and how far residuals spread beyond those of the days before.
+        Last days that are not trained on: their number, or share when below 1. They choose the epoch, the
+        weight of the networks' forecasts, and how far residuals spread beyond those of the days before.
     seed : int
         Same seed, data and settings: same bits on one machine's CPU.
     device : str
-        Where ``fit`` trains: ``"cpu"``, ``"cuda"`` (the first) or ``"cuda:1"``. Where scenarios are drawn is said to
-        :func:`volscen.generate`.
+        Where ``fit`` trains: ``"cpu"``, ``"cuda"`` (the first) or ``"cuda:1"``. For drawing
+        scenarios, see ``device`` of :func:`volscen.generate`.
     checkpoint : path, optional
         File that holds the whole state of training, with one of the autoencoder's beside it (``-autoencoder``); when
         they exist, ``fit`` goes on to the bits of an uninterrupted run. They stay after the end.
@@ -124,7 +124,7 @@ class VaeLstm(Foreseer):
     Attributes
     ----------
     trust_ : ndarray, shape (horizon,)
-        Share of the networks' word that forecasts believe, by horizon: that with the least Huber loss on the
+        Weight of the networks' move in forecasts, by horizon: that with the least Huber loss on the
         validation days; 1 without a base.
     spread_ : ndarray, shape (2,)
         Factors by which residuals of return and latents are widened.

@@ -54,7 +54,7 @@ class VolGAN(StepGenerator):
     ----------
     mode : {"paper", "reference", "improved"}
         ``"paper"``: the published model. ``"reference"``: as the authors' public code trains it, defects
-        included, to compare with its results. ``"improved"``: the networks speak of factors (the return and
+        included, to compare with its results. ``"improved"``: the networks model factors (the return and
         ``n_components`` principal components), each divided by its exponentially weighted scale, given
         standardised and clipped inputs; what the components leave out is drawn from the last 1,000 days; the
         discriminator is wider and learns faster, the generator's parameters are averaged.

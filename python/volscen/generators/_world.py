@@ -44,7 +44,7 @@ class WorldModel(Seer):
 
     Surfaces become standardised ``raster_size`` x ``raster_size`` pictures of log vol. A convolutional variational
     autoencoder (three layers, kernel 4, stride 2) turns a picture into ``latent_dim`` numbers and back. An LSTM
-    foresees the next latents and return from the last ``window``. Scenarios are the foreseen move plus the
+    forecasts the next latents and return from the last ``window``. Scenarios are the forecast move plus the
     residuals of one past day, each in units of its scale, times today's scale; what the decoder leaves of
     today's surface is carried along, so that scenarios start at today's surface, on the history's own grid.
 
@@ -71,7 +71,7 @@ class WorldModel(Seer):
     free_bits : float
         Nats of each latent's divergence that cost nothing; against latents that switch off.
     dynamics : {"residual", "direct"}
-        The LSTM foresees the move besides mean reversion (each latent by itself), or the next latents themselves.
+        The LSTM forecasts the move beyond mean reversion (each latent by itself), or the next latents themselves.
     weight_decay : float
         Of the LSTM, per unit of its learning rate.
     scale : {"fitted", "ewma", "none"}
@@ -87,8 +87,8 @@ class WorldModel(Seer):
     seed : int
         Of everything random in training. Same seed, data and settings: same bits on one machine's CPU.
     device : str
-        Where ``fit`` trains: ``"cpu"``, ``"cuda"`` (the first) or ``"cuda:1"``. Where scenarios are drawn is said to
-        :func:`volscen.generate`.
+        Where ``fit`` trains: ``"cpu"``, ``"cuda"`` (the first) or ``"cuda:1"``. For drawing
+        scenarios, see ``device`` of :func:`volscen.generate`.
     num_threads : int
         Torch threads in training; another number may round differently.
     checkpoint : path, optional

@@ -93,9 +93,9 @@ def hedge(
         Cost of trading one unit: in currency; in volatility (decimals, times vega); as a share of the value. They add
         up.
     cost_weight : float, optional
-        Of the methods from scenarios: how much risk one unit of cost must save, .2 by default. Costs recur less often
-        than risks: where a trade lasts h steps, and the risk that matters is k standard deviations, 1 / (h k) is in
-        place. 0 only reports costs.
+        Of the methods from scenarios: how much risk one unit of cost must save, .2 by default. A trade is paid for
+        once and its risk is borne every step: if it is held for h steps, and the risk that matters is k standard
+        deviations, take 1 / (h k). 0 only reports costs.
     lower, upper : per instrument, optional
         Limits of the units held, none by default.
     lot_size : per instrument, optional

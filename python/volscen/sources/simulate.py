@@ -1,4 +1,4 @@
-"""Simulated markets with a known law, and libraries of smiles: everything here is made up, and says so.
+"""Simulated markets with a known law, and libraries of smiles: everything here is invented, and says so.
 
 Because the law is known, so is the best forecast (:class:`volscen.evaluation.Oracle`), against which generators can
 be measured.
