@@ -357,12 +357,14 @@ def test_torch_is_left_as_it_was(models: dict[str, Generator], history: xr.Datas
 
     def settings() -> list[Any]:
         read = [cudnn.enabled, cudnn.benchmark, cudnn.deterministic, getattr(matmul, name), getattr(conv, name)]
+        read += [torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()]
         return [*read, torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.get_rng_state().sum().item()]
 
     start_settings = settings()
     before = getattr(matmul, name)
     setattr(matmul, name, coarse)
     cudnn.benchmark = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         changed = settings()
         with exact(torch.device("cpu"), convolutions=True):
@@ -372,6 +374,7 @@ def test_torch_is_left_as_it_was(models: dict[str, Generator], history: xr.Datas
                 assert not cudnn.enabled
             assert cudnn.enabled
             assert torch.is_inference_mode_enabled()
+            assert not torch.are_deterministic_algorithms_enabled()
         assert settings() == changed
         with pytest.raises(KeyError), exact(torch.device("cpu")):
             raise KeyError
@@ -381,6 +384,7 @@ def test_torch_is_left_as_it_was(models: dict[str, Generator], history: xr.Datas
     finally:
         setattr(matmul, name, before)
         cudnn.benchmark = False
+        torch.use_deterministic_algorithms(False)
     assert settings() == start_settings
 
 
@@ -394,6 +398,9 @@ def test_what_a_user_sets_in_torch_does_not_matter(models: dict[str, Generator],
             np.testing.assert_array_equal(draw(model._on("cpu"), history), plain)
     finally:
         torch.set_default_dtype(torch.float32)
+    _device._loaded.clear()
+    with torch.device("meta"):  # tensors that do not say where they are to be would be nowhere
+        np.testing.assert_array_equal(draw(model._on("cpu"), history), plain)
 
 
 def test_the_command_line_and_configurations(
@@ -456,6 +463,13 @@ def test_an_absent_device_is_never_replaced(
         volscen.generate(model, history, n_scenarios=10, device="cuda:1")
 
 
+def test_a_forked_process_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    with pytest.raises(InputError, match="device='cuda:1' cannot be used here: this process was forked"):
+        find_device("cuda:1")
+    assert find_device("cpu") == torch.device("cpu")
+
+
 def test_a_device_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -491,6 +505,22 @@ def test_nothing_is_left_behind(
             if used:
                 with pytest.raises((TypeError, RuntimeError)):
                     draw(model._on("cuda"), history)
+
+
+def test_all_that_is_evaluated_there_repeats_its_bits(
+    models: dict[str, Generator], history: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No operation is among those that torch lists as not deterministic on CUDA: sums into places, above all."""
+    by_element = "add add_ sub mul div exp tanh sigmoid silu elu softplus leaky_relu clamp"
+    moves = "_to_copy _unsafe_view cat clone detach empty expand permute select slice split squeeze stack t transpose"
+    # Products on one stream, convolutions and normalisation as cuDNN is told, sums along one axis.
+    others = "unbind unsqueeze view zeros addmm baddbmm bmm mm convolution native_batch_norm mean _softmax"
+    known = {f"aten::{name}" for name in f"{by_element} {moves} {others}".split()}
+    known |= {"aten::_thnn_fused_lstm_cell"}
+    for model in models.values():
+        with pretended_gpu(monkeypatch) as gpu:
+            draw(model._on("cuda"), history)
+        assert {name.partition(".")[0] for name in gpu.evaluated} <= known
 
 
 @pytest.mark.parametrize("case", ["vae_lstm", "vae_lstm, dot", "world, pca+conv"])

@@ -47,6 +47,11 @@ def find_device(name: object) -> torch.device:
     if kind == CPU:
         return torch.device(CPU)
     number = int(index or 0)
+    if getattr(torch.cuda, "_is_in_bad_fork", bool)():
+        raise InputError(
+            f"device={name!r} cannot be used here: this process was forked from one that has used CUDA; start "
+            "processes by 'spawn', as num_workers= does, or use device='cpu'"
+        )
     if not torch.cuda.is_available():
         why = "torch finds no CUDA device" if torch.version.cuda else "this torch was built without CUDA"
         raise InputError(f"device={name!r} is not there: {why}; use device='cpu'")
@@ -72,6 +77,15 @@ def exact(device: torch.device, *, convolutions: bool = False) -> Iterator[None]
             if before != value:
                 setattr(owner, name, value)
                 stack.callback(_restore, owner, name, before)
+        if torch.are_deterministic_algorithms_enabled():
+            # All operations here repeat their bits; where this is asked of all, torch refuses products on GPUs unless
+            # an environment variable was set before CUDA started.
+            stack.callback(
+                torch.use_deterministic_algorithms,
+                True,
+                warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+            )
+            torch.use_deterministic_algorithms(False)
         stack.enter_context(torch.inference_mode())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         if device.type == "cuda":
