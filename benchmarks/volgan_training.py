@@ -155,7 +155,7 @@ def main() -> None:
     def ours(validate_every: int) -> Callable[[], object]:
         training = Training(data, VolGAN(epochs=arguments.epochs, validate_every=validate_every).options)
         training.snapshot = replace(training.snapshot, alpha=alpha)  # matching is not what is timed
-        return lambda: training.run(show_progress=False)
+        return lambda: training.run(progress=False)
 
     def per_epoch(prepare: Callable[[], Callable[[], object]]) -> float:
         return median_seconds(prepare, arguments.repeats) / arguments.epochs

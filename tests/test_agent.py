@@ -322,10 +322,10 @@ def test_bad_input_names_the_argument(history: xr.Dataset, cube: xr.Dataset, sig
         agent.simulate(market.drop_vars("risk"), {"hold": agent.BuyAndHold()})
     with pytest.raises(InputError, match="loses all its wealth"):
         agent.simulate(market, {"x": Alternate(np.full(8, 1e6), np.zeros(8))})
-    with pytest.raises(InputError, match="level must lie"):
-        agent.LearnedPolicy.fit(market, level=1.0)
+    with pytest.raises(InputError, match="alpha must lie"):
+        agent.LearnedPolicy.fit(market, alpha=0.0)
     with pytest.raises(InputError, match="too few for a worst"):
-        agent.LearnedPolicy.fit(market, level=0.9999)
+        agent.LearnedPolicy.fit(market, alpha=0.0001)
     with pytest.raises(InputError, match="strike over spot"):
         agent.option_market(history, signal, moneyness=95)
     with pytest.raises(InputError, match="RiskSignal"):

@@ -134,7 +134,7 @@ def test_reference_mode_is_the_authors_code(market_data):
 
     for name, network in (("generator", pair.generator), ("discriminator", pair.discriminator)):
         torch.testing.assert_close(network.flat, flat(name, "before"), rtol=1e-6, atol=1e-8)
-    training.run(show_progress=False)
+    training.run(progress=False)
     for name, network in (("generator", pair.generator), ("discriminator", pair.discriminator)):
         difference = (network.flat - flat(name, "after")).abs()
         assert (flat(name, "before") - flat(name, "after")).abs().median() > 1e-3
@@ -256,7 +256,7 @@ def test_improved_averages_the_generator(history):
 
     training._pair.train_batch = watched
     average = training._pair.generator.flat.clone()
-    training.run(show_progress=False)
+    training.run(progress=False)
     for flat in seen:
         average = 0.9 * average + 0.1 * flat
     np.testing.assert_allclose(training.snapshot.average, average.numpy(), rtol=1e-4, atol=1e-6)

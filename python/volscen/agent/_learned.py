@@ -13,12 +13,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen._files import write_safetensors
+from volscen._numbers import finite_number, positive_number, whole_number
 from volscen._threads import single_threaded_torch
 from volscen._version import __version__, is_other_number, other_number
 from volscen.agent._market import OBSERVATIONS, check_market
 from volscen.agent._policies import Policy, Seen
 from volscen.agent._simulate import growth
 from volscen.errors import FileFormatError, InputError
+from volscen.risk._measures import one_level
 
 __all__ = ["LearnedPolicy"]
 
@@ -59,7 +61,7 @@ class LearnedPolicy(Policy):
         cls,
         market: xr.Dataset,
         *,
-        level: float = 0.95,
+        alpha: float = 0.05,
         mean_weight: float = 1.0,
         hidden: int = 16,
         iterations: int = 300,
@@ -68,8 +70,8 @@ class LearnedPolicy(Policy):
     ) -> Self:
         """Train on the paths of a market, whose weights count.
 
-        Minimised is ES_level(L) + ``mean_weight`` E[L], with L = -log of the wealth at the end of a path and the
-        expected shortfall in the form of Rockafellar and Uryasev (2000), min over c of c + E[(L - c)+] / (1 - level),
+        Minimised is ES_alpha(L) + ``mean_weight`` E[L], with L = -log of the wealth at the end of a path and the
+        expected shortfall in the form of Rockafellar and Uryasev (2000), min over c of c + E[(L - c)+] / alpha,
         by Adam through the account of :func:`simulate`, costs included ("deep hedging", Buehler, Gonon, Teichmann and
         Wood 2019).
 
@@ -77,8 +79,8 @@ class LearnedPolicy(Policy):
         ----------
         market : xarray.Dataset
             Simulated paths; :func:`volscen.agent.pool_markets` puts those of several dates together.
-        level : float
-            Between 0 and 1: share of the paths that are not the worst.
+        alpha : float
+            Tail probability, in (0, 1]: share of the paths that are the worst.
         mean_weight : float
             Not negative. How much the mean counts besides the worst.
         hidden : int
@@ -107,7 +109,7 @@ class LearnedPolicy(Policy):
         import torch
 
         check_market(market)
-        settings = _settings(market, level, mean_weight, hidden, iterations, learning_rate, seed)
+        settings = _settings(market, alpha, mean_weight, hidden, iterations, learning_rate, seed)
         seen = np.stack([market[name].transpose("path", "time").values for name in OBSERVATIONS], axis=-1)
         weight = market["weight"].values
         mean = np.einsum("p,pto->o", weight, seen) / seen.shape[1]
@@ -125,8 +127,8 @@ class LearnedPolicy(Policy):
                 loss = -_log_wealth(network, inputs, gains, market["listed"].values, float(market.attrs["index_cost"]))
                 if i == 0:
                     with torch.no_grad():  # start the bound where the expected shortfall's is
-                        bound.copy_(torch.quantile(loss, level))
-                worst = bound + (w * torch.relu(loss - bound)).sum() / (1 - level)
+                        bound.copy_(torch.quantile(loss, 1 - settings["alpha"]))
+                worst = bound + (w * torch.relu(loss - bound)).sum() / settings["alpha"]
                 objective = worst + mean_weight * (w * loss).sum()
                 optimiser.zero_grad()
                 objective.backward()
@@ -222,27 +224,24 @@ def _log_wealth(network: Any, inputs: Any, gains: dict[str, Any], roll: npt.NDAr
 
 def _settings(
     market: xr.Dataset,
-    level: float,
+    alpha: float,
     mean_weight: float,
     hidden: int,
     iterations: int,
     learning_rate: float,
     seed: int,
 ) -> dict[str, Any]:
-    if not 0 < level < 1:
-        raise InputError(f"level must lie between 0 and 1, not {level!r}")
-    if market.sizes["path"] * (1 - level) < 1:
-        raise InputError(f"market has {market.sizes['path']} paths, too few for a worst {1 - level:.3g}; simulate more")
-    for name, value in (("mean_weight", mean_weight), ("learning_rate", learning_rate)):
-        if not (np.isfinite(value) and value >= 0) or (name == "learning_rate" and value == 0):
-            raise InputError(f"{name} must be finite and {'positive' if name != 'mean_weight' else 'not negative'}")
-    for name, whole in (("hidden", hidden), ("iterations", iterations)):
-        if isinstance(whole, bool) or not isinstance(whole, int) or whole < 1:
-            raise InputError(f"{name} must be a positive whole number, not {whole!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, not {seed!r}")
+    alpha = one_level(alpha)
+    if market.sizes["path"] * alpha < 1:
+        raise InputError(f"market has {market.sizes['path']} paths, too few for a worst {alpha:.3g}; simulate more")
     return {
-        "level": level, "mean_weight": mean_weight, "hidden": hidden, "iterations": iterations,
-        "learning_rate": learning_rate, "seed": seed, "market": str(market.attrs["market"]),
-        "paths": market.sizes["path"], "steps": market.sizes["time"],
-    }  # fmt: skip
+        "alpha": alpha,
+        "mean_weight": finite_number("mean_weight", mean_weight, least=0),
+        "hidden": whole_number("hidden", hidden),
+        "iterations": whole_number("iterations", iterations),
+        "learning_rate": positive_number("learning_rate", learning_rate),
+        "seed": whole_number("seed", seed, least=0),
+        "market": str(market.attrs["market"]),
+        "paths": market.sizes["path"],
+        "steps": market.sizes["time"],
+    }

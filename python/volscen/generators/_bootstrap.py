@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._numbers import finite_number, whole_number
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray, Generator
 from volscen.history import State
@@ -73,18 +74,12 @@ class Bootstrap(Generator):
         block_size: int = 10,
         half_life: float | None = None,
     ) -> None:
-        if window is not None and not _is_whole(window, 2):
-            raise InputError(f"window must be a whole number of at least 2 days, not {window!r}")
         if method not in ("iid", "stationary", "circular"):
             raise InputError(f"method must be 'iid', 'stationary' or 'circular', not {method!r}")
-        if not _is_whole(block_size, 1):
-            raise InputError(f"block_size must be a whole number of at least 1 day, not {block_size!r}")
-        if half_life is not None and not 1 <= half_life < np.inf:
-            raise InputError(f"half_life must be a finite number of at least 1 day, not {half_life!r}")
-        self.window = window
+        self.window = None if window is None else whole_number("window", window, least=2)
         self.method = method
-        self.block_size = int(block_size)
-        self.half_life = None if half_life is None else float(half_life)
+        self.block_size = whole_number("block_size", block_size)
+        self.half_life = None if half_life is None else finite_number("half_life", half_life, least=1)
 
     def fit(self, history: xr.Dataset) -> Self:
         """Collect the days to draw from."""
@@ -161,7 +156,3 @@ class Bootstrap(Generator):
         shape = (self.log_return_.size, self.tau_.size * self.moneyness_.size)
         if self.log_return_.ndim != 1 or self.increment_.shape != shape or self.log_return_.size == 0:
             raise ValueError("log_return, increment and the grid do not fit together")
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)

@@ -12,14 +12,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import bounded_number, whole_number
+from volscen._progress import bar_is_off
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray, Generator
 from volscen.generators._ddpm_process import EMBEDDING, Reversal, layers_of, schedule
-from volscen.generators._neural_options import check_training, number
+from volscen.generators._neural_options import check_training
 from volscen.generators._record import TrainingCurve
 from volscen.generators._volgan_factors import FILTER_WINDOW, Factors
 from volscen.generators._volgan_network import checked
-from volscen.generators._volgan_options import whole
 from volscen.history import State
 
 __all__ = ["Diffusion"]
@@ -143,20 +144,18 @@ class Diffusion(Generator):
     ) -> None:
         if diffusion not in ("cosine", "linear"):
             raise InputError(f"diffusion must be 'cosine' or 'linear', not {diffusion!r}")
-        steps = whole("diffusion_steps", diffusion_steps, least=2)
-        back = steps if sampling_steps is None else whole("sampling_steps", sampling_steps)
+        steps = whole_number("diffusion_steps", diffusion_steps, least=2)
+        back = steps if sampling_steps is None else whole_number("sampling_steps", sampling_steps)
         if back > steps:
             raise InputError(f"sampling_steps is {back}, more than the {steps} diffusion_steps")
-        if number("eta", eta) > 1:
-            raise InputError(f"eta must lie in [0, 1], not {eta!r}")
         self.options = check_training(
             {
-                "n_components": whole("n_components", n_components),
+                "n_components": whole_number("n_components", n_components),
                 "hidden": hidden,
                 "diffusion": diffusion,
                 "diffusion_steps": steps,
                 "sampling_steps": back,
-                "eta": float(eta),
+                "eta": bounded_number("eta", eta, 0, 1, ends="[]"),
                 "epochs": epochs,
                 "batch_size": batch_size,
                 "learning_rate": learning_rate,
@@ -170,9 +169,8 @@ class Diffusion(Generator):
             }
         )
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.checkpoint_every = whole("checkpoint_every", checkpoint_every)
-        if progress not in (True, False, "auto"):
-            raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
+        self.checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
+        bar_is_off(progress)  # or says what it may be
         self.progress: bool | Literal["auto"] = progress
 
     def parameters(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._numbers import bounded_number, whole_number
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
 from volscen.generators._factor_fit import fit_mean_and_scale
@@ -79,18 +80,15 @@ class FactorLaw(Generator):
         residuals: Residuals,
         decay: float,
     ) -> None:
-        if n_components < 1:
-            raise InputError(f"n_components must be at least 1, not {n_components}")
-        if residual_days < 50:
-            raise InputError(f"residual_days must be at least 50, not {residual_days}")
+        n_components = whole_number("n_components", n_components)
+        residual_days = whole_number("residual_days", residual_days, least=50)
         if scale not in ("log-linear", "constant"):
             raise InputError(f"scale must be 'log-linear' or 'constant', not {scale!r}")
         if filter not in (None, "ewma", "garch"):
             raise InputError(f"filter must be None, 'ewma' or 'garch', not {filter!r}")
         if residuals not in ("bootstrap", "gaussian", "t"):
             raise InputError(f"residuals must be 'bootstrap', 'gaussian' or 't', not {residuals!r}")
-        if not 0 < decay < 1:
-            raise InputError(f"decay must lie in (0, 1), not {decay}")
+        decay = bounded_number("decay", decay, 0, 1)
         self.n_components = n_components
         self.residual_days = residual_days
         self.scale = scale

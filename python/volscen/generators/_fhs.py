@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._numbers import bounded_number, whole_number
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
 from volscen.generators._stillness import STILL
@@ -77,10 +78,9 @@ class FilteredHistorical(Generator):
     ) -> None:
         if scale not in ("ewma", "garch"):
             raise InputError(f"scale must be 'ewma' or 'garch', not {scale!r}")
-        if not 0 < decay < 1:
-            raise InputError(f"decay must lie in (0, 1), not {decay}")
-        if residual_days is not None and residual_days < 50:
-            raise InputError(f"residual_days must be at least 50, not {residual_days}")
+        decay = bounded_number("decay", decay, 0, 1)
+        if residual_days is not None:
+            residual_days = whole_number("residual_days", residual_days, least=50)
         self.scale = scale
         self.decay = decay
         self.residual_days = residual_days

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import positive_number, whole_number
 from volscen._sessions import Days, next_session, past_sessions, sessions
 from volscen._threads import single_threaded_blas
 from volscen.errors import FitError, InputError
@@ -112,18 +113,15 @@ class RobustHAR(Generator):
         residual_days: int = 1000,
         half_lives: tuple[float | None, ...] | list[float | None] = (500, 1500, None),
     ) -> None:
-        if n_components < 1:
-            raise InputError(f"n_components must be at least 1, not {n_components}")
-        if residual_days < 50:
-            raise InputError(f"residual_days must be at least 50, not {residual_days}")
-        if (
-            not isinstance(half_lives, (list, tuple))
-            or not half_lives
-            or not all(h is None or h > 0 for h in half_lives)
-        ):
+        n_components = whole_number("n_components", n_components)
+        residual_days = whole_number("residual_days", residual_days, least=50)
+        if not isinstance(half_lives, (list, tuple)) or not half_lives:
             raise InputError(f"half_lives must be positive numbers of days, or None, not {half_lives!r}")
         self.n_components = n_components
         self.residual_days = residual_days
+        for i, days in enumerate(half_lives):
+            if days is not None:
+                positive_number(f"half_lives[{i}]", days)
         self.half_lives = list(half_lives)
         self._kept: tuple[State, _Step] | None = None
         # Power and limit for every factor, and the remainder last.

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from volscen._numbers import bounded_number, finite_number, positive_number, whole_number
 from volscen.errors import InputError
-from volscen.generators._volgan_options import whole
 
-__all__ = ["CPU", "check_device", "check_training", "fraction", "number", "widths"]
+__all__ = ["CPU", "check_device", "check_training", "check_validation_days", "widths"]
 
 #: Networks are evaluated here: by torch in training, by NumPy in sampling.
 CPU = "cpu"
 
 
-def number(name: str, value: object, *, least: float = 0.0, open_: bool = False) -> float:
-    """Return a finite number not below the least (or above it)."""
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not fine or value < least or (open_ and value == least):  # type: ignore[operator]
+def widths(name: str, value: object, *, like: tuple[int, ...] | None = None) -> list[int]:
+    """Return widths of layers: at least one, or as many as there are in an example."""
+    some = isinstance(value, Sequence) and not isinstance(value, str)
+    if not some or (len(value) != len(like) if like else len(value) == 0):  # type: ignore[arg-type]
+        wanted = f"{len(like)} layer widths such as {like}" if like else "a sequence of layer widths such as (32,)"
+        raise InputError(f"{name} must be {wanted}, not {value!r}")
+    return [whole_number(f"{name}[{i}]", width) for i, width in enumerate(value)]  # type: ignore[arg-type]
+
+
+def check_validation_days(value: object, *, needed: bool = False) -> float:
+    """Return how many last days, or which share of them below 1, are not trained on; 0, where not needed, for none."""
+    days = positive_number("validation_days", value) if needed else finite_number("validation_days", value, least=0)
+    if days >= 1 and days % 1:
+        none = "" if needed else ", or 0 for none"
         raise InputError(
-            f"{name} must be a finite number {'above' if open_ else 'of at least'} {least:g}, not {value!r}"
+            f"validation_days must be a whole number of days, or a share of them below 1{none}, not {value!r}"
         )
-    return float(value)  # type: ignore[arg-type]
-
-
-def fraction(name: str, value: object) -> float:
-    """Return a number in [0, 1)."""
-    if number(name, value) >= 1:
-        raise InputError(f"{name} must lie in [0, 1), not {value!r}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def widths(name: str, value: object) -> list[int]:
-    """Return widths of hidden layers, at least one."""
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
-        raise InputError(f"{name} must be a sequence of layer widths such as (32,), not {value!r}")
-    return [whole(f"{name}[{i}]", width) for i, width in enumerate(value)]
+    return days
 
 
 def check_device(value: object) -> str:
@@ -61,17 +56,14 @@ def check_training(given: dict[str, Any]) -> dict[str, Any]:
     """
     values = dict(given)
     for name in ("epochs", "batch_size", "validate_every"):
-        values[name] = whole(name, values[name])
-    values["validation_scenarios"] = whole("validation_scenarios", values["validation_scenarios"], least=2)
-    values["seed"] = whole("seed", values["seed"], least=0)
+        values[name] = whole_number(name, values[name])
+    values["validation_scenarios"] = whole_number("validation_scenarios", values["validation_scenarios"], least=2)
+    values["seed"] = whole_number("seed", values["seed"], least=0)
     values["hidden"] = widths("hidden", values["hidden"])
-    values["learning_rate"] = number("learning_rate", values["learning_rate"], open_=True)
-    values["weight_decay"] = number("weight_decay", values["weight_decay"])
-    values["averaging"] = fraction("averaging", values["averaging"])
+    values["learning_rate"] = positive_number("learning_rate", values["learning_rate"])
+    values["weight_decay"] = finite_number("weight_decay", values["weight_decay"], least=0)
+    values["averaging"] = bounded_number("averaging", values["averaging"], 0, 1, ends="[)")
     if values["patience"] is not None:
-        values["patience"] = whole("patience", values["patience"])
-    days = number("validation_days", values["validation_days"], open_=True)
-    if days >= 1 and days % 1:
-        raise InputError(f"validation_days must be a whole number of days, or a share of them below 1, not {days!r}")
-    values["validation_days"] = days
+        values["patience"] = whole_number("patience", values["patience"])
+    values["validation_days"] = check_validation_days(values["validation_days"], needed=True)
     return values

@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from volscen._files import write_safetensors
+from volscen._progress import bar_is_off
 from volscen._threads import single_threaded_torch
 from volscen.errors import FileFormatError, FitError, InputError
 
@@ -183,7 +184,7 @@ def run(
     snapshot = begin
     if save is not None:
         save(snapshot)  # an unwritable path is found now
-    disable = None if progress == "auto" else not progress
+    disable = bar_is_off(progress)
     with tqdm(total=plan.epochs, initial=begin.epoch, disable=disable, desc=task.label, unit="epoch") as bar:
         try:
             while snapshot.epoch < plan.epochs and not _exhausted(snapshot, plan):

@@ -13,13 +13,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import finite_number, whole_number
+from volscen._progress import bar_is_off
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray, Generator
-from volscen.generators._neural_options import check_training, number
+from volscen.generators._neural_options import check_training
 from volscen.generators._record import TrainingCurve
 from volscen.generators._residual_net_base import BASES, Base
 from volscen.generators._residual_net_data import Inputs, raw_inputs, tables
-from volscen.generators._volgan_options import whole
 from volscen.history import State
 
 __all__ = ["ResidualNet", "choose"]
@@ -164,18 +165,18 @@ class ResidualNet(Generator):
         self.options = check_training(
             {
                 "base": base,
-                "n_components": n_components,
-                "residual_days": residual_days,
+                "n_components": whole_number("n_components", n_components),
+                "residual_days": whole_number("residual_days", residual_days, least=50),
                 "hidden": hidden,
-                "members": whole("members", members),
+                "members": whole_number("members", members),
                 "epochs": epochs,
                 "batch_size": batch_size,
-                "draws": whole("draws", draws, least=2),
+                "draws": whole_number("draws", draws, least=2),
                 "learning_rate": learning_rate,
                 "weight_decay": weight_decay,
                 "averaging": averaging,
-                "penalty": number("penalty", penalty),
-                "refits": whole("refits", refits),
+                "penalty": finite_number("penalty", penalty, least=0),
+                "refits": whole_number("refits", refits),
                 "validation_days": validation_days,
                 "validate_every": validate_every,
                 "validation_scenarios": validation_scenarios,
@@ -186,9 +187,8 @@ class ResidualNet(Generator):
         self.base_ = self._new_base()
         self.n_returns, self.n_surfaces = self.base_.n_returns, self.base_.n_surfaces
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.checkpoint_every = whole("checkpoint_every", checkpoint_every)
-        if progress not in (True, False, "auto"):
-            raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
+        self.checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
+        bar_is_off(progress)  # or says what it may be
         self.progress: bool | Literal["auto"] = progress
 
     def _new_base(self) -> Generator:

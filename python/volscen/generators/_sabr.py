@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from volscen.errors import InputError
+from volscen._numbers import bounded_number
 from volscen.generators import _sabr_smile
 from volscen.generators._base import FloatArray
 from volscen.generators._calibrated import CalibratedModel
@@ -72,10 +72,8 @@ class SABR(CalibratedModel):
         residuals: Residuals = "bootstrap",
         decay: float = 0.94,
     ) -> None:
-        if not 0 <= beta <= 1:
-            raise InputError(f"beta must lie in [0, 1], not {beta!r}")
         super().__init__(n_components, residual_days, scale, filter, residuals, decay)
-        self.beta = float(beta)
+        self.beta = bounded_number("beta", beta, 0, 1, ends="[]")
 
     def _n_coordinates(self, history: xr.Dataset) -> int:
         return 3 * int(history.sizes["tau"])

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen.errors import InputError
+from volscen._numbers import whole_number
+from volscen._progress import bar_is_off
 from volscen.generators._base import FloatArray
 from volscen.generators._cell_regression import CellRegression
 from volscen.generators._neural_options import check_device
@@ -29,7 +30,6 @@ from volscen.generators._vae_lstm_law import N_PAST, DayLaw, Pool
 from volscen.generators._vae_lstm_numpy import Nets
 from volscen.generators._vae_lstm_options import FRAME_DAYS, make_vae_lstm_options
 from volscen.generators._vae_lstm_panel import own_arrays
-from volscen.generators._volgan_options import whole
 from volscen.history import State
 
 if TYPE_CHECKING:
@@ -208,11 +208,10 @@ class VaeLstm(Foreseer):
             dynamics_learning_rate=dynamics_learning_rate, weight_decay=weight_decay, averaging=averaging, scale=scale,
             posterior_noise=posterior_noise, residual_days=residual_days, validation_days=validation_days, seed=seed,
         )  # fmt: skip
-        if progress not in (True, False, "auto"):
-            raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
+        bar_is_off(progress)  # or says what it may be
         self.device = check_device(device)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.checkpoint_every, self.progress = whole("checkpoint_every", checkpoint_every), progress
+        self.checkpoint_every, self.progress = whole_number("checkpoint_every", checkpoint_every), progress
 
     def parameters(self) -> dict[str, Any]:
         """Return the constructor arguments that belong to the law, JSON-serialisable."""

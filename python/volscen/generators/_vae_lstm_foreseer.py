@@ -9,6 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import whole_number
 from volscen.errors import FitError, InputError
 from volscen.generators._base import FloatArray, Generator
 from volscen.generators._cell_regression import CellRegression
@@ -17,7 +18,6 @@ from volscen.generators._vae_lstm_law import DayLaw
 from volscen.generators._vae_lstm_numpy import Nets
 from volscen.generators._vae_lstm_options import FRAME_DAYS, VaeLstmOptions
 from volscen.generators._vae_lstm_panel import Panel, lay_out, surfaces
-from volscen.generators._volgan_options import whole
 
 __all__ = ["Foreseer"]
 
@@ -121,7 +121,7 @@ class Foreseer(Generator):
         known = all_horizons(self.options)
         if horizons is None:
             return known
-        ahead = tuple(whole(f"horizons[{i}]", h) for i, h in enumerate(horizons))
+        ahead = tuple(whole_number(f"horizons[{i}]", h) for i, h in enumerate(horizons))
         if not ahead or max(ahead) > known[-1]:
             raise InputError(f"horizons must be days ahead, at most the {known[-1]} fitted for, not {horizons!r}")
         return ahead

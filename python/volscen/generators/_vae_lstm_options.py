@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from volscen._numbers import bounded_number, finite_number, positive_number, whole_number
 from volscen.errors import InputError
-from volscen.generators._neural_options import fraction, number, widths
-from volscen.generators._volgan_options import whole
+from volscen.generators._neural_options import check_validation_days, widths
 
 __all__ = ["FRAME_DAYS", "VaeLstmOptions", "make_vae_lstm_options"]
 
@@ -68,21 +68,21 @@ def make_vae_lstm_options(**given: Any) -> VaeLstmOptions:
     """
     values = dict(given)
     for name in ("latent_dim", "heads", "rollout", "market_dim", "vae_epochs", "epochs"):
-        values[name] = whole(name, values[name])
+        values[name] = whole_number(name, values[name])
     for name, least in (("window", 2), ("batch_size", 2), ("residual_days", 50), ("seed", 0)):
-        values[name] = whole(name, values[name], least=least)
+        values[name] = whole_number(name, values[name], least=least)
     if values["window"] > FRAME_DAYS:
         raise InputError(f"window must be at most {FRAME_DAYS}, not {values['window']}")
     if values["patience"] is not None:
-        values["patience"] = whole("patience", values["patience"])
+        values["patience"] = whole_number("patience", values["patience"])
     values["hidden"] = tuple(widths("hidden", values["hidden"]))
     values["lstm_hidden"] = tuple(widths("lstm_hidden", values["lstm_hidden"]))
     for name in ("beta", "free_bits", "penalty", "weight_decay"):
-        values[name] = number(name, values[name])
+        values[name] = finite_number(name, values[name], least=0)
     for name in ("learning_rate", "dynamics_learning_rate"):
-        values[name] = number(name, values[name], open_=True)
+        values[name] = positive_number(name, values[name])
     for name in ("dropout", "averaging"):
-        values[name] = fraction(name, values[name])
+        values[name] = bounded_number(name, values[name], 0, 1, ends="[)")
     for name, known in _CHOICES.items():
         if values[name] not in known:
             raise InputError(f"{name} must be one of {', '.join(known)}, not {values[name]!r}")
@@ -93,16 +93,14 @@ def make_vae_lstm_options(**given: Any) -> VaeLstmOptions:
     if not isinstance(values["posterior_noise"], bool):
         raise InputError(f"posterior_noise must be True or False, not {values['posterior_noise']!r}")
     values["horizons"] = _horizons(values["horizons"])
-    days = values["validation_days"] = number("validation_days", values["validation_days"], open_=True)
-    if days >= 1 and days % 1:
-        raise InputError(f"validation_days must be a whole number of days, or a share of them below 1, not {days!r}")
+    values["validation_days"] = check_validation_days(values["validation_days"], needed=True)
     return VaeLstmOptions(**values)
 
 
 def _horizons(value: Any) -> tuple[int, ...]:
     if isinstance(value, str) or not isinstance(value, tuple | list | np.ndarray) or len(value) == 0:
         raise InputError(f"horizons must be a sequence of days such as (1, 5, 10), not {value!r}")
-    days = tuple(whole(f"horizons[{i}]", h) for i, h in enumerate(value))
+    days = tuple(whole_number(f"horizons[{i}]", h) for i, h in enumerate(value))
     if days[0] != 1 or list(days) != sorted(set(days)):
         raise InputError(f"horizons must begin with 1 and increase, not {value!r}")
     return days

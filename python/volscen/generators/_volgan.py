@@ -19,13 +19,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen.errors import FitError, InputError
+from volscen._numbers import whole_number
+from volscen._progress import bar_is_off
+from volscen.errors import FitError
 from volscen.generators._base import FloatArray, StepGenerator
 from volscen.generators._record import TrainingCurve
 from volscen.generators._volgan_data import WINDOW, condition, targets_and_conditions, training_data
 from volscen.generators._volgan_factors import FILTER_WINDOW, Factors
 from volscen.generators._volgan_network import checked, for_sampling, forward, unpack
-from volscen.generators._volgan_options import CURVE, VALIDATION, make_options, whole
+from volscen.generators._volgan_options import CURVE, VALIDATION, make_options
 from volscen.history import State
 
 if TYPE_CHECKING:
@@ -210,9 +212,8 @@ class VolGAN(StepGenerator):
             keep=keep,
         )
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.checkpoint_every = whole("checkpoint_every", checkpoint_every)
-        if progress not in (True, False, "auto"):
-            raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
+        self.checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
+        bar_is_off(progress)  # or says what it may be
         self.progress = progress
         if mode == "improved":
             self.n_returns, self.n_surfaces = FILTER_WINDOW, FILTER_WINDOW + 1
@@ -256,7 +257,7 @@ class VolGAN(StepGenerator):
             def save(snapshot: Snapshot) -> None:
                 write_checkpoint(path, snapshot, identity)
 
-        training.run(save, show_progress=None if self.progress == "auto" else self.progress)
+        training.run(save, progress=self.progress)
         self._keep(training.best(), training.widths)
         self._factors = factors
         self._condition_range = training.condition_range

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
+from volscen._numbers import bounded_number, finite_number, positive_number, whole_number
 from volscen.errors import InputError
+from volscen.generators._neural_options import check_validation_days, widths
 
-__all__ = ["CURVE", "VALIDATION", "Options", "make_options", "whole"]
+__all__ = ["CURVE", "VALIDATION", "Options", "make_options"]
 
 #: Losses of an epoch, in the order of the training curve's columns.
 CURVE = {
@@ -89,34 +88,23 @@ def make_options(**given: Any) -> Options:
         name: _DEFAULTS[mode].get(name) if value is None else value for name, value in given.items()
     }
     for name in ("epochs", "batch_size", "discriminator_hidden", "n_components", "noise_dim", "matching_epochs"):
-        values[name] = whole(name, values[name])
-    values["validate_every"] = whole("validate_every", values["validate_every"])
-    values["validation_scenarios"] = whole("validation_scenarios", values["validation_scenarios"], least=2)
+        values[name] = whole_number(name, values[name])
+    values["validate_every"] = whole_number("validate_every", values["validate_every"])
+    values["validation_scenarios"] = whole_number("validation_scenarios", values["validation_scenarios"], least=2)
     values["smoothness"] = _smoothness(values["smoothness"], mode)
-    values["seed"] = whole("seed", values["seed"], least=0)
-    hidden = values["hidden"]
-    if not isinstance(hidden, Sequence) or isinstance(hidden, str) or len(hidden) != 2:
-        raise InputError(f"hidden must be a pair of layer widths such as (16, 32), not {hidden!r}")
-    values["hidden"] = (whole("hidden[0]", hidden[0]), whole("hidden[1]", hidden[1]))
+    values["seed"] = whole_number("seed", values["seed"], least=0)
+    values["hidden"] = tuple(widths("hidden", values["hidden"], like=(16, 32)))
     for name in ("learning_rate", "discriminator_rate"):
-        values[name] = _number(name, values[name])
-        if values[name] <= 0:
-            raise InputError(f"{name} must be positive, not {values[name]!r}")
-    for name, below in (("discriminator_decay", math.inf), ("averaging", 1.0)):
-        values[name] = _number(name, values[name])
-        if not 0 <= values[name] < below:
-            raise InputError(f"{name} must lie in [0, {below:g}), not {values[name]!r}")
-    days = values["validation_days"] = _number("validation_days", values["validation_days"])
-    if days < 0 or (days >= 1 and days % 1):
-        raise InputError(
-            f"validation_days must be a whole number of days, a share of them below 1, or 0 for none, not {days!r}"
-        )
+        values[name] = positive_number(name, values[name])
+    values["discriminator_decay"] = finite_number("discriminator_decay", values["discriminator_decay"], least=0)
+    values["averaging"] = bounded_number("averaging", values["averaging"], 0, 1, ends="[)")
+    days = values["validation_days"] = check_validation_days(values["validation_days"])
     if values["keep"] not in (None, "best", "last"):
         raise InputError(f"keep must be 'best' or 'last', not {values['keep']!r}")
     if values["keep"] == "best" and days == 0:
         raise InputError("keep='best' needs validation days to choose by; pass validation_days or keep='last'")
     if values["patience"] is not None:
-        values["patience"] = whole("patience", values["patience"])
+        values["patience"] = whole_number("patience", values["patience"])
         if days == 0:
             raise InputError("patience needs validation days to judge by; pass validation_days or leave it out")
     return Options(**values)
@@ -134,20 +122,4 @@ def _smoothness(value: Any, mode: str) -> Literal["match"] | tuple[float, float]
         raise InputError(
             f"smoothness must be 'match', None for no penalty, or the weights along moneyness and tau, not {value!r}"
         )
-    pair = (_number("smoothness[0]", value[0]), _number("smoothness[1]", value[1]))
-    if min(pair) < 0:
-        raise InputError(f"smoothness must not be negative, got {pair}")
-    return pair
-
-
-def whole(name: str, value: object, least: int = 1) -> int:
-    """Return a whole number not below the least."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return int(value)
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
-        raise InputError(f"{name} must be a finite number, not {value!r}")
-    return float(value)
+    return finite_number("smoothness[0]", value[0], least=0), finite_number("smoothness[1]", value[1], least=0)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from volscen._progress import bar_is_off
 from volscen._threads import single_threaded_torch
 from volscen.errors import FitError
 from volscen.generators._volgan_data import TrainingData
@@ -179,7 +180,9 @@ class Training:
         self._validation_curve[: len(snapshot.validation_curve)] = snapshot.validation_curve
         self.snapshot = snapshot
 
-    def run(self, save: Callable[[Snapshot], None] | None = None, *, show_progress: bool | None = None) -> Snapshot:
+    def run(
+        self, save: Callable[[Snapshot], None] | None = None, *, progress: bool | Literal["auto"] = "auto"
+    ) -> Snapshot:
         """Train up to the last epoch; :attr:`snapshot` always is the state after the last whole epoch.
 
         Parameters
@@ -187,7 +190,7 @@ class Training:
         save : callable, optional
             Called with a snapshot at the start, every ``checkpoint_every`` epochs, at the end, and before an
             interruption (KeyboardInterrupt) is passed on.
-        show_progress : bool, optional
+        progress : bool or "auto"
             None: only on a terminal.
 
         Raises
@@ -195,7 +198,7 @@ class Training:
         FitError
             If a loss or a parameter is no longer finite; snapshots saved before stay as they are.
         """
-        disable = None if show_progress is None else not show_progress
+        disable = bar_is_off(progress)
         if save is not None:
             save(self.snapshot)  # an unwritable path is found now, not after an hour
         try:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._numbers import whole_number
+from volscen._progress import bar_is_off
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray
 from volscen.generators._move_scale import borne_out
@@ -177,14 +179,10 @@ class WorldModel(Seer):
             warmup=warmup, free_bits=free_bits, dynamics=dynamics, weight_decay=weight_decay, scale=scale,
             posterior_noise=posterior_noise, residual_days=residual_days, validation_days=validation_days, seed=seed,
         )  # fmt: skip
-        for name, value in (("num_threads", num_threads), ("checkpoint_every", checkpoint_every)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if progress not in (True, False, "auto"):
-            raise InputError(f"progress must be True, False or 'auto', not {progress!r}")
-        self.device, self.num_threads = check_device(device), int(num_threads)
+        bar_is_off(progress)  # or says what it may be
+        self.device, self.num_threads = check_device(device), whole_number("num_threads", num_threads)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.checkpoint_every, self.progress = int(checkpoint_every), progress
+        self.checkpoint_every, self.progress = whole_number("checkpoint_every", checkpoint_every), progress
         self.n_returns = max(FILTER, self.options.window)
         self.n_surfaces = self.n_returns + 1
 
@@ -252,8 +250,7 @@ class WorldModel(Seer):
                 done[snapshot.stage] = snapshot
                 write_checkpoint(path, list(done.values()), identity)
 
-        show = None if self.progress == "auto" else self.progress
-        run = RunSettings(self.device, self.num_threads, self.checkpoint_every, save, show)
+        run = RunSettings(self.device, self.num_threads, self.checkpoint_every, save, self.progress)
         vision = done.get("vision")
         if vision is None or vision.epoch < options.epochs:
             vision = train_vision(pictures, n_train, loadings, options, run, vision)

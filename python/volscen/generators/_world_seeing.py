@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen.errors import FitError, InputError
+from volscen._numbers import positive_number
+from volscen.errors import FitError
 from volscen.generators._base import FloatArray, Generator
 from volscen.generators._world_law import LatentLaw, Series
 from volscen.generators._world_numpy import Reader, VisionNet
@@ -71,10 +72,9 @@ class Seer(Generator):
         What goes in is divided by the factor, what comes out multiplied; nothing is refitted. ``update`` with the
         asset's own history gives it its own residuals. Factors multiply up.
         """
-        if isinstance(factor, bool) or not isinstance(factor, int | float | np.number) or not 0 < factor < math.inf:
-            raise InputError(f"factor must be a positive number, not {factor!r}")
+        ratio = positive_number("factor", factor)
         out = copy.copy(self)
-        out.rescale_ = self.rescale_ * float(factor)
+        out.rescale_ = self.rescale_ * ratio
         return out
 
     def _series(

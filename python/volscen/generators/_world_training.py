@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from volscen._progress import bar_is_off
 from volscen.errors import FitError
 from volscen.generators._device import find_device
 from volscen.generators._world_options import WorldOptions
@@ -186,7 +187,7 @@ class RunSettings:
     num_threads: int = 1
     checkpoint_every: int = 5
     save: Save | None = None
-    show_progress: bool | None = None
+    progress: bool | Literal["auto"] = "auto"
 
 
 def _rng(seed: int, stage: int) -> torch.Generator:
@@ -218,7 +219,7 @@ def _train(
     bar = tqdm(
         total=job.epochs,
         initial=snapshot.epoch,
-        disable=None if run.show_progress is None else not run.show_progress,
+        disable=bar_is_off(run.progress),
         desc=f"world: {job.stage}",
         unit="epoch",
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from volscen._numbers import whole_number
 from volscen.errors import InputError
 from volscen.history import make_history
 from volscen.history._align import align_histories
@@ -78,8 +79,7 @@ def simulate_names(
     known = names_market() if law is None else law
     if not isinstance(known, NamesMarket):
         raise InputError(f"law must be a NamesMarket, as names_market makes it, not {known!r}")
-    if isinstance(n_days, bool) or not isinstance(n_days, (int, np.integer)) or n_days < 2:
-        raise InputError(f"n_days must be an integer of at least 2, not {n_days!r}")
+    n_days = whole_number("n_days", n_days, least=2)
     tau, moneyness = check_grid(known.tau, "tau"), check_grid(known.moneyness, "moneyness")
     moves, noises, gaps = np.random.default_rng(seed).spawn(3)
     states = np.empty((n_days, len(known.names), len(known.factors)))

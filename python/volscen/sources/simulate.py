@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._numbers import whole_number
 from volscen.errors import InputError
 from volscen.history import make_history
 from volscen.schema import check_grid
@@ -125,8 +126,7 @@ def simulate_market(
     {'date': 50, 'tau': 8, 'moneyness': 10, 'factor': 3}
     """
     known = market(law)
-    if isinstance(n_days, bool) or not isinstance(n_days, (int, np.integer)) or n_days < 2:
-        raise InputError(f"n_days must be an integer of at least 2, not {n_days!r}")
+    n_days = whole_number("n_days", n_days, least=2)
     tau, moneyness = check_grid(known.tau, "tau"), check_grid(known.moneyness, "moneyness")
     rng = np.random.default_rng(seed)
     states = np.empty((n_days, len(known.factors)))

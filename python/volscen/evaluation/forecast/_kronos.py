@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from volscen._numbers import whole_number
+from volscen._numbers import positive_number, whole_number
 from volscen._threads import single_threaded_torch
 from volscen.errors import InputError
 from volscen.evaluation.forecast._pretrained import Pretrained
-from volscen.generators._neural_options import number
 
 __all__ = ["Kronos"]
 
@@ -87,8 +86,8 @@ class Kronos(Pretrained):
         self.model, self.tokenizer, self.code = model, tokenizer, code
         self.context = whole_number("context", context, least=self.n_past)
         self.n_paths = whole_number("n_paths", n_paths)
-        self.temperature = number("temperature", temperature, open_=True)
-        self.top_p = number("top_p", top_p, open_=True)
+        self.temperature = positive_number("temperature", temperature)
+        self.top_p = positive_number("top_p", top_p)
         if self.top_p > 1:
             raise InputError(f"top_p must be at most 1, not {top_p!r}")
         self.seed = whole_number("seed", seed, least=0)

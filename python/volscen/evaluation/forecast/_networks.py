@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen._numbers import whole_number
+from volscen._numbers import finite_number, positive_number, whole_number
 from volscen._threads import single_threaded_torch
 from volscen.errors import InputError
 from volscen.evaluation.forecast._exogenous import Scaling, exogenous_values
 from volscen.evaluation.forecast._surface_models import _InLogs
-from volscen.generators._neural_options import number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +63,7 @@ class _Network(_InLogs):
         self.epochs = whole_number("epochs", epochs)
         self.patience = whole_number("patience", patience)
         self.batch_size = whole_number("batch_size", batch_size)
-        self.learning_rate = number("learning_rate", learning_rate, open_=True)
+        self.learning_rate = positive_number("learning_rate", learning_rate)
         self.seed = whole_number("seed", seed, least=0)
 
     def _training(self) -> Training:
@@ -334,7 +333,7 @@ class Vae(_Network):
     def __init__(self, *, latents: int = 8, kl_weight: float = 0.02, **options: Unpack[TrainingOptions]) -> None:
         super().__init__(**options)
         self.latents = whole_number("latents", latents)
-        self.kl_weight = number("kl_weight", kl_weight)
+        self.kl_weight = finite_number("kl_weight", kl_weight, least=0)
 
     def _learn(self, logs: FloatArray, history: xr.Dataset) -> None:
         from volscen.evaluation.forecast._network_training import fit_coder

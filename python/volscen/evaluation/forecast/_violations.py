@@ -9,8 +9,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import black
+from volscen._numbers import finite_number
 from volscen.errors import InputError
-from volscen.generators._neural_options import number
 
 __all__ = ["violation_rates"]
 
@@ -58,7 +58,7 @@ def violation_rates(made: xr.Dataset, *, least: float = 1e-3) -> xr.Dataset:
     """
     if not isinstance(made, xr.Dataset) or not {"forecast", "actual"} <= set(made.data_vars):
         raise InputError("made must be what forecast_surfaces returned")
-    least = number("least", least) / 100
+    least = finite_number("least", least, least=0) / 100
     tau, moneyness = made["tau"].values, made["moneyness"].values
     if tau.size < 2 or moneyness.size < 3:
         raise InputError("the grid of made must have at least two times and three strikes")
