@@ -87,7 +87,7 @@ def test_smoothness_matched_fixed_and_none(history, tmp_path):
         ({"smoothness": "none"}, "smoothness must be 'match'"),
         ({"smoothness": (1.0,)}, "smoothness must be 'match'"),
         ({"smoothness": 3.0}, "smoothness must be 'match'"),
-        ({"smoothness": (1.0, -1.0)}, "not be negative"),
+        ({"smoothness": (1.0, -1.0)}, r"smoothness\[1\] must be at least 0"),
         ({"smoothness": (1.0, float("nan"))}, r"smoothness\[1\] must be finite"),
         ({"smoothness": None, "mode": "improved"}, "mode 'improved' has no smoothness"),
         ({"smoothness": (0.1, 0.1), "mode": "reference"}, "as the public code does"),

@@ -17,11 +17,11 @@ CPU = "cpu"
 
 def widths(name: str, value: object, *, like: tuple[int, ...] | None = None) -> list[int]:
     """Return widths of layers: at least one, or as many as there are in an example."""
-    some = isinstance(value, Sequence) and not isinstance(value, str)
-    if not some or (len(value) != len(like) if like else len(value) == 0):  # type: ignore[arg-type]
+    some = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(some) != len(like) if like else not some:
         wanted = f"{len(like)} layer widths such as {like}" if like else "a sequence of layer widths such as (32,)"
         raise InputError(f"{name} must be {wanted}, not {value!r}")
-    return [whole_number(f"{name}[{i}]", width) for i, width in enumerate(value)]  # type: ignore[arg-type]
+    return [whole_number(f"{name}[{i}]", width) for i, width in enumerate(some)]
 
 
 def check_validation_days(value: object, *, needed: bool = False) -> float:

@@ -191,7 +191,7 @@ class Training:
             Called with a snapshot at the start, every ``checkpoint_every`` epochs, at the end, and before an
             interruption (KeyboardInterrupt) is passed on.
         progress : bool or "auto"
-            None: only on a terminal.
+            "auto" shows a bar only on a terminal.
 
         Raises
         ------
