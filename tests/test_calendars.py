@@ -12,7 +12,8 @@ import volscen
 from volscen import Option, Underlying
 from volscen._elapsed import elapsed_days_of
 from volscen.errors import FileFormatError, InputError
-from volscen.schema import calendar_of
+from volscen.generators._vae_lstm_panel import read_assets
+from volscen.schema import calendar_of, split_assets
 
 CODES = {"US": "XNYS", "CN": "XSHG"}
 #: Shanghai closed from Friday 29 September to Friday 6 October 2023, as its exchange announced; New York did not.
@@ -121,6 +122,13 @@ def test_histories(joint: Any, histories: dict[str, xr.Dataset], cubes: dict[str
         assert model.calendar_ == "XSHG"
         assert volscen.generate(model, one, n_scenarios=10, seed=1).attrs["calendar"] == "XSHG"
         assert elapsed(volscen.stress.shock(one, log_return=-0.1)) == ELAPSED["CN"][:1]
+
+
+def test_histories_taken_apart(histories: dict[str, xr.Dataset]) -> None:
+    both = volscen.align_histories(histories)
+    for parts in (split_assets(both), read_assets(both), split_assets(both.drop_vars("calendar"))):
+        assert {name: part.attrs["calendar"] for name, part in parts.items()} == CODES
+    assert both.attrs["calendar"] == "US: XNYS; CN: XSHG"
 
 
 def test_names_that_hold_marks() -> None:

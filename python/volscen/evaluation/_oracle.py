@@ -160,5 +160,5 @@ def _by_name(histories: Mapping[str, xr.Dataset] | xr.Dataset) -> dict[str, xr.D
     if isinstance(histories, xr.Dataset):
         if "asset" not in histories.dims:
             raise InputError("histories has no dimension asset; give a mapping of names to histories")
-        return {str(name): histories.sel(asset=name) for name in histories["asset"].values}
+        return schema.split_assets(histories)
     return dict(histories)

@@ -270,9 +270,7 @@ def _assets(histories: Any) -> tuple[list[str], dict[str, xr.Dataset]]:
         schema.validate(histories)
         if "asset" not in histories.dims:
             raise InputError("histories is of one asset; pass a mapping, or what volscen.align_histories returns")
-        parts = {str(name): histories.sel(asset=name) for name in histories["asset"].values}
-        for part in parts.values():
-            part.attrs["calendar"] = schema.calendar_of(part)
+        parts = schema.split_assets(histories)
         return list(parts), parts
     if not isinstance(histories, Mapping) or len(histories) < 2:
         raise InputError("histories must map the names of two assets or more to their histories")

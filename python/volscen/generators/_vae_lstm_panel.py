@@ -121,7 +121,10 @@ def read_assets(histories: Any) -> dict[str, xr.Dataset]:
         schema.validate(histories)
         if "asset" not in histories.dims:
             return {"asset": histories}
-        parts = {str(name): histories.sel(asset=name, drop=True) for name in histories["asset"].values}
+        parts = {
+            name: part.drop_vars([str(key) for key, coord in part.coords.items() if not coord.dims])
+            for name, part in schema.split_assets(histories).items()
+        }
         return {name: schema.validate(part, schema=schema.HISTORY) for name, part in parts.items()}
     if not isinstance(histories, Mapping) or not histories:
         raise InputError("histories must map names of assets to their histories, or have the dimension 'asset'")

@@ -96,7 +96,7 @@ def generate_joint(
         raise InputError(f"joint must be what volscen.fit_joint returns, not {joint!r}")
     names = list(joint.models)
     if isinstance(histories, xr.Dataset) and "asset" in histories.dims:
-        histories = {str(name): histories.sel(asset=name) for name in histories["asset"].values}
+        histories = schema.split_assets(histories)
     check_assets(histories, names)
     n_scenarios, horizon = whole_number("n_scenarios", n_scenarios), whole_number("horizon", horizon)
     threads, kind, number = resolve_num_threads(num_threads), float_type(dtype), seed_number(seed)

@@ -5,7 +5,7 @@ The contracts themselves are described in ``docs/schema.md``.
 
 from __future__ import annotations
 
-from volscen.schema._calendars import calendar_coordinate, calendar_of
+from volscen.schema._calendars import calendar_coordinate, calendar_of, split_assets
 from volscen.schema._checks import GRID_RTOL, check_grid, check_same_grid, check_weights
 from volscen.schema._contract import (
     HEDGE,
@@ -42,5 +42,6 @@ __all__ = [
     "check_same_grid",
     "check_weights",
     "fingerprint",
+    "split_assets",
     "validate",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["calendar_coordinate", "calendar_of", "calendar_problems"]
+__all__ = ["calendar_coordinate", "calendar_of", "calendar_problems", "split_assets"]
 
 
 def calendar_of(ds: xr.Dataset) -> str:
@@ -40,6 +40,12 @@ def calendar_of(ds: xr.Dataset) -> str:
             if found:
                 return found.group(1)
     return told
+
+
+def split_assets(ds: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Datasets of the assets of one with a dimension ``asset``, each with its own calendar for an attribute."""
+    parts = {str(name): ds.sel(asset=name) for name in ds["asset"].values}
+    return {name: part.assign_attrs(calendar=calendar_of(part)) for name, part in parts.items()}
 
 
 def calendar_coordinate(parts: Mapping[str, xr.Dataset]) -> tuple[str, np.ndarray[Any, Any]]:
