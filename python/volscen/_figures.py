@@ -51,6 +51,7 @@ def by_date(cube: xr.Dataset, name: str) -> npt.NDArray[Any] | None:
 def scenario_figures(cube: xr.Dataset) -> dict[str, Any]:
     """Index VaR and ES, vol quantiles, penalties and effective sample size, per as-of date."""
     beta, distinct = by_date(cube, "beta"), by_date(cube, "distinct_scenarios")
+    beyond = by_date(cube, "implausible_share")
     fraction = np.atleast_1d(effective_sample_size(cube["weight"].transpose(..., "scenario").values))
     fraction = fraction / cube.sizes["scenario"]
     dates = [cube.isel(as_of=i) for i in range(cube.sizes["as_of"])] if "as_of" in cube.dims else [cube]
@@ -66,6 +67,7 @@ def scenario_figures(cube: xr.Dataset) -> dict[str, Any]:
                 "beta": None if beta is None else float(beta[i]),
                 "ess_fraction": float(fraction[i]),
                 "distinct_scenarios": None if distinct is None else int(distinct[i]),
+                "implausible_share": None if beyond is None else float(beyond[i]),
             }
             for i, date in enumerate(dates)
         ],
@@ -76,6 +78,7 @@ def streamed_figures(cube: xr.Dataset) -> dict[str, Any]:
     """What is known of a cube without reading it: that of :func:`scenario_figures` that its attributes hold."""
     beta, fraction = np.atleast_1d(cube.attrs["beta"]), np.atleast_1d(cube.attrs["ess_fraction"])
     distinct = np.atleast_1d(cube.attrs.get("distinct_scenarios", []))
+    beyond = np.atleast_1d(cube.attrs.get("implausible_share", []))
     days = np.atleast_1d(cube["as_of"].values)
     return {
         "title": cube.attrs["title"],
@@ -89,6 +92,7 @@ def streamed_figures(cube: xr.Dataset) -> dict[str, Any]:
                 "beta": float(beta[i]),
                 "ess_fraction": float(fraction[i]),
                 "distinct_scenarios": int(distinct[i]) if len(distinct) == len(days) else None,
+                "implausible_share": float(beyond[i]) if len(beyond) == len(days) else None,
             }
             for i, day in enumerate(days)
         ],

@@ -47,6 +47,7 @@ def streamed_text(figures: Mapping[str, Any]) -> str:
     for one in figures["dates"]:
         day = np.datetime_as_string(one["as_of"], unit="D")
         lines.append(f"as of {day}: beta {one['beta']:.4g}, effective sample size {one['ess_fraction']:.1%}")
+        lines += _beyond(one)
     return "\n".join(lines)
 
 
@@ -81,7 +82,18 @@ def _one_date(figures: Mapping[str, Any], horizon: int) -> str:
     distinct = figures["distinct_scenarios"]
     different = "" if distinct is None else f", of which {distinct:,} differ"
     lines.append(f"  effective sample size      {figures['ess_fraction']:.1%} of the scenarios{different}")
+    lines += _beyond(figures)
     return "\n".join(lines)
+
+
+def _beyond(figures: Mapping[str, Any]) -> list[str]:
+    """A line, where more than rounding lies beyond what is known."""
+    share = figures["implausible_share"]
+    if share is None or share < 1e-4:
+        return []
+    return [
+        f"  beyond what is known       {share:.2%} of the weight as drawn: vols or returns outside twice their range"
+    ]
 
 
 def hedge_summary(result: xr.Dataset) -> str:

@@ -1,8 +1,17 @@
-"""Errors raised by volscen: each names the argument at fault and the remedy."""
+"""Errors and warnings of volscen: each names the argument at fault, or what to distrust, and the remedy."""
 
 from __future__ import annotations
 
-__all__ = ["FileFormatError", "FitError", "InputError", "MissingExtraError", "VolscenError"]
+__all__ = [
+    "FileFormatError",
+    "FitError",
+    "HistoryWarning",
+    "InputError",
+    "MissingExtraError",
+    "ScenarioWarning",
+    "VolscenError",
+    "VolscenWarning",
+]
 
 
 class VolscenError(Exception):
@@ -29,3 +38,15 @@ class MissingExtraError(VolscenError, ImportError):
             f"{what} needs an optional dependency; install it with: pip install 'volscen[{extra}]' "
             f"(from a clone: '.[{extra}]')"
         )
+
+
+class VolscenWarning(UserWarning):
+    """Base of the warnings that say what deserves distrust; the result is there."""
+
+
+class ScenarioWarning(VolscenWarning):
+    """Scenarios were drawn, and part of them is not what a risk figure should rest on."""
+
+
+class HistoryWarning(VolscenWarning):
+    """A history can be used, and part of it is not what it seems."""

@@ -72,6 +72,8 @@ def _cautions(subject: Subject, ess: float) -> list[str]:
         found.append("The starting state lies outside what the generator was fitted on.")
     if ess < _FEW_EFFECTIVE * subject.weight.size:
         found.append(f"Only {ess:,.0f} of {subject.weight.size:,} scenarios are effective: tails rest on few of them.")
+    if "implausible" in ds.attrs:
+        found.append(f"As drawn: {ds.attrs['implausible']}.")
     if "projection_status" in ds and int((ds["projection_status"].values > 1).sum()):
         count = int((ds["projection_status"].values > 1).sum())
         found.append(f"{count:,} projected surfaces may not be the nearest ones.")

@@ -136,6 +136,8 @@ class FitRecord:
         Share of the surfaces whose static-arbitrage penalty is above 1e-6.
     versions : dict of str to str
         Of volscen and of what the fit used.
+    highest, lowest : tuple of float
+        Largest and least vol of each point of the surface, maturities outermost; empty from a file of an early version.
     """
 
     n_dates: int
@@ -146,6 +148,8 @@ class FitRecord:
     atm_vol: Range
     arbitrage_share: float
     versions: dict[str, str]
+    highest: tuple[float, ...] = ()
+    lowest: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, history: xr.Dataset, packages: Sequence[str]) -> Self:
@@ -154,6 +158,7 @@ class FitRecord:
         surface = history["implied_vol"].transpose(..., "tau", "moneyness").values.astype(np.float64)
         atm = surface[..., np.argmin(np.abs(tau - 30 / 365)), np.argmin(np.abs(moneyness - 1))]
         penalty = arbitrage.penalty(surface, tau, moneyness, num_threads=1)
+        points = surface.reshape(-1, tau.size * moneyness.size)
         return cls(
             n_dates=history.sizes["date"],
             title=str(history.attrs["title"]),
@@ -163,6 +168,9 @@ class FitRecord:
             atm_vol=_range(atm),
             arbitrage_share=float(np.mean(penalty > ARBITRAGE)),
             versions={"volscen": __version__} | {name: _version(name) for name in packages},
+            # Five digits: it is there to be compared with twice itself, and the header holds it as text.
+            highest=tuple(float(f"{vol:.5g}") for vol in points.max(axis=0)),
+            lowest=tuple(float(f"{vol:.5g}") for vol in points.min(axis=0)),
         )
 
     def metadata(self) -> dict[str, Any]:
@@ -178,6 +186,10 @@ class FitRecord:
         for name, pair in ranges.items():
             if len(pair) != 2 or not np.isfinite(pair).all():
                 raise ValueError(f"record: {name} must be two finite numbers, not {pair}")
+        points = {name: tuple(map(float, metadata.get(name, ()))) for name in ("highest", "lowest")}
+        for name, values in points.items():
+            if len(values) != len(points["highest"]) or not all(np.isfinite(v) and v > 0 for v in values):
+                raise ValueError(f"record: {name} must be a positive number for each point of the surface")
         return cls(
             n_dates=int(metadata["n_dates"]),
             title=str(metadata["title"]),
@@ -185,6 +197,7 @@ class FitRecord:
             arbitrage_share=float(metadata["arbitrage_share"]),
             versions={str(name): str(number) for name, number in metadata["versions"].items()},
             **ranges,  # type: ignore[arg-type]
+            **points,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from volscen.errors import InputError
+from volscen.errors import InputError, VolscenWarning
 
 __all__ = [
     "SAME_EXPIRY",
@@ -36,7 +36,7 @@ SAME_EXPIRY = 2e-6
 SAME_STRIKE = 1e-9
 
 
-class HedgeWarning(UserWarning):
+class HedgeWarning(VolscenWarning):
     """Hedge ratios exist but deserve distrust; the message says why."""
 
 

@@ -19,7 +19,7 @@ from volscen import _core
 from volscen._array import extrapolation_code
 from volscen._elapsed import elapsed_days_of, squared_returns, step_labels
 from volscen._threads import resolve_num_threads
-from volscen.errors import InputError
+from volscen.errors import InputError, VolscenWarning
 from volscen.portfolio._contracts import DAYS_PER_YEAR, Contracts, StartingState, one_date
 from volscen.portfolio._fair_variance import VIX_YEARS, fair_vol, vix_vol
 from volscen.portfolio._greeks import Greeks, greeks_at_start, vix_payoff, vix_sign
@@ -55,7 +55,7 @@ _AT_START = {
 _EXPIRED = 1e-8
 
 
-class RevaluationWarning(UserWarning):
+class RevaluationWarning(VolscenWarning):
     """A valuation had to be bounded; the message counts where."""
 
 

@@ -14,6 +14,7 @@ from volscen.errors import FitError
 from volscen.generators import BLOCK_SIZE, Generator
 from volscen.history import State
 from volscen.scenarios._given import Given
+from volscen.scenarios._implausible import Known
 
 __all__ = ["Plan", "block_rng", "draw_block", "finish_block", "pieces"]
 
@@ -34,6 +35,8 @@ class Plan:
     dtype: np.dtype[Any]
     project: bool
     given: Given | None = None
+    #: What is known at each date, nothing where too little is; decides no bit of the draws.
+    known: tuple[Known, ...] = ()
 
     @property
     def variables(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -35,6 +35,7 @@ from volscen.scenarios._given import (
     warn_of_few,
     warn_of_few_moves,
 )
+from volscen.scenarios._implausible import Beyond, beyond, hold_against, known_of, tell, warn_of_long
 from volscen.scenarios._lazy import fill_lazily
 
 __all__ = ["generate"]
@@ -193,17 +194,19 @@ def generate(
     number = seed_number(seed)
     if chunks is None:
         check_size(len(rows) * n_scenarios * horizon * history["implied_vol"][0].size * kind.itemsize)
-    plan = Plan(generator, number, n_scenarios, horizon, kind, bool(project), condition)
+    known = known_of(generator, history, rows)
+    warn_of_long(horizon, known, stacklevel=2)
+    plan = Plan(generator, number, n_scenarios, horizon, kind, bool(project), condition, known)
     ds = starting_dataset(plan, states, history)
     if condition:
         ds.attrs["given"] = str(condition)
-    if chunks is None:
-        _fill(ds, plan, states, threads)
+    found = _fill(ds, plan, states, threads) if chunks is None else []
     ds.attrs["data_fingerprint"] = generator.fingerprint_
     if not many:
         ds = ds.isel(as_of=0)
     if chunks is None:
         weight_dataset(ds, beta if reweight else 0.0)
+        tell(hold_against(ds, known, found, weighed=bool(reweight)), stacklevel=2)
     else:
         fill_lazily(ds, plan, states, _chunk_size(chunks, n_scenarios), beta if reweight else 0.0)
     return schema.arrange(ds)
@@ -298,15 +301,20 @@ def starting_dataset(plan: Plan, states: list[State], history: xr.Dataset) -> xr
     )
 
 
-def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> None:
-    """Draw everything into memory."""
+def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> list[list[Beyond]]:
+    """Draw everything into memory; return what of each date lies beyond what is known of it."""
     n = plan.n_scenarios
+    found: list[list[Beyond]] = [[] for _ in states]
     drawn = {name: np.empty((len(states), n, *tail), kind) for name, (tail, kind) in plan.variables.items()}
 
     def draw(task: tuple[int, int, slice, slice]) -> None:
         row, block, part, place = task
-        for name, values in draw_block(plan, states[row], block, part).items():
+        block_drawn = draw_block(plan, states[row], block, part)
+        for name, values in block_drawn.items():
             drawn[name][row, place] = values
+        if plan.known:
+            far = beyond(plan.known[row], block_drawn["log_return"], block_drawn["implied_vol"])
+            found[row].append(far.moved(place.start))
 
     tasks = [(row, *piece) for row in range(len(states)) for piece in pieces(0, n)]
     # Silent when piped, and for anything shorter than a second.
@@ -323,6 +331,7 @@ def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> None
     else:
         few = [count_few_moves(*pair) for pair in zip(drawn["log_return"], drawn["implied_vol"], strict=True)]
         warn_of_few_moves(few, n, plan.generator.name, stacklevel=3)
+    return found
 
 
 def set_draws(ds: xr.Dataset, drawn: dict[str, Any]) -> None:

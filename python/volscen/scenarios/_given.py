@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen.errors import InputError
+from volscen.errors import InputError, ScenarioWarning
 from volscen.history import State
 from volscen.views._quantities import Quantity, as_quantity
 
@@ -112,18 +112,28 @@ def warn_of_few(counts: npt.NDArray[np.intp], n: int, given: Any, name: str, *, 
         warnings.warn(
             f"{least} of the {n} scenarios with {given} differ: generator {name!r} redraws the "
             f"same past days, which ess_fraction does not see. {REMEDY}",
+            ScenarioWarning,
             stacklevel=stacklevel + 1,
         )
 
 
-def count_few_moves(log_return: FloatArray, implied_vol: npt.NDArray[Any]) -> int | None:
-    """Different first steps of the scenarios of a date, (n, step) and (n, step, tau, moneyness), where they are few."""
-    n = len(log_return)
-    few = min(_FEW, n / _REDRAWN)
+def few_of(n: int) -> float:
+    """Fewer different first steps than this are few among n scenarios."""
+    return min(_FEW, n / _REDRAWN)
+
+
+def few_moves(log_return: FloatArray, implied_vol: npt.NDArray[Any], few: float) -> FloatArray | None:
+    """What tells the first steps of a date's scenarios apart, (n, step) and (n, step, tau, moneyness), if few do."""
     if len(np.unique(log_return[:_PROBE, 0])) >= few:
         return None
-    count = count_distinct([path_keys(log_return[:, :1], implied_vol[:, :1])])
-    return count if count < few else None
+    keys = np.unique(path_keys(log_return[:, :1], implied_vol[:, :1]), axis=0)
+    return keys if len(keys) < few else None
+
+
+def count_few_moves(log_return: FloatArray, implied_vol: npt.NDArray[Any]) -> int | None:
+    """Different first steps of the scenarios of a date, (n, step) and (n, step, tau, moneyness), where they are few."""
+    keys = few_moves(log_return, implied_vol, few_of(len(log_return)))
+    return None if keys is None else len(keys)
 
 
 def warn_of_few_moves(counts: Sequence[int | None], n: int, name: str, *, stacklevel: int) -> None:
@@ -134,6 +144,7 @@ def warn_of_few_moves(counts: Sequence[int | None], n: int, name: str, *, stackl
             f"the {n:,} scenarios take {min(found)} different first steps: generator {name!r} redraws as many moves, "
             "and the tail of 1% rests on one of them, or little more, which ess_fraction does not see. Fit with more "
             "past days, or a generator whose law is no list of them (pca with residuals='t')",
+            ScenarioWarning,
             stacklevel=stacklevel + 1,
         )
 

@@ -21,8 +21,17 @@ from volscen.generators._joint import JointGenerator, check_assets
 from volscen.generators._neural_options import CPU, check_device
 from volscen.generators._placement import put_on
 from volscen.history import State, state_at
+from volscen.history._history import position
 from volscen.scenarios._blocks import Plan, block_rng, finish_block, pieces
-from volscen.scenarios._generate import check_size, float_type, seed_number, set_draws, starting_dataset
+from volscen.scenarios._generate import (
+    check_size,
+    float_type,
+    seed_number,
+    set_draws,
+    starting_dataset,
+)
+from volscen.scenarios._given import count_few_moves, warn_of_few_moves
+from volscen.scenarios._implausible import Beyond, beyond, hold_against, known_of, tell, warn_of_long
 
 __all__ = ["generate_joint", "stack_assets"]
 
@@ -114,10 +123,13 @@ def generate_joint(
         schema.check_same_grid(model.tau_, model.moneyness_, history, f"the generator of {name}")
         states[name] = state_at(history, dates[name], n_returns=model.n_returns, n_surfaces=model.n_surfaces)
         own = number if i == 0 or joint.coupling == "dates" else _other_seed(number, i)
-        plans[name] = Plan(model, own, n_scenarios, horizon, kind, bool(project))
+        known = known_of(model, history, [position(history, dates[name])])
+        plans[name] = Plan(model, own, n_scenarios, horizon, kind, bool(project), known=known)
         cells += model.tau_.size * model.moneyness_.size
     check_size(n_scenarios * horizon * cells * kind.itemsize, "ask for less")
-    drawn = _draw(joint, number, plans, states, threads)
+    for plan in plans.values():
+        warn_of_long(horizon, plan.known, stacklevel=2)
+    drawn, found = _draw(joint, number, plans, states, threads)
     cubes = {}
     for name in names:
         ds = starting_dataset(plans[name], [states[name]], histories[name])
@@ -135,6 +147,10 @@ def generate_joint(
         ds.attrs["beta"] = used
         if reweight and beta == "paper":
             ds.attrs["beta_note"] = PAPER_NOTE
+        text = hold_against(ds, plans[name].known, [found[name]], weighed=bool(reweight))
+        tell(None if text is None else f"{name}: {text}", stacklevel=2)
+        few = [count_few_moves(drawn[name]["log_return"], drawn[name]["implied_vol"])]
+        warn_of_few_moves(few, n_scenarios, f"{plans[name].generator.name} of {name}", stacklevel=2)
         cubes[name] = schema.arrange(ds)
     return cubes
 
@@ -266,14 +282,15 @@ def _dates(histories: Mapping[str, xr.Dataset], names: list[str], as_of: Any) ->
 
 def _draw(
     joint: JointGenerator, seed: int, plans: dict[str, Plan], states: dict[str, State], threads: int
-) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """All scenarios of all assets, matched."""
+) -> tuple[dict[str, dict[str, npt.NDArray[Any]]], dict[str, list[Beyond]]]:
+    """All scenarios of all assets, matched, and what of each asset lies beyond what is known of it."""
     n = next(iter(plans.values())).n_scenarios
     day = max(state.as_of for state in states.values())
     drawn = {
         name: {key: np.empty((n, *tail), kind) for key, (tail, kind) in plan.variables.items()}
         for name, plan in plans.items()
     }
+    found: dict[str, list[Beyond]] = {name: [] for name in plans}
 
     def fill(piece: tuple[int, slice, slice]) -> None:
         block, part, place = piece
@@ -286,12 +303,16 @@ def _draw(
         if joint.dependence_ is not None:
             paths = _match(joint, seed, day, block, states, paths)
         for name, plan in plans.items():
-            for key, values in finish_block(plan, states[name], *paths[name], part).items():
+            block_drawn = finish_block(plan, states[name], *paths[name], part)
+            for key, values in block_drawn.items():
                 drawn[name][key][place] = values
+            for known in plan.known:
+                far = beyond(known, block_drawn["log_return"], block_drawn["implied_vol"])
+                found[name].append(far.moved(place.start))
 
     with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
         list(pool.map(fill, pieces(0, n)))
-    return drawn
+    return drawn, found
 
 
 def _match(

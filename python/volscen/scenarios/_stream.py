@@ -27,8 +27,10 @@ from volscen._version import __version__
 from volscen._workers import active_client
 from volscen._zarr import put_folder_in_place
 from volscen.errors import InputError
+from volscen.scenarios._blocks import Plan
 from volscen.scenarios._given import count_distinct, path_keys, warn_of_few
 from volscen.scenarios._lazy import Drawing, draw_chunk
+from volscen.scenarios._stream_notes import BlockNote, found_in_notes
 from volscen.scenarios._stream_targets import Block, NetcdfTarget, Target, ZarrTarget, checksum
 from volscen.scenarios._unfinished import Unfinished
 from volscen.schema import SCENARIOS
@@ -60,7 +62,7 @@ def stream(ds: xr.Dataset, path: Path, *, compression: int, resume: bool) -> Non
     if resume and netcdf and compression:
         raise InputError("resume: a compressed NetCDF file cannot be resumed; leave compression out, or write a .zarr")
     unfinished = Unfinished(path, _record(ds, drawing, blocks, path.suffix, compression), resume=resume)
-    kept = resume
+    kept, doubts = resume, None
     try:
         store = unfinished.folder / f"store{path.suffix}"
         with closing((NetcdfTarget if netcdf else ZarrTarget)(store)) as target:
@@ -72,13 +74,23 @@ def stream(ds: xr.Dataset, path: Path, *, compression: int, resume: bool) -> Non
             bar = tqdm(total=len(blocks), desc="write", unit="block", disable=None, delay=1.0, leave=False)
             with bar:
                 bar.update(len(blocks) - len(todo))
-                _write(_Work(ds, drawing, names, dims, target, unfinished.done_folder), todo, bar.update)
-            _to_its_end(target.finish, *_weigh(ds, dims, target, blocks, names))
+                work = _Work(ds, drawing, names, dims, target, unfinished.done_folder)
+                _write(work, todo, bar.update)
+            found, weight, dropped = _weigh(ds, dims, target, blocks, names)
+            if work.plan is not None:
+                weighed = bool(np.any(np.asarray(found.get("beta", ds.attrs.get("beta", 0.0))) > 0))
+                attributes, doubts = found_in_notes(
+                    ds, work.plan, unfinished.done_folder, blocks, weight, weighed=weighed
+                )
+                found |= attributes
+            _to_its_end(target.finish, found, dropped)
             unfinished.ended()
             (put_file_in_place if netcdf else put_folder_in_place)(store, path)
         kept = False
     finally:
         unfinished.close(keep=kept)
+    if doubts is not None:  # once the file is there
+        doubts.tell(stacklevel=3)
 
 
 def _to_its_end(call: Callable[..., None], *arguments: Any) -> None:
@@ -183,12 +195,14 @@ class _Work:
         self.target, self.done = target, done
         self._run = uuid.uuid4().hex  # writing is never the same task twice
         self._graph: dict[Any, Any] = {}
+        self.plan: Plan | None = None
         if drawing is None:
             for name in names:
                 self._graph |= dict(ds[name].data.__dask_graph__())
         else:  # the model and the states alone: what is drawn is written by the same task
             layer = ds[names[0]].data.__dask_graph__().layers[drawing.name]
             self._graph = {key: layer[key] for key in layer if key[0] != drawing.name}
+            self.plan = layer[drawing.plan]
 
     def key(self, block: Block) -> str:
         """Name of a block's task."""
@@ -215,7 +229,7 @@ class _Work:
 
     def put(self, block: Block, values: dict[str, Array]) -> None:
         """Write a block that was drawn elsewhere."""
-        _put(self.target, self.done, {name: self._dims[name] for name in values}, block, values)
+        _put(self.target, self.done, {name: self._dims[name] for name in values}, block, values, self.plan)
 
     def _part(self, name: str, block: Block) -> tuple[Any, ...]:
         places = {"as_of": block.row, "scenario": block.number}
@@ -226,7 +240,7 @@ def _draw(
     target: Target | None, done: Path | None, dims: Dims, block: Block, plan: Any, state: Any
 ) -> dict[str, Array] | None:
     drawn = draw_chunk(plan, state, block.start, block.stop)
-    return _put(target, done, dims, block, {name: drawn[name] for name in dims})
+    return _put(target, done, dims, block, {name: drawn[name] for name in dims}, plan)
 
 
 def _gather(
@@ -236,13 +250,20 @@ def _gather(
 
 
 def _put(
-    target: Target | None, done: Path | None, dims: Dims, block: Block, values: dict[str, Array]
+    target: Target | None,
+    done: Path | None,
+    dims: Dims,
+    block: Block,
+    values: dict[str, Array],
+    plan: Plan | None = None,
 ) -> dict[str, Array] | None:
     if target is None or done is None:
         return values
     if not done.is_dir():  # the writer has given up, and this worker was not told in time
         raise InputError(f"{done}: no such folder; workers must see the file system that is written to")
     target.put(dims, block, values)
+    if plan is not None:  # before the block counts as done
+        BlockNote.of(plan, block, values).write(done, block)
     (done / block.label).write_text(str(checksum(values)))
     return None
 
@@ -309,8 +330,8 @@ def _write_on_cluster(work: _Work, blocks: Sequence[Block], tick: Callable[[], A
 # ------------------------------------------------------------------------------------------------ the weights
 def _weigh(
     ds: xr.Dataset, dims: Dims, target: Target, blocks: Sequence[Block], names: Sequence[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """Global attributes to set and to drop, from what was written; weights that were waiting for it are written."""
+) -> tuple[dict[str, Any], Array, list[str]]:
+    """Global attributes to set, the weights, which are written where they were waiting, and attributes to drop."""
     found: dict[str, Any] = {}
     rows, n = ds.sizes.get("as_of", 1), ds.sizes["scenario"]
     if ds.attrs.get("given") is not None and {"log_return", "implied_vol"} <= set(names):
@@ -322,7 +343,7 @@ def _weigh(
         found["distinct_scenarios"] = counts if rows > 1 else int(counts[0])
         warn_of_few(counts, n, ds.attrs["given"], ds.attrs["generator"], stacklevel=4)
     if "beta_requested" not in ds.attrs:
-        return found, []
+        return found, ds["weight"].values, []
     name, beta = weighing_penalty(ds), ds.attrs["beta_requested"]
     penalty = np.empty((rows, n))
     for block in blocks:
@@ -335,8 +356,9 @@ def _weigh(
     else:
         small = xr.Dataset({name: (dims[name], path[..., None])})
         weight_dataset(small, beta)
+        weight = small["weight"].values
         for block in blocks:
             region = block.region(dims["weight"])
-            target.put(dims, block, {"weight": small["weight"].values[region]})
+            target.put(dims, block, {"weight": weight[region]})
         found |= {key: small.attrs[key] for key in ("beta", "ess_fraction", "beta_note") if key in small.attrs}
-    return found, ["beta_requested"]
+    return found, weight, ["beta_requested"]
