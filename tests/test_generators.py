@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import volscen
-from volscen.errors import FileFormatError, FitError, InputError
+from volscen.errors import FileFormatError, FitError, HistoryWarning, InputError
 from volscen.generators import REGISTRY, generator_class
 from volscen.generators._factor_fit import ridge
 from volscen.generators._factor_paths import windows
@@ -355,7 +355,9 @@ def test_days_filled_in_are_refused_by_what_scales_days(history, name):
 def test_the_remedy_for_days_filled_in_works(history):
     filled = filled_in(history, 200, 40)
     kept = volscen.select_dates(filled, np.delete(filled.date.values, np.s_[200:240]))
-    cube = volscen.generate(volscen.fit(kept, "har"), kept, n_scenarios=500, horizon=5, seed=1)
+    with pytest.warns(HistoryWarning, match="59 days"):
+        model = volscen.fit(kept, "har")
+    cube = volscen.generate(model, kept, n_scenarios=500, horizon=5, seed=1)
     assert np.abs(cube.log_return.values).max() < 0.3
     assert cube.implied_vol.values.max() < 3
 

@@ -94,6 +94,7 @@ def test_bad_floor():
             arbitrage_weights([0.0, 1.0], ess_floor=floor)
 
 
+@pytest.mark.filterwarnings("ignore:the weights leave")
 def test_reweight_a_dataset_leaves_the_original_alone():
     cube = volscen.generate(n_scenarios=500, horizon=2, seed=1)
     rng = np.random.default_rng(0)
@@ -187,6 +188,7 @@ def test_weights_multiply():
     assert "weight_prior" not in volscen.reweight(given, beta=1.0).attrs
 
 
+@pytest.mark.filterwarnings("ignore:the weights leave")
 def test_huge_penalties_give_no_nan():
     cube = bearing()
     cube["arbitrage_penalty"] = 1e8 * cube.arbitrage_penalty  # up to some 1e6 a step

@@ -14,13 +14,16 @@ from volscen._figures import by_date
 from volscen._statistics import quantile
 from volscen._summary import scenario_summary
 from volscen.errors import InputError
+from volscen.risk._measures import sole_share
 from volscen.surface._interpolate import interpolate_vol
 
-__all__ = ["report_text"]
+__all__ = ["report_text", "sole_text"]
 
 _LEVELS = (0.05, 0.025, 0.01)
 _FAN = (0.05, 0.25, 0.5, 0.75, 0.95)
 _TENOR_DAYS = 91
+#: Share of an expected shortfall that one scenario alone may bear without a word.
+_SOLE = 0.5
 
 
 def report_text(
@@ -120,6 +123,16 @@ def _fan(ds: xr.Dataset) -> list[str]:
     return lines
 
 
+def sole_text(share: float, alpha: float) -> str | None:
+    """What to say where one scenario bears most of an expected shortfall."""
+    if share <= _SOLE:
+        return None
+    return (
+        f"one scenario alone bears {share:.0%} of the {100 * (1 - alpha):.4g}% expected shortfall, which says more of "
+        "it than of the law; look at it with volscen.risk.tail, and draw more scenarios"
+    )
+
+
 def _book(ds: xr.Dataset, portfolio: Any, elapsed_days: npt.ArrayLike | None, alpha: npt.ArrayLike) -> list[str]:
     from volscen.portfolio import pnl
     from volscen.portfolio._portfolio import as_portfolio
@@ -145,6 +158,9 @@ def _book(ds: xr.Dataset, portfolio: Any, elapsed_days: npt.ArrayLike | None, al
             for a in levels
         )
         lines.append(f"    {label:<14}{mean:>12,.4f}{deviation:>12,.4f}{tails}")
+    for level in levels:
+        if (text := sole_text(sole_share(profit, weight, alpha=float(level)), float(level))) is not None:
+            lines.append(f"    warning: {text}")
     worst = int(np.argmin(np.where(weight > 0, profit, np.inf)))
     names = ds["scenario"].values if "scenario" in ds.coords else range(weight.size)
     move = 100 * (float(ds["spot"].values[worst, -1]) / float(ds["spot0"]) - 1)

@@ -6,6 +6,7 @@ however large, gives NaN; the prior p is equal weights unless asked otherwise.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Container, Hashable
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import xarray as xr
 
 from volscen import schema
 from volscen._numbers import bounded_number, finite_number
-from volscen.errors import InputError
+from volscen.errors import InputError, ScenarioWarning
 
 __all__ = [
     "BETA_MAX",
@@ -24,6 +25,7 @@ __all__ = [
     "effective_sample_size",
     "forget_projection",
     "reweight",
+    "warn_of_few_effective",
     "weighing_penalty",
     "weight_attributes",
     "weight_dataset",
@@ -285,6 +287,21 @@ def set_weights(ds: xr.Dataset, rows: FloatArray) -> None:
     ds.attrs.pop("beta_requested", None)  # of a lazy cube, whose weights are now known
 
 
+def warn_of_few_effective(ds: xr.Dataset, *, stacklevel: int) -> None:
+    """Warn where weights leave next to nothing of the scenarios."""
+    n, least = ds.sizes["scenario"], float(np.min(ds.attrs["ess_fraction"]))
+    if n >= _JUDGED and least < _DEGENERATE:
+        warnings.warn(
+            f"the weights leave an effective sample size of {least * n:,.1f} of {n:,} scenarios: tails rest on those "
+            "few; take beta='auto', which keeps half, or a smaller beta",
+            ScenarioWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+#: Least ESS/N without a word, and the least N of which it is judged.
+_DEGENERATE, _JUDGED = 0.01, 200
+
 #: What is said of beta="paper".
 PAPER_NOTE = "one reading of equation (20) of Vuletic and Cont (2024), unverified"
 
@@ -374,7 +391,11 @@ def reweight(
     if isinstance(prior, str) and prior == "equal":
         for name in OTHER_WEIGHTS:
             out.attrs.pop(name, None)
-        return weight_dataset(out, beta, ess_floor, kl_limit=kl_limit)
+        weight_dataset(out, beta, ess_floor, kl_limit=kl_limit)
+        warn_of_few_effective(out, stacklevel=2)
+        return out
     rows = prior_weights(ds, prior)
     out.attrs["weight_prior"] = prior if isinstance(prior, str) else "given"
-    return weight_dataset(out, beta, ess_floor, kl_limit=kl_limit, prior=rows)
+    weight_dataset(out, beta, ess_floor, kl_limit=kl_limit, prior=rows)
+    warn_of_few_effective(out, stacklevel=2)
+    return out

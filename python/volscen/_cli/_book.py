@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,10 @@ import xarray as xr
 
 from volscen import risk
 from volscen._elapsed import step_position
+from volscen._report_text import sole_text
+from volscen.errors import ScenarioWarning
 from volscen.portfolio import pnl
+from volscen.risk._measures import sole_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +41,13 @@ def book_risk(
             "alpha": float(level),
             "value_at_risk": float(risk.value_at_risk(total, weight, alpha=level)),
             "expected_shortfall": float(risk.expected_shortfall(total, weight, alpha=level)),
+            "sole_share": sole_share(total, weight, alpha=float(level)),
         }
         for level in alpha
     ]
+    for one in tails:
+        if (text := sole_text(one["sole_share"], one["alpha"])) is not None:
+            warnings.warn(text, ScenarioWarning, stacklevel=2)
     found = risk.contributions(profit, alpha=float(alpha[-1]), step=step)
     lines = pd.DataFrame(
         {

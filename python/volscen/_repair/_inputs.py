@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,11 @@ _MONEYNESS, _SAME_STRIKE = (0.02, 20.0), 5e-4
 
 #: Least relative error of a quote, and the error in vol that every half-spread has added in quadrature.
 _LEAST_NOISE, _SPREAD_FLOOR = 1e-4, 5e-4
+
+#: Columns of a table that are read, others that mean one of them, and how like one another name must be to be a slip.
+_COLUMNS = ("date", "tau", "moneyness", "log_moneyness", "implied_vol", "half_spread_vol", "bid_vol", "ask_vol")
+_ALSO = {"bid_iv": "bid_vol", "ask_iv": "ask_vol", "spread_vol": "half_spread_vol"}
+_NEAR = 0.8
 
 #: Half-spread to standard deviation, an error being anywhere within bid and ask.
 _UNIFORM = 1 / np.sqrt(3)
@@ -239,6 +245,7 @@ def _of_table(table: pd.DataFrame, tau: FloatArray, moneyness: FloatArray, noise
         lacking.append("moneyness or log_moneyness")
     if lacking:
         raise InputError(f"the table of quotes lacks {', '.join(lacking)}; it has {list(table.columns)}")
+    _check_names([str(name) for name in table], noise)
     if not len(table):
         raise InputError("the table holds no quote")
     if ("bid_vol" in table) != ("ask_vol" in table) and "half_spread_vol" not in table:
@@ -281,6 +288,21 @@ def _of_table(table: pd.DataFrame, tau: FloatArray, moneyness: FloatArray, noise
         part = None if error is None else error[own]
         batches.append(_scattered(row, years[own], k[own], vol[own], part, str(date.astype("datetime64[D]"))))
     return Request(tau, moneyness, False, None, {"date": len(dates)}, {"date": ("date", dates)}, batches, "quotes")
+
+
+def _check_names(names: list[str], noise: Any) -> None:
+    """Refuse columns that say something to repair and would not be heard; others of a table of quotes may be there."""
+    absent = [column for column in _COLUMNS if column not in names]
+    for name in (name for name in names if name not in _COLUMNS):
+        plain = name.lower().replace(" ", "_")
+        like = get_close_matches(plain, [c for c in absent if c[0] == plain[:1]], n=1, cutoff=_NEAR)
+        meant = [_ALSO[plain]] if _ALSO.get(plain) in absent else like
+        if meant:
+            raise InputError(
+                f"the table of quotes has a column {name!r}, which is not read: name it {meant[0]!r}, or drop it"
+            )
+    if "noise" in names and noise is None:
+        raise InputError("the table has a column noise, which is not read: pass noise=table['noise'], or drop it")
 
 
 def _scattered(

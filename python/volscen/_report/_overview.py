@@ -8,9 +8,11 @@ from volscen import risk, schema
 from volscen._report._html import Cell, Number, caution, escape, number, per_cent, table
 from volscen._report._risk import interval_text
 from volscen._report._subject import Subject
+from volscen._report_text import sole_text
 from volscen._reweight import effective_sample_size, weighing_penalty
 from volscen._statistics import quantile
 from volscen._version import __version__
+from volscen.risk._measures import sole_share
 
 __all__ = ["overview", "provenance"]
 
@@ -72,6 +74,9 @@ def _cautions(subject: Subject, ess: float) -> list[str]:
         found.append("The starting state lies outside what the generator was fitted on.")
     if ess < _FEW_EFFECTIVE * subject.weight.size:
         found.append(f"Only {ess:,.0f} of {subject.weight.size:,} scenarios are effective: tails rest on few of them.")
+    for level in subject.levels:
+        if (text := sole_text(sole_share(subject.judged, subject.weight, alpha=level), level)) is not None:
+            found.append(f"{text[0].upper()}{text[1:]}.")
     if "implausible" in ds.attrs:
         found.append(f"As drawn: {ds.attrs['implausible']}.")
     if "projection_status" in ds and int((ds["projection_status"].values > 1).sum()):

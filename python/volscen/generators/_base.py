@@ -21,6 +21,7 @@ from volscen import schema
 from volscen._files import write_safetensors
 from volscen._version import __version__
 from volscen.errors import FileFormatError, FitError, InputError
+from volscen.generators._gaps import warn_of_gaps
 from volscen.generators._record import FitRecord, TrainingCurve
 from volscen.generators._stillness import refuse_filled
 from volscen.history import State
@@ -196,7 +197,8 @@ class Generator(ABC):
         )
 
     def _remember(self, history: xr.Dataset) -> None:
-        """Record grid, period, fingerprint and outline of the history fitted on."""
+        """Record grid, period, fingerprint and outline of the history fitted on; say where dates are missing."""
+        warn_of_gaps(history)
         self.tau_ = history["tau"].values.astype(np.float64)
         self.moneyness_ = history["moneyness"].values.astype(np.float64)
         dates = history["date"].values.astype("datetime64[D]").astype(str)

@@ -192,12 +192,13 @@ class FitRecord:
                 raise ValueError(f"record: {name} must be a positive number for each point of the surface")
         return cls(
             n_dates=int(metadata["n_dates"]),
+            highest=points["highest"],
+            lowest=points["lowest"],
             title=str(metadata["title"]),
             source=str(metadata["source"]),
             arbitrage_share=float(metadata["arbitrage_share"]),
             versions={str(name): str(number) for name, number in metadata["versions"].items()},
             **ranges,  # type: ignore[arg-type]
-            **points,
         )
 
 

@@ -91,9 +91,8 @@ class MarketDay(ABC):
         return np.array([])
 
     def growth(self, days: int) -> float:
-        """What one unit of cash becomes in so many calendar days, at the rate of the shortest maturity."""
-        shortest = self._start.tau[0]
-        return float(np.exp(-self._start.log_discount[0] / shortest * days / DAYS_PER_YEAR))
+        """What one unit of cash becomes in so many calendar days, at the curve of this evening."""
+        return self._start.growth(0.0, days / DAYS_PER_YEAR)
 
     @abstractmethod
     def fix(self, instruments: Sequence[Instrument]) -> list[Instrument]:

@@ -70,8 +70,13 @@ class StartingState:
 
     @property
     def short_rate(self) -> float:
-        """Continuous rate to the shortest maturity, which cash earns."""
+        """Continuous rate to the shortest maturity, which cash earns until then."""
         return float(-self.log_discount[0] / self.tau[0])
+
+    def growth(self, since: float, until: float) -> float:
+        """What one unit on account becomes between two times in years, at the forward rates of the curve."""
+        first, last = self.discount_factor(np.array([since, until]))
+        return float(first / last)
 
     def slopes(self, tau: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Derivatives of the log carry and the log discount factor in tau, from below."""

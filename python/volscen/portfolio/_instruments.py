@@ -163,7 +163,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class Cash:
-    """One unit of currency on account today; it earns the rate of the starting curve's shortest maturity.
+    """One unit of currency on account today; it earns the forward rates of the starting curve.
 
     Examples
     --------

@@ -272,9 +272,9 @@ class Revaluation:
         return np.asarray(np.maximum(paid if c.is_call[column] else -paid, 0.0))
 
     def _interest(self, since: int | None, step: int) -> float:
-        """Growth of money on account from a step (from the start when None) to another."""
-        days = self.elapsed[step] - (0.0 if since is None else self.elapsed[since])
-        return float(np.exp(self.start.short_rate * days / DAYS_PER_YEAR))
+        """Growth of money on account from a step (from the start when None) to another, at the curve's forwards."""
+        ends = np.array([0.0 if since is None else self.elapsed[since], self.elapsed[step]]) / DAYS_PER_YEAR
+        return self.start.growth(*ends)
 
 
 def revalue(
@@ -337,8 +337,8 @@ def revalue(
     the surface between where the contract lay and where it now lies, sigma0 + [surface(t, K/F) - surface0(t0, K/F0)],
     by the rule of :func:`volscen.surface.interpolate_vol`. The price is Black (1976), by the kernel of
     :func:`volscen.revaluation.price`. An option that expires within the horizon settles at its intrinsic value
-    at the spot of the first step on or after the expiry. What was paid is carried on as :class:`Cash`, at the rate of
-    the shortest maturity; so are the payments of forwards and variance swaps.
+    at the spot of the first step on or after the expiry. What was paid is carried on as :class:`Cash`, at the forward
+    rates of the starting curve; so are the payments of forwards and variance swaps.
 
     Examples
     --------

@@ -20,6 +20,7 @@ __all__ = [
     "expected_shortfall",
     "expectile",
     "one_level",
+    "sole_share",
     "summary",
     "tail_weight",
     "tied",
@@ -166,6 +167,13 @@ def tail_weight(values: npt.ArrayLike, weight: npt.ArrayLike | None = None, *, a
     if at.sum() > 0:
         below += at * (rest / at.sum())
     return np.asarray(below / level)
+
+
+def sole_share(values: npt.ArrayLike, weight: npt.ArrayLike | None = None, *, alpha: float = 0.05) -> float:
+    """Share of the expected shortfall that the scenario with the largest part of it bears; 0 where nothing is lost."""
+    x = np.asarray(values, dtype=np.float64)
+    lost = -x * tail_weight(x, weight, alpha=alpha)
+    return float(lost.max() / lost.sum()) if lost.sum() > 0 else 0.0
 
 
 def expectile(

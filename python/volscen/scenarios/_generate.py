@@ -18,7 +18,7 @@ from tqdm import tqdm
 from volscen import datasets, schema
 from volscen._numbers import whole_number
 from volscen._registry import DEFAULT
-from volscen._reweight import Beta, weight_dataset
+from volscen._reweight import Beta, warn_of_few_effective, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.errors import InputError
 from volscen.generators import Generator, generator_class, load
@@ -206,6 +206,7 @@ def generate(
         ds = ds.isel(as_of=0)
     if chunks is None:
         weight_dataset(ds, beta if reweight else 0.0)
+        warn_of_few_effective(ds, stacklevel=2)
         tell(hold_against(ds, known, found, weighed=bool(reweight)), stacklevel=2)
     else:
         fill_lazily(ds, plan, states, _chunk_size(chunks, n_scenarios), beta if reweight else 0.0)
@@ -330,7 +331,7 @@ def _fill(ds: xr.Dataset, plan: Plan, states: list[State], threads: int) -> list
         warn_of_few(counts, n, plan.given, plan.generator.name, stacklevel=3)
     else:
         few = [count_few_moves(*pair) for pair in zip(drawn["log_return"], drawn["implied_vol"], strict=True)]
-        warn_of_few_moves(few, n, plan.generator.name, stacklevel=3)
+        warn_of_few_moves(few, n, repr(plan.generator.name), stacklevel=3)
     return found
 
 

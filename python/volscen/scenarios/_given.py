@@ -141,7 +141,7 @@ def warn_of_few_moves(counts: Sequence[int | None], n: int, name: str, *, stackl
     found = [count for count in counts if count is not None]
     if found:
         warnings.warn(
-            f"the {n:,} scenarios take {min(found)} different first steps: generator {name!r} redraws as many moves, "
+            f"the {n:,} scenarios take {min(found)} different first steps: generator {name} redraws as many moves, "
             "and the tail of 1% rests on one of them, or little more, which ess_fraction does not see. Fit with more "
             "past days, or a generator whose law is no list of them (pca with residuals='t')",
             ScenarioWarning,

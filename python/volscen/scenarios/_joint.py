@@ -13,7 +13,14 @@ import xarray as xr
 from volscen import schema
 from volscen._dates import to_day
 from volscen._numbers import whole_number
-from volscen._reweight import PAPER_NOTE, Beta, arbitrage_weights, set_weights, weighing_penalty
+from volscen._reweight import (
+    PAPER_NOTE,
+    Beta,
+    arbitrage_weights,
+    set_weights,
+    warn_of_few_effective,
+    weighing_penalty,
+)
 from volscen._threads import resolve_num_threads, single_threaded_blas
 from volscen.errors import FileFormatError, InputError
 from volscen.generators import BLOCK_SIZE, Generator
@@ -144,13 +151,15 @@ def generate_joint(
     weight, used = arbitrage_weights(phi, beta if reweight else 0.0)
     for name, ds in cubes.items():
         set_weights(ds, weight[None])
+        if name == names[0]:
+            warn_of_few_effective(ds, stacklevel=2)
         ds.attrs["beta"] = used
         if reweight and beta == "paper":
             ds.attrs["beta_note"] = PAPER_NOTE
         text = hold_against(ds, plans[name].known, [found[name]], weighed=bool(reweight))
         tell(None if text is None else f"{name}: {text}", stacklevel=2)
         few = [count_few_moves(drawn[name]["log_return"], drawn[name]["implied_vol"])]
-        warn_of_few_moves(few, n_scenarios, f"{plans[name].generator.name} of {name}", stacklevel=2)
+        warn_of_few_moves(few, n_scenarios, f"{plans[name].generator.name!r} of {name}", stacklevel=2)
         cubes[name] = schema.arrange(ds)
     return cubes
 

@@ -21,7 +21,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen._files import put_file_in_place
-from volscen._reweight import weighing_penalty, weight_attributes, weight_dataset
+from volscen._reweight import warn_of_few_effective, weighing_penalty, weight_attributes, weight_dataset
 from volscen._threads import resolve_num_threads
 from volscen._version import __version__
 from volscen._workers import active_client
@@ -32,7 +32,7 @@ from volscen.scenarios._given import count_distinct, path_keys, warn_of_few
 from volscen.scenarios._lazy import Drawing, draw_chunk
 from volscen.scenarios._stream_notes import BlockNote, found_in_notes
 from volscen.scenarios._stream_targets import Block, NetcdfTarget, Target, ZarrTarget, checksum
-from volscen.scenarios._unfinished import Unfinished
+from volscen.scenarios._unfinished import NOTES, Unfinished
 from volscen.schema import SCENARIOS
 
 __all__ = ["is_streamed", "stream"]
@@ -80,7 +80,7 @@ def stream(ds: xr.Dataset, path: Path, *, compression: int, resume: bool) -> Non
             if work.plan is not None:
                 weighed = bool(np.any(np.asarray(found.get("beta", ds.attrs.get("beta", 0.0))) > 0))
                 attributes, doubts = found_in_notes(
-                    ds, work.plan, unfinished.done_folder, blocks, weight, weighed=weighed
+                    ds, work.plan, unfinished.folder / NOTES, blocks, weight, weighed=weighed
                 )
                 found |= attributes
             _to_its_end(target.finish, found, dropped)
@@ -91,6 +91,8 @@ def stream(ds: xr.Dataset, path: Path, *, compression: int, resume: bool) -> Non
         unfinished.close(keep=kept)
     if doubts is not None:  # once the file is there
         doubts.tell(stacklevel=3)
+    if "ess_fraction" in found:
+        warn_of_few_effective(ds.assign_attrs(ess_fraction=found["ess_fraction"]), stacklevel=3)
 
 
 def _to_its_end(call: Callable[..., None], *arguments: Any) -> None:
@@ -263,7 +265,7 @@ def _put(
         raise InputError(f"{done}: no such folder; workers must see the file system that is written to")
     target.put(dims, block, values)
     if plan is not None:  # before the block counts as done
-        BlockNote.of(plan, block, values).write(done, block)
+        BlockNote.of(plan, block, values).write(done.parent / NOTES, block)
     (done / block.label).write_text(str(checksum(values)))
     return None
 

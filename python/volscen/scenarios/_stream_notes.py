@@ -55,7 +55,7 @@ class BlockNote:
 
 
 def _path(folder: Path, block: Block) -> Path:
-    return folder / f"{block.label}.note"
+    return folder / f"{block.label}.json"
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,13 @@ def found_in_notes(
     notes: list[list[BlockNote]] = [[] for _ in range(rows)]
     for block in blocks:
         notes[block.row].append(BlockNote.read(folder, block))
-    text, attributes = None, {}
+    text: str | None = None
+    attributes: dict[str, Any] = {}
     if plan.known:
         far = [Beyond.of([note.far for note in row]) for row in notes]
         attributes, text = judge(ds, plan.known, far, weight, weighed=weighed)
     few = [_few(row, plan.n_scenarios) for row in notes]
-    return attributes, Doubts(text, few, plan.n_scenarios, plan.generator.name)
+    return attributes, Doubts(text, few, plan.n_scenarios, repr(plan.generator.name))
 
 
 def _few(notes: Sequence[BlockNote], n: int) -> int | None:

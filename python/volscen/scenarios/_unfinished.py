@@ -12,8 +12,10 @@ from typing import IO, Any
 from volscen._files import atomic_path, remove_folder
 from volscen.errors import FileFormatError, InputError, VolscenError
 
-__all__ = ["Unfinished"]
+__all__ = ["NOTES", "Unfinished"]
 
+#: Folder beside that of finished blocks, of what is noted of each.
+NOTES = "notes"
 _RECORD = "record.json"
 
 
@@ -51,6 +53,7 @@ class Unfinished:
                     if part.name != "lock":
                         shutil.rmtree(part) if part.is_dir() else part.unlink()
                 self.done_folder.mkdir()
+                (self.folder / NOTES).mkdir()
         except BaseException as error:
             self.close(keep=resume or isinstance(error, VolscenError))  # not ours to remove, or to be resumed
             raise
