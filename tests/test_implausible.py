@@ -179,7 +179,7 @@ def test_what_comes_later_is_not_known() -> None:
 
 def test_few_dates_know_no_range() -> None:
     with nothing_said():
-        assert "implausible_share" not in draw(quiet(99), count=50, vol=3.0).attrs
+        assert "implausible_share" not in draw(quiet(251), count=50, vol=3.0).attrs
 
 
 def test_what_is_given_may_lie_anywhere() -> None:
@@ -252,6 +252,17 @@ def test_joint_cubes_are_judged() -> None:
     with pytest.warns(ScenarioWarning, match="61 different first steps: generator 'bootstrap' of [AB]") as caught:
         volscen.generate_joint(few, {"A": history, "B": history}, n_scenarios=1000, seed=1)
     assert len(caught) == 2
+
+
+def test_stacked_cubes_keep_the_largest_share() -> None:
+    history = volscen.datasets.sample_history()
+    joint = volscen.fit_joint({"A": history, "B": history}, "bootstrap")
+    cubes = volscen.generate_joint(joint, {"A": history, "B": history}, n_scenarios=1000, seed=1)
+    cubes["B"].attrs |= {"implausible_share": 0.02, "implausible": "much"}
+    both = volscen.stack_assets(cubes)
+    assert both.attrs["implausible_share"] == 0.02
+    assert both.attrs["implausible"] == "B: much"
+    assert scenario_figures(both.sel(asset="A"))["dates"][0]["implausible_share"] == 0.02
 
 
 def test_paths_longer_than_the_data() -> None:

@@ -118,6 +118,13 @@ def generate(
         If the generator draws values that are not finite, or a surface that is not positive; or, with ``project``,
         a surface for which none without arbitrage was found.
 
+    Warns
+    -----
+    ScenarioWarning
+        If 1% of the weight has vols beyond twice their known range, or daily returns beyond twice the largest known (or
+        0.1% goes twice as far again); if paths are longer than half of the known dates, weights leave under 1% of the
+        scenarios effective, or the scenarios are a few moves redrawn.
+
     Notes
     -----
     With ``given`` pairs, scenarios are drawn from the generator's law given that all lie in their bands, exactly, by
@@ -128,7 +135,10 @@ def generate(
     :mod:`volscen.stress`. The attribute ``given`` records the condition and, in memory, ``distinct_scenarios`` counts
     the different paths: generators that draw past days may hold few in a band.
 
-    Where the scenarios in memory take under a hundred different first steps, each ten times or more on average, a
+    Known is what the history given, up to ``as_of``, and the one fitted on hold. The attribute ``implausible_share`` is
+    the share of weight beyond it, ``implausible`` what the warning says. :func:`volscen.write` judges lazy cubes.
+
+    Where the scenarios take under a hundred different first steps, each ten times or more on average, a
     warning says that they are a few past days redrawn: a tail of 1% is then a single one of them.
 
     Penalties are taken, in float64, of the surfaces as delivered (after rounding to ``dtype``).

@@ -24,14 +24,14 @@ FloatArray = npt.NDArray[np.float64]
 
 #: What counts as beyond: this many times the highest vol known at a point of the surface or the largest known return,
 #: or the lowest vol over it. On the S&P 500 (1996-2018) and the SSE 50 ETF (2015-22) no vol went there within 21 days
-#: of any of 6,800 days with 402 or more before them, 2008 included, and one return did (27 October 1997: 2.3 times).
+#: of any of 6,861 days with 402 or more before them, 2008 included, and one return did (27 October 1997: 2.3 times).
 FACTOR = 2.0
 #: Shares of weight that are told: all of the tail of a 99% value at risk, and a tenth of it of what is as far again.
 _SHARE, _FAR, _FAR_SHARE = 1e-2, FACTOR**2, 1e-3
 #: Less than this of an equal weight is none; and no smaller share of all weight than this is spelt out.
 _HEAVY, _SPELT = 1e-3, 5e-5
-#: Fewer dates than this know no range that could be doubled.
-_LEAST_DATES = 100
+#: Fewer dates than this, a year of trading days, know no range that could be doubled.
+_LEAST_DATES = 252
 
 _COLUMNS = ("scenario", "high", "low", "log_return", "atm")
 

@@ -247,7 +247,12 @@ def stack_assets(cubes: Mapping[str, xr.Dataset]) -> xr.Dataset:
         each = {name: cubes[name].attrs.get(key, "cpu" if key == "device" else None) for name in names}
         alike = len({str(other) for other in each.values()}) == 1
         told = "; ".join(f"{name}: {v}" for name, v in each.items())
-        out.attrs[key] = first.attrs[key] if alike or key == "seed" else told
+        if key == "implausible_share":
+            out.attrs[key] = max(share for share in each.values() if share is not None)
+        elif key == "implausible":  # of those that have it
+            out.attrs[key] = "; ".join(f"{name}: {text}" for name, text in each.items() if text is not None)
+        else:
+            out.attrs[key] = first.attrs[key] if alike or key == "seed" else told
     return schema.validate(schema.arrange(out))
 
 
