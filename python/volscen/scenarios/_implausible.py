@@ -181,8 +181,8 @@ def judge(
     others = f" (and {len(told) - 1} more of the {len(days)} dates)" if len(told) > 1 else ""
     remedy = _remedy(ds, bool(np.atleast_1d(ds["state_clipped"].values)[row]), weighed)
     return attributes, (
-        f"scenarios from {days[row]}{others}: {text}. The {known[row].n_dates:,} dates known bear out no tail of such "
-        f"weight: {remedy}"
+        f"scenarios from {days[row]}{others}: {text}. Nothing in the {known[row].n_dates:,} known dates supports "
+        f"tails of this weight: {remedy}"
     )
 
 
@@ -193,20 +193,20 @@ def _sentence(known: Known, far: Beyond, weight: FloatArray) -> str:
     maturity, parts = f"at the money at {known.atm_days} days", []
     if above >= _SPELT:
         top = known.highest[known.atm]
-        drawn = f"{_percent(money)} up to {atm.max() * top:.0%}" if money >= _SPELT else "none"
+        drawn = f"{_percent(money)}, up to {atm.max() * top:.0%}" if money >= _SPELT else "none"
         parts.append(
-            f"{_percent(above)} of the weight has vols above twice the highest known at their point of the surface, by "
-            f"up to {high.max():.3g} times it ({maturity} {drawn}; {top:.1%} is the highest known)"
+            f"{_percent(above)} of the weight has vols above twice the highest known at their point of the surface, up "
+            f"to {high.max():.3g} times it ({maturity} {drawn}; the highest known is {top:.1%})"
         )
     if below >= _SPELT:
         parts.append(
             f"{_percent(below)} of the weight has vols below half the lowest known at their point of the surface "
-            f"({maturity} {known.lowest[known.atm]:.1%} is the lowest known)"
+            f"({maturity} the lowest known is {known.lowest[known.atm]:.1%})"
         )
     if large >= _SPELT:
         parts.append(
-            f"{_percent(large)} of the weight has a day's return beyond twice the largest known "
-            f"({known.log_return:.1%}; up to {returns.max() * known.log_return:.0%} is drawn)"
+            f"{_percent(large)} of the weight has a daily return larger than twice the largest known "
+            f"(up to {returns.max() * known.log_return:.0%}; the largest known is {known.log_return:.1%})"
         )
     return ", ".join(parts)
 
