@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_bits_on_any_threads(history: xr.Dataset, n
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_known_law_is_learnt(reverting: xr.Dataset, network: Any) -> None:
-    options = {"latents": 1} if network is not forecast.Lstm else {}
+    options = {"latent_dim": 1} if network is not forecast.Lstm else {}
     model = network(hidden=16, epochs=6, learning_rate=4e-3, **options)
     days = reverting.date.values
     made = forecast.forecast_surfaces(
@@ -162,7 +162,7 @@ def test_memory_is_the_one_of_torch() -> None:
 
 
 def test_latents_move_todays_surface_as_the_decoded_one(history: xr.Dataset) -> None:
-    model = forecast.AutoencoderLstm(latents=2, window=3, hidden=6, epochs=3).fit(history, (1, 5))
+    model = forecast.AutoencoderLstm(latent_dim=2, window=3, hidden=6, epochs=3).fit(history, (1, 5))
     logs = np.log(history.implied_vol.values.reshape(history.sizes["date"], -1))
     returns = np.clip(history.log_return.values / model.return_sd_, -5, 5)
     row = 300
@@ -260,10 +260,10 @@ def test_bad_input_names_the_argument(history: xr.Dataset) -> None:
     for options in ({"hidden": 0}, {"epochs": 1.5}, {"learning_rate": 0}, {"seed": -1}, {"window": 0}):
         with pytest.raises(InputError, match=next(iter(options))):
             forecast.Lstm(**options)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="latents"):
-        forecast.AutoencoderLstm(latents=0)
-    with pytest.raises(InputError, match="kl_weight"):
-        forecast.Vae(kl_weight=-1.0)
+    with pytest.raises(InputError, match="latent_dim"):
+        forecast.AutoencoderLstm(latent_dim=0)
+    with pytest.raises(InputError, match="beta"):
+        forecast.Vae(beta=-1.0)
     with pytest.raises(InputError, match="to train on"):
         forecast.Lstm(**SMALL).fit(history.isel(date=slice(0, 120)), (1, 30))
     with pytest.raises(InputError, match="before the first"):

@@ -45,7 +45,7 @@ def backtest_hedge(
     *,
     instruments: Mapping[str, HedgeInstruments] | HedgeInstruments | Sequence[Any],
     first: Any,
-    last: Any,
+    last: Any = None,
     generators: Mapping[str, Candidate] | Sequence[str] = ("bootstrap",),
     market: pd.DataFrame | xr.Dataset | VolFunction | None = None,
     costs: Costs | None = None,
@@ -73,7 +73,7 @@ def backtest_hedge(
     instruments : mapping of str to HedgeInstruments, or one, or a list of instruments
         What may be traded, by the label that arms name.
     first, last : date
-        First and last realised date; every date of the history inside is used.
+        First and last realised date; every date of the history inside is used. The history's last when omitted.
     generators : mapping, or sequence of str
         Label -> name in the registry, (name, options), or a generator fitted before ``first``; or names.
     market : pandas.DataFrame, xarray.Dataset or callable, optional

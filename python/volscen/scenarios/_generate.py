@@ -44,7 +44,7 @@ Array = npt.NDArray[Any]
 
 
 def generate(
-    generator: Generator | str | Path | None = None,
+    model: Generator | str | Path | None = None,
     history: xr.Dataset | None = None,
     *,
     as_of: Any = None,
@@ -64,7 +64,7 @@ def generate(
 
     Parameters
     ----------
-    generator : Generator or path, optional
+    model : Generator or path, optional
         Fitted generator, or the file of one. When omitted and a history is given, the default of
         :func:`volscen.fit` is fitted on the history up to the first ``as_of``. When both are omitted, the embedded
         default: a model and history that are simulated, and say so.
@@ -177,28 +177,28 @@ def generate(
     condition = None if given is None else Given.of(given)
     if condition and project:
         raise InputError("given is of surfaces as drawn; project the result instead, with volscen.project_arbitrage")
-    if isinstance(generator, xr.Dataset):
+    if isinstance(model, xr.Dataset):
         raise InputError(
-            "generator must be a fitted generator, and a dataset was given first: volscen.generate(model, history), or "
+            "model must be a fitted generator, and a dataset was given first: volscen.generate(model, history), or "
             "volscen.generate(history=history), which fits the default generator"
         )
-    if generator is not None and history is None:
+    if model is not None and history is None:
         raise InputError("history is needed for the starting state; pass the history that precedes as_of")
     if history is None:
-        generator, history = datasets.default_generator(), datasets.sample_history()
+        model, history = datasets.default_generator(), datasets.sample_history()
     schema.validate(history, schema=schema.HISTORY)
     rows, many = _rows(history, as_of)
-    if generator is None:
+    if model is None:
         look_for(device, generator_class(DEFAULT))  # rather than after the fit
-        generator = fit_generator(history.isel(date=slice(None, min(rows) + 1)))
-    elif isinstance(generator, (str, Path)):
-        generator = load(generator)
-    if not isinstance(generator, Generator):
-        raise InputError(f"generator must be a fitted generator or the path of one, not {generator!r}")
-    if not generator.is_fitted:
-        raise InputError(f"generator {generator.name!r} is not fitted; call fit(history) first")
-    schema.check_same_grid(generator.tau_, generator.moneyness_, history, f"generator {generator.name!r}")
-    generator = put_on(generator, device, lazily=chunks is not None)
+        model = fit_generator(history.isel(date=slice(None, min(rows) + 1)))
+    elif isinstance(model, (str, Path)):
+        model = load(model)
+    if not isinstance(model, Generator):
+        raise InputError(f"model must be a fitted generator or the path of one, not {model!r}")
+    if not model.is_fitted:
+        raise InputError(f"model {model.name!r} is not fitted; call fit(history) first")
+    schema.check_same_grid(model.tau_, model.moneyness_, history, f"model {model.name!r}")
+    generator = put_on(model, device, lazily=chunks is not None)
     dates = history["date"].values[rows]
     states = [state_at(history, date, n_returns=generator.n_returns, n_surfaces=generator.n_surfaces) for date in dates]
     number = seed_number(seed)

@@ -113,7 +113,7 @@ def memory_by_segment(
     values: npt.ArrayLike,
     breaks: npt.ArrayLike,
     *,
-    least: int = 250,
+    min_segment: int = 250,
     method: str = "exact_whittle",
     power: float = 0.65,
 ) -> pd.DataFrame:
@@ -125,7 +125,7 @@ def memory_by_segment(
     breaks : array_like of int, shape (n,)
         First value of each new segment, increasing: ``breaks_in_variance(...).position``, shifted where the series
         begins on another day than that of the breaks.
-    least : int
+    min_segment : int
         Shorter segments are listed without an estimate, at least 50.
     method, power
         As of :func:`long_memory`.
@@ -151,7 +151,7 @@ def memory_by_segment(
     (True, [True, True])
     """
     x = series("values", values, 50)
-    shortest = whole_number("least", least, least=50)
+    shortest = whole_number("min_segment", min_segment, least=50)
     at = np.asarray(breaks)
     if at.ndim != 1 or (at.size and not np.issubdtype(at.dtype, np.integer)):
         raise InputError(f"breaks must be whole positions, not {breaks!r}")

@@ -62,14 +62,14 @@ class Coder:
     flat: Tensor
     cells: int
     hidden: int
-    latents: int
+    latent_dim: int
     variational: bool
 
     @property
     def widths(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Of the encoder and the decoder."""
-        codes = 2 * self.latents if self.variational else self.latents
-        return (self.cells, self.hidden, codes), (self.latents, self.hidden, self.cells)
+        codes = 2 * self.latent_dim if self.variational else self.latent_dim
+        return (self.cells, self.hidden, codes), (self.latent_dim, self.hidden, self.cells)
 
     @property
     def _n_encoder(self) -> int:
@@ -82,7 +82,7 @@ class Coder:
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents, their posterior means where variational."""
-        return self.codes(x)[..., : self.latents]
+        return self.codes(x)[..., : self.latent_dim]
 
     def decode(self, z: Tensor) -> Tensor:
         """Surfaces."""
@@ -105,11 +105,11 @@ class _CoderTask:
     scores_start = False
 
     def __init__(
-        self, train_x: Tensor, held_x: Tensor, options: Training, latents: int, variational: bool, kl_weight: float
+        self, train_x: Tensor, held_x: Tensor, options: Training, latent_dim: int, variational: bool, beta: float
     ) -> None:
         self._train, self._held, self._options = train_x, held_x, options
-        self._like = (train_x.shape[1], options.hidden, latents, variational)
-        self._kl_weight = kl_weight
+        self._like = (train_x.shape[1], options.hidden, latent_dim, variational)
+        self._beta = beta
         self.batches = max(1, len(train_x) // options.batch_size)
 
     def coder(self, flat: Tensor) -> Coder:
@@ -139,14 +139,14 @@ class _CoderTask:
         log_var = log_var.clamp(-10, 10)
         z = mean + (log_var / 2).exp() * torch.randn(mean.shape, generator=rng)
         kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=-1).mean()
-        return (coder.decode(z) - x).square().mean() + self._kl_weight * kl / x.shape[1]
+        return (coder.decode(z) - x).square().mean() + self._beta * kl / x.shape[1]
 
 
 def fit_coder(
-    train_x: Tensor, held_x: Tensor, options: Training, *, latents: int, variational: bool, kl_weight: float = 0.0
+    train_x: Tensor, held_x: Tensor, options: Training, *, latent_dim: int, variational: bool, beta: float = 0.0
 ) -> Coder:
     """Train a coder on standardised surfaces (days, cells)."""
-    task = _CoderTask(train_x, held_x, options, latents, variational, kl_weight)
+    task = _CoderTask(train_x, held_x, options, latent_dim, variational, beta)
     # Autoencoders overfit little and learn slowly: a batch costs a fraction of the recurrent network's.
     plan = replace(options, epochs=2 * options.epochs).plan()
     end = train(task, plan, options.seed, identity={}, checkpoint=None, checkpoint_every=1, progress=False)

@@ -248,7 +248,7 @@ class AutoencoderLstm(Lstm):
 
     Parameters
     ----------
-    latents : int
+    latent_dim : int
     **options
         As of :class:`Lstm`.
 
@@ -257,7 +257,7 @@ class AutoencoderLstm(Lstm):
     >>> import numpy as np, volscen
     >>> from volscen.evaluation import forecast
     >>> history = volscen.datasets.sample_history()
-    >>> model = forecast.AutoencoderLstm(latents=3, hidden=8, epochs=1).fit(history, (1, 5))
+    >>> model = forecast.AutoencoderLstm(latent_dim=3, hidden=8, epochs=1).fit(history, (1, 5))
     >>> model.forecast(history, np.array([500])).shape
     (1, 2, 8, 10)
     """
@@ -265,9 +265,9 @@ class AutoencoderLstm(Lstm):
     name: ClassVar[str] = "ae_lstm"
     coder_: Coder
 
-    def __init__(self, *, latents: int = 8, **options: Unpack[LstmOptions]) -> None:
+    def __init__(self, *, latent_dim: int = 8, **options: Unpack[LstmOptions]) -> None:
         super().__init__(**options)
-        self.latents = whole_number("latents", latents)
+        self.latent_dim = whole_number("latent_dim", latent_dim)
 
     def _fit_code(self, logs: FloatArray, train: npt.NDArray[np.intp], held: npt.NDArray[np.intp]) -> None:
         import torch
@@ -279,7 +279,7 @@ class AutoencoderLstm(Lstm):
             x[: int(train[-1]) + 1],
             x[held],
             self._training(),
-            latents=self.latents,
+            latent_dim=self.latent_dim,
             variational=False,
         )
         with torch.no_grad():
@@ -310,8 +310,8 @@ class Vae(_Network):
 
     Parameters
     ----------
-    latents : int
-    kl_weight : float
+    latent_dim : int
+    beta : float
         Of the divergence from a standard normal law, in squared deviations of a cell; near the variance of what the
         latents miss.
     **options
@@ -322,7 +322,7 @@ class Vae(_Network):
     >>> import numpy as np, volscen
     >>> from volscen.evaluation import forecast
     >>> history = volscen.datasets.sample_history()
-    >>> model = forecast.Vae(latents=3, hidden=8, epochs=1).fit(history, (1, 5))
+    >>> model = forecast.Vae(latent_dim=3, hidden=8, epochs=1).fit(history, (1, 5))
     >>> model.forecast(history, np.array([500])).shape
     (1, 2, 8, 10)
     """
@@ -330,10 +330,10 @@ class Vae(_Network):
     name: ClassVar[str] = "vae"
     coder_: Coder
 
-    def __init__(self, *, latents: int = 8, kl_weight: float = 0.02, **options: Unpack[TrainingOptions]) -> None:
+    def __init__(self, *, latent_dim: int = 8, beta: float = 0.02, **options: Unpack[TrainingOptions]) -> None:
         super().__init__(**options)
-        self.latents = whole_number("latents", latents)
-        self.kl_weight = finite_number("kl_weight", kl_weight, least=0)
+        self.latent_dim = whole_number("latent_dim", latent_dim)
+        self.beta = finite_number("beta", beta, least=0)
 
     def _learn(self, logs: FloatArray, history: xr.Dataset) -> None:
         from volscen.evaluation.forecast._network_training import fit_coder
@@ -346,9 +346,9 @@ class Vae(_Network):
                 x[: int(train[-1]) + 1],
                 x[held],
                 self._training(),
-                latents=self.latents,
+                latent_dim=self.latent_dim,
                 variational=True,
-                kl_weight=self.kl_weight,
+                beta=self.beta,
             )
         z, rest = self._split(logs)
         # The regressions choose nothing by validation: they take all days.

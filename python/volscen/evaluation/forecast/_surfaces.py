@@ -42,7 +42,7 @@ def forecast_surfaces(
     history: xr.Dataset,
     *,
     first: Any,
-    last: Any,
+    last: Any = None,
     horizons: Sequence[int] = (1, 5, 10, 20, 30),
     refit_every: int | None = 250,
     every: int = 1,
@@ -61,7 +61,7 @@ def forecast_surfaces(
     history : xarray.Dataset
         Holds the period and the days before it.
     first, last : date
-        Of the closes from which is forecast.
+        Of the closes from which is forecast; to the history's last when omitted.
     horizons : sequence of int
         Trading days ahead, increasing.
     refit_every : int, optional
@@ -112,7 +112,8 @@ def forecast_surfaces(
         history = add_exogenous(history, exogenous, lag=lag)
     logs = log_surfaces(history)
     days = history["date"].values.astype("datetime64[D]")
-    rows = np.flatnonzero((days >= to_day(first, "first")) & (days <= to_day(last, "last")))[::every]
+    end = days[-1] if last is None else to_day(last, "last")
+    rows = np.flatnonzero((days >= to_day(first, "first")) & (days <= end))[::every]
     if rows.size == 0:
         raise InputError(f"no date of the history ({days[0]} to {days[-1]}) lies between first and last")
     shape = (history.sizes["tau"], history.sizes["moneyness"])

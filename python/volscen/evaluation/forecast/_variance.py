@@ -32,7 +32,7 @@ def forecast_variance(
     log_return: xr.DataArray,
     *,
     first: Any,
-    last: Any,
+    last: Any = None,
     models: Sequence[str] | None = None,
     log_range: xr.DataArray | None = None,
     horizons: Sequence[int] = (1, 5, 10, 20, 30),
@@ -47,7 +47,7 @@ def forecast_variance(
     log_return : xarray.DataArray
         Over ``date``: the log return of the day that ends there. A first value of NaN is dropped.
     first, last : date
-        Of the closes from which is forecast; at least 500 days come before.
+        Of the closes from which is forecast, to the last of ``log_return`` when omitted; at least 500 days come before.
     models : sequence of str, optional
         "no_change" (mean of the last 22 days), "ewma", "har", "garch", "egarch", "figarch", "range_one_factor",
         "range_two_factors", "long_memory"; all when omitted. Those ending in "garch" need the extra ``forecast``.
@@ -100,7 +100,8 @@ def forecast_variance(
     returns, ranges = _aligned(log_return, log_range)
     x = series("log_return", returns.values, _LEAST_DAYS)
     dates = returns["date"].values.astype("datetime64[D]")
-    rows = np.flatnonzero((dates >= to_day(first, "first")) & (dates <= to_day(last, "last")))
+    end = dates[-1] if last is None else to_day(last, "last")
+    rows = np.flatnonzero((dates >= to_day(first, "first")) & (dates <= end))
     if rows.size == 0:
         raise InputError(f"no date of log_return ({dates[0]} to {dates[-1]}) lies between first and last")
     if rows[0] + 1 < _LEAST_DAYS:
