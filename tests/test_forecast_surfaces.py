@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -167,3 +169,17 @@ def test_bad_input_names_the_argument(history: xr.Dataset) -> None:
         forecast.judge_surfaces(made.isel(date=slice(0, 5)), baseline="har")
     with pytest.raises(InputError, match="regions"):
         forecast.judge_surfaces(made, baseline="har", regions={"far": (3.0, 4.0, 0.0, 1.0)})
+
+
+def test_the_last_day_may_be_left_out(history: xr.Dataset) -> None:
+    period = {"first": history.date.values[-10], "horizons": (1, 3)}
+    options: dict[str, Any] = {"progress": False, **period}
+    xr.testing.assert_equal(
+        forecast.forecast_surfaces(["no_change"], history, **options),
+        forecast.forecast_surfaces(["no_change"], history, last=history.date.values[-1], **options),
+    )
+    returns = history["log_return"]
+    xr.testing.assert_equal(
+        forecast.forecast_variance(returns, models=["no_change"], **period),
+        forecast.forecast_variance(returns, models=["no_change"], last=history.date.values[-1], **period),
+    )
