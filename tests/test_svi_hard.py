@@ -157,3 +157,36 @@ def test_steep_wings_do_not_trap_the_default_fit():
             for sigma in (0.1, 0.3)
         )
         assert svi.fit(k, w, weight).rmse < 1.01 * best, seed
+
+
+def test_a_sharp_turn_between_two_strikes_is_found():
+    """The best of dense scans by scipy: the fit stopped in the gap beside it once, half as far off again."""
+    k = [-1.0072103951001212, -0.6199586174062703, -0.20509443028957028, 0.7427159705437728, 1.0828951436813947]
+    w = [4.731768683535149e-05, 4.2200071452109e-05, 3.6413748002929804e-05, 3.4924816852185346e-05]
+    w.append(3.9603617097067964e-05)
+    weight = [0.1976859959363792, 1.8343281227749304, 0.2583596919310246, 0.46743111774579577, 0.39359364310526046]
+    fit = svi.fit(k, w, weight, butterfly=False)
+    assert fit.rmse <= 1.234e-3 * np.mean(w)
+
+
+@pytest.mark.parametrize(
+    ("k", "w", "weight"),
+    [
+        (
+            [-0.5075674685211475, -0.5075674554931617, -0.5075674542085703, -0.5075674262830405, -0.5075674738022076],
+            [2.3490186870624728e-09, 2.847864804847878e-23, 0.07560249947917465, 7.98e-30, 1.0847430385526376e-22],
+            [1.294077242045274e-06, 0.05386920342125362, 0.0005921037634403815, 0.00019792124, 5.7353252350107625e-05],
+        ),
+        (
+            [-0.0393150145680, -0.0393150145171, -0.0393150145610, -0.0393150145484, -0.0393150145665],
+            [6.2657965911803615e-06, 6.541605804650979e-06, 6.86e-06, 8.36e-06, 6.815799234922911e-06],
+            [1.0, 1.0, 1.0, 1.0, 1.0],
+        ),
+    ],
+)
+def test_strikes_very_close_together_give_no_arbitrage_far_away(k, w, weight):
+    """Steep lines from there reach the money beyond 1e8 sigma, where g was down to -148 once."""
+    fit = svi.fit(k, w, weight)
+    far = np.concatenate([np.linspace(-2, 2, 4001), np.geomspace(1e-9, 1e9, 2000), -np.geomspace(1e-9, 1e9, 2000)])
+    assert (svi.total_variance(fit.parameters, far) > 0).all()
+    assert svi.durrleman_g(fit.parameters, far).min() > -1e-7

@@ -116,7 +116,8 @@ def price(
     Returns
     -------
     Values
-        ``price``, ``delta``, ``vega`` and ``floored``. Prices lie within about 1e-15 of the forward.
+        ``price``, ``delta``, ``vega`` and ``floored``. Prices lie within about 1e-15 of the
+        forward or of the strike, the larger.
 
     Raises
     ------

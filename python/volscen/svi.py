@@ -121,15 +121,17 @@ def fit(
     b >= 0, -1 <= rho <= 1 (Zeliade Systems 2009). The error is evaluated on a grid of 9 values of m, within two
     half-widths of the strike range from its middle, times 8 of sigma, from 0.027 to 6 half-widths; the best m of
     each sigma is improved by six Levenberg-Marquardt steps, and the leading basins are polished until the error
-    moves by less than 1e-9 of itself. m stays within 4 half-widths of the middle, sigma between 0.01 and 20
-    half-widths: minima beyond the range of strikes, nearly linear and nearly parabolic slices lie within.
+    moves by less than 1e-9 of itself. Where the best bends within 0.03 half-widths, the gaps between strikes are
+    searched as well, by 96 values of m at sigma = 0.01 half-widths. m stays within 4 half-widths of the middle, sigma
+    between 0.01 and 20 half-widths: minima beyond the range of strikes, nearly linear and nearly parabolic slices lie
+    within.
 
     *Arbitrage.* With ``butterfly`` every slice satisfies Durrleman's condition g(k) >= 0 on the whole line. g is
     kept above 1e-7 at 256 points k = m + sigma sinh(u) to 1e8 sigma on both sides, at 192 more around the
     minimum where a < 0 and the slice turns sharply there, and at points ever closer around each low place of g;
-    beyond, it is positive by Lee's bound b (1 + abs(rho)) < 2. Also w >= 0.001 times the smallest variance quoted.
-    Where the least-squares slice breaks these conditions it is fitted again under them, by sequential quadratic
-    programming from that slice and from the eight of the grid.
+    beyond, where the slice is two lines, by a closed form and Lee's bound b (1 + abs(rho)) < 2. Also w >= 0.001
+    times the smallest variance quoted. Where the least-squares slice breaks these conditions it is fitted again under
+    them, by sequential quadratic programming from that slice and from the eight of the grid.
 
     *Warm start.* The fit from ``start`` is kept when no slice of the grid is better (with ``butterfly``: none that
     obeys the conditions); otherwise the fit is that without ``start``. So it is never worse than the grid, and a

@@ -5,8 +5,9 @@
 //
 // Points are k = m + sigma y. With y = sinh(u) the slice is a + R cosh(u - u0), R = sqrt(c^2 - d^2), so that
 // nothing happens in less than a unit of u, but near the minimum of a slice with a < 0, where the unit is
-// sqrt(2 min(w)/R): that part has points of its own. Beyond the points g tends to 1/4 - (b (1 +- rho))^2/16,
-// positive by Lee's bound b (1 + |rho|) < 2 (Lee 2004).
+// sqrt(2 min(w)/R): that part has points of its own. Beyond the points the slice is two lines, on which
+// 4 w^2 g is a parabola in w, open upwards by Lee's bound b (1 + |rho|) < 2 (Lee 2004): where its vertex lies
+// out there, as on slices of strikes very close together, the vertex decides.
 #pragma once
 
 #include <array>
@@ -32,8 +33,9 @@ constexpr double svi_floor = 1e-3;
 // What g keeps above zero, for rounding in the parameters and the distance of the closest points.
 constexpr double svi_margin = 1e-7;
 
-constexpr std::size_t svi_global_points = 256;  // to 1e8 sigma on both sides of m
-constexpr std::size_t svi_local_points = 192;   // to 1e5 units on both sides of the minimum
+constexpr std::size_t svi_global_points = 256;  // to svi_reach sigma on both sides of m
+constexpr double svi_reach = 1e8;
+constexpr std::size_t svi_local_points = 192;  // to 1e5 units on both sides of the minimum
 
 // The same for fits, whose last word is a check on the points above.
 constexpr std::size_t svi_coarse_points = 112;
@@ -163,10 +165,25 @@ VOLSCEN_INLINE bool svi_free_between(const SviSlice& p, double floor, const SviS
     return true;
 }
 
+// Whether g >= 0 on the line w = intercept + slope k, from the total variance `edge` on. There
+// 4 w^2 g = (w + intercept)^2 - slope^2 w (1 + w/4).
+VOLSCEN_INLINE bool svi_free_on_line(double intercept, double slope, double edge) {
+    const double square = slope * slope, lead = 1.0 - 0.25 * square, half = intercept - 0.5 * square;
+    const double w = -half / lead;
+    return !(w > edge) || intercept * intercept + w * half >= 4.0 * svi_margin * w * w;
+}
+
+VOLSCEN_INLINE bool svi_free_beyond(const SviSlice& p) {
+    const double right = (p.d + p.c) / p.sigma, left = (p.d - p.c) / p.sigma;
+    return svi_free_on_line(p.a - right * p.m, right, p.a + (p.c + p.d) * svi_reach) &&
+           svi_free_on_line(p.a - left * p.m, left, p.a + (p.c - p.d) * svi_reach);
+}
+
 // Whether the slice is at least `floor` > 0 and free of butterfly arbitrage on the whole line.
 VOLSCEN_INLINE bool butterfly_free(const SviSlice& p, double floor) {
     const double steepest = (p.c + std::fabs(p.d)) / p.sigma;
-    if (!(p.c >= std::fabs(p.d)) || !(svi_minimum(p) >= floor) || !(steepest <= svi_slope_limit)) {
+    if (!(p.c >= std::fabs(p.d)) || !(svi_minimum(p) >= floor) || !(steepest <= svi_slope_limit) ||
+        !svi_free_beyond(p)) {
         return false;
     }
     SviScan<svi_global_points> scan;

@@ -403,6 +403,62 @@ VOLSCEN_INLINE SviLanes svi_coarse(const SviSearch& s, SviLanes now) {
     return now;
 }
 
+// Slices that turn within less than the strikes' distances have an optimum in every gap between strikes, of
+// which the lanes see few: those of the narrowest bend, by a closer scan of m.
+constexpr double svi_sharp = -3.5;            // ln(sigma) below which the scan is made
+constexpr std::size_t svi_sharp_points = 96;  // a multiple of the lanes
+constexpr std::size_t svi_sharp_polished = 3;
+
+VOLSCEN_INLINE SviCandidate svi_sharpest(const SviSearch& s, SviCandidate best) {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    double m[svi_sharp_points], error[svi_sharp_points];
+    for (std::size_t begin = 0; begin < svi_sharp_points; begin += svi_lanes) {
+        SviLanes at = {};
+        for (std::size_t l = 0; l < svi_lanes; ++l) {
+            const double share =
+                (static_cast<double>(begin + l) + 0.5) / static_cast<double>(svi_sharp_points);
+            m[begin + l] = at.m[l] = 2.0 * share - 1.0;
+            at.sigma[l] = svi_sigma_low;
+        }
+        svi_evaluate<false>(s, at);
+        for (std::size_t l = 0; l < svi_lanes; ++l) {
+            error[begin + l] = at.error[l];
+        }
+    }
+    for (std::size_t c = 0; c < svi_sharp_polished; ++c) {
+        std::size_t lead = svi_sharp_points;
+        for (std::size_t i = 0; i < svi_sharp_points; ++i) {
+            const bool valley = (i == 0 || error[i] <= error[i - 1]) &&
+                                (i + 1 == svi_sharp_points || error[i] <= error[i + 1]);
+            if (valley && error[i] < infinity && (lead == svi_sharp_points || error[i] < error[lead])) {
+                lead = i;
+            }
+        }
+        if (lead == svi_sharp_points || error[lead] > 2.0 * best.error) {
+            break;
+        }
+        const SviCandidate polished = svi_polish(s, {m[lead], svi_log_sigma_low, error[lead]}, true);
+        best = polished.error < best.error ? polished : best;
+        // Its valley is done.
+        error[lead] = infinity;
+        for (std::size_t i = lead + 1; i < svi_sharp_points && error[i] < infinity; ++i) {
+            const bool rises = i + 1 == svi_sharp_points || error[i + 1] >= error[i];
+            error[i] = infinity;
+            if (!rises) {
+                break;
+            }
+        }
+        for (std::size_t i = lead; i-- > 0 && error[i] < infinity;) {
+            const bool rises = i == 0 || error[i - 1] >= error[i];
+            error[i] = infinity;
+            if (!rises) {
+                break;
+            }
+        }
+    }
+    return best;
+}
+
 constexpr std::size_t svi_polished = 2;
 
 // The best slice found from anywhere. Lanes are polished in order of their errors, each only where it lies
@@ -433,7 +489,7 @@ VOLSCEN_INLINE SviCandidate svi_cold(const SviSearch& s, const SviLanes& grid) {
             done[l] = done[l] || near;
         }
     }
-    return best;
+    return best.log_sigma < svi_sharp ? svi_sharpest(s, best) : best;
 }
 
 }  // namespace volscen
