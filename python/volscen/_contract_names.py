@@ -78,9 +78,9 @@ def written_contract(name: object) -> Contract | None:
         return symbol
     words = str(name).upper().split()
     root = ""
-    if words and words[0].isalpha() and words[0] not in _KINDS:
+    if words and re.fullmatch(r"[A-Z][A-Z./]*", words[0]) and words[0] not in _KINDS:
         root, words = words[0], words[1:]
-        if words and words[0] in ("INDEX", "EQUITY", "US"):
+        while words and words[0] in ("INDEX", "EQUITY", "US"):
             words = words[1:]
     expiry, kind, strike = [], [], []
     for word in words:

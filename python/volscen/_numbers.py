@@ -8,7 +8,7 @@ import numpy as np
 
 from volscen.errors import InputError
 
-__all__ = ["bounded_number", "finite_number", "positive_number", "whole_number"]
+__all__ = ["amount", "bounded_number", "finite_number", "positive_number", "whole_number"]
 
 
 def finite_number(name: str, value: object, *, least: float | None = None) -> float:
@@ -51,3 +51,18 @@ def whole_number(name: str, value: object, *, least: int = 1, most: int | None =
         bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise InputError(f"{name} must be a whole number {bounds}, not {value!r}")
     return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def amount(value: float) -> str:
+    """Amount of money in at most eleven characters and its sign's, so that columns of large books do not run together.
+
+    Examples
+    --------
+    >>> from volscen._numbers import amount
+    >>> amount(-1234.56789), amount(51145.5533), amount(-2.5e6), amount(1e12)
+    ('-1,234.5679', '51,145.55', '-2,500,000', '1e+12')
+    """
+    size = abs(value)
+    if size < 1e9:
+        return f"{value:,.{4 if size < 9999.99995 else 2 if size < 999999.995 else 0}f}"
+    return f"{value:.5g}"

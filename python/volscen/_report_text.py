@@ -11,6 +11,7 @@ import xarray as xr
 from volscen import risk, schema
 from volscen._elapsed import step_labels
 from volscen._figures import by_date
+from volscen._numbers import amount
 from volscen._statistics import quantile
 from volscen._summary import scenario_summary
 from volscen.errors import InputError
@@ -145,7 +146,7 @@ def _book(ds: xr.Dataset, portfolio: Any, elapsed_days: npt.ArrayLike | None, al
     levels = np.atleast_1d(np.asarray(alpha, dtype=np.float64))
     days = step_labels(ds)[-1]
     lines = [
-        f"  book of {len(book)} position(s), value {float(result['value0'].sum()):,.4f}, {days} day(s)",
+        f"  book of {len(book)} position(s), value {amount(float(result['value0'].sum()))}, {days} day(s)",
         f"    {'':<14}{'mean':>12}{'std':>12}"
         + "".join(f"{f'VaR {100 * (1 - a):.4g}%':>14}{f'ES {100 * (1 - a):.4g}%':>14}" for a in levels),
     ]
@@ -153,11 +154,11 @@ def _book(ds: xr.Dataset, portfolio: Any, elapsed_days: npt.ArrayLike | None, al
         mean = float(w @ profit)
         deviation = float(np.sqrt(w @ np.square(profit - mean)))
         tails = "".join(
-            f"{float(risk.value_at_risk(profit, w, alpha=a)):>14,.4f}"
-            f"{float(risk.expected_shortfall(profit, w, alpha=a)):>14,.4f}"
+            f"{amount(float(risk.value_at_risk(profit, w, alpha=a))):>14}"
+            f"{amount(float(risk.expected_shortfall(profit, w, alpha=a))):>14}"
             for a in levels
         )
-        lines.append(f"    {label:<14}{mean:>12,.4f}{deviation:>12,.4f}{tails}")
+        lines.append(f"    {label:<14}{amount(mean):>12}{amount(deviation):>12}{tails}")
     for level in levels:
         if (text := sole_text(sole_share(profit, weight, alpha=float(level)), float(level))) is not None:
             lines.append(f"    warning: {text}")
@@ -165,7 +166,7 @@ def _book(ds: xr.Dataset, portfolio: Any, elapsed_days: npt.ArrayLike | None, al
     names = ds["scenario"].values if "scenario" in ds.coords else range(weight.size)
     move = 100 * (float(ds["spot"].values[worst, -1]) / float(ds["spot0"]) - 1)
     lines.append(
-        f"    worst scenario {names[worst]}: {profit[worst]:,.4f} at a spot move of {move:+.2f}%, "
+        f"    worst scenario {names[worst]}: {amount(float(profit[worst]))} at a spot move of {move:+.2f}%, "
         f"weight {weight[worst]:.2g}"
     )
     return lines

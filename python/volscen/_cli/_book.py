@@ -11,6 +11,7 @@ import xarray as xr
 
 from volscen import risk
 from volscen._elapsed import step_position
+from volscen._numbers import amount
 from volscen._report_text import sole_text
 from volscen.errors import ScenarioWarning
 from volscen.portfolio import pnl
@@ -80,14 +81,14 @@ def book_text(figures: Mapping[str, Any]) -> str:
     """The figures of :func:`book_risk` as a table."""
     day = np.datetime_as_string(figures["as_of"], unit="D")
     lines = [
-        f"book of {len(figures['positions'])} position(s), value {figures['value']:,.4f}, as of {day}, over "
+        f"book of {len(figures['positions'])} position(s), value {amount(figures['value'])}, as of {day}, over "
         f"{figures['step']} trading day(s), {figures['ess']:,.0f} effective scenarios",
-        f"  profit: mean {figures['mean']:,.4f}, standard deviation {figures['std']:,.4f}",
+        f"  profit: mean {amount(figures['mean'])}, standard deviation {amount(figures['std'])}",
         f"  {'loss':<12}{'VaR':>14}{'ES':>14}",
     ]
     for one in figures["tails"]:
         name = f"{100 * (1 - one['alpha']):.4g}%"
-        lines.append(f"  {name:<12}{one['value_at_risk']:>14,.4f}{one['expected_shortfall']:>14,.4f}")
+        lines.append(f"  {name:<12}{amount(one['value_at_risk']):>14}{amount(one['expected_shortfall']):>14}")
     lines.append(
         f"  contributions at {100 * (1 - figures['contributions_alpha']):.4g}%{'quantity':>26}{'VaR':>12}{'ES':>12}"
     )
@@ -95,8 +96,8 @@ def book_text(figures: Mapping[str, Any]) -> str:
     for one in ordered[:_SHOWN]:
         star = " *" if one["extrapolated"] else ""
         lines.append(
-            f"    {one['position']:<33}{one['quantity']:>12,.6g}{one['component_var']:>12,.4f}"
-            f"{one['component_es']:>12,.4f}{star}"
+            f"    {one['position']:<33}{one['quantity']:>12,.6g}{amount(one['component_var']):>12}"
+            f"{amount(one['component_es']):>12}{star}"
         )
     if len(ordered) > _SHOWN:
         lines.append(f"    and {len(ordered) - _SHOWN} more, with smaller ones")
@@ -133,10 +134,10 @@ def stress_figures(stressed: xr.Dataset, portfolio: Portfolio) -> dict[str, Any]
 def stress_text(figures: Mapping[str, Any]) -> str:
     """The figures of :func:`stress_figures` as a table."""
     lines = [
-        f"book worth {figures['value']:,.4f} under stress",
+        f"book worth {amount(figures['value'])} under stress",
         f"  {'scenario':<36}{'spot':>9}{'vols':>9}{'profit':>14}{'penalty':>11}",
     ]
     for one in figures["scenarios"]:
         vol, phi = f"{100 * one['mean_vol_change']:+.2f}", f"{one['arbitrage_penalty']:.3g}"
-        lines.append(f"  {one['name']:<36}{one['spot_return']:>+9.2%}{vol:>9}{one['profit']:>14,.4f}{phi:>11}")
+        lines.append(f"  {one['name']:<36}{one['spot_return']:>+9.2%}{vol:>9}{amount(one['profit']):>14}{phi:>11}")
     return "\n".join(lines)

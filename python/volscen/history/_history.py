@@ -73,7 +73,7 @@ def make_history(
     tau : array_like, shape (J,)
         Times to expiry in years, or tenors such as "3M"; strictly increasing.
     moneyness : array_like, shape (I,)
-        K/F, strictly increasing.
+        K/F, strictly increasing; for volatilities by delta there is :func:`volscen.sources.read_delta_surface`.
     implied_vol : array_like, shape (T, J, I)
         Positive, finite.
     spot : array_like, shape (T,)

@@ -290,7 +290,10 @@ class Portfolio:
             ``strike_over_spot``, ``delta``, one of ``expiry``, ``tau``, and optionally ``implied_vol`` and ``group``;
             for variance swaps ``strike_vol``, ``accrued_variance`` and ``elapsed_years``. See :class:`Option`,
             :class:`Forward`, :class:`VarianceSwap`, :class:`VixPayoff`. Empty cells are not given; lines may be
-            specified differently.
+            specified differently. In place of type, strike and expiry a column ``contract`` may say
+            "SPX 20DEC24 5800 C", an OSI symbol, or the underlying by its name. ``quantity`` counts units of the
+            underlying, or contracts where a column ``multiplier`` says how many units one is of. Names of columns count
+            without case; a CSV file may have semicolons, and then decimal commas.
 
         Raises
         ------

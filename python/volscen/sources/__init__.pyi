@@ -6,6 +6,7 @@ from .databento import download_databento as download_databento
 from .databento import read_databento as read_databento
 from .databento import read_opra_contracts as read_opra_contracts
 from .databento import record_databento as record_databento
+from .delta_table import read_delta_surface as read_delta_surface
 from .deribit import read_deribit as read_deribit
 from .lean import read_lean as read_lean
 from .optionmetrics import read_optionmetrics as read_optionmetrics

@@ -35,6 +35,7 @@ def surfaces_from_deltas(
     calendar: str,
     reasons: Mapping[str, str],
     name: str,
+    origin: str = "OptionMetrics IvyDB standardised surface",
 ) -> tuple[xr.Dataset, pd.Series[int]]:
     """Make a history of points; see :func:`volscen.sources.read_optionmetrics_surface`.
 
@@ -85,7 +86,7 @@ def surfaces_from_deltas(
         forward=None if any(f is None for f in forwards) else np.stack([f for f in forwards if f is not None]),
         quality=np.stack([one[2] for one in kept]),
         title="Implied-volatility surfaces from standardised deltas",
-        source=f"{name}: OptionMetrics IvyDB standardised surface",
+        source=f"{name}: {origin}",
         calendar=calendar,
     )
     history.attrs["spot_source"] = "given" if prices is not None else "forward of the shortest maturity"

@@ -84,7 +84,7 @@ def read_table(
     frame, name = load_frame(source, separator=separator, decimal=decimal, thousands=thousands)
     try:
         table = _scale(_read_symbols(_rename(frame, columns or {})), scale or {})
-        table = _to_exchange(_read_dates(table, date_format, timezone), timezone)
+        table = _to_exchange(read_dates(table, date_format, timezone), timezone)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     return finish(table, {}, name, keep)
@@ -214,7 +214,7 @@ def _to_exchange(table: pd.DataFrame, timezone: str | None) -> pd.DataFrame:
     return table
 
 
-def _read_dates(table: pd.DataFrame, date_format: str | None, timezone: str | None) -> pd.DataFrame:
+def read_dates(table: pd.DataFrame, date_format: str | None, timezone: str | None) -> pd.DataFrame:
     """Texts of ``date`` and ``expiry`` by their form; other kinds of columns are left to the check."""
     import pandas as pd
 
