@@ -331,7 +331,7 @@ def test_names_that_are_completed_are_those_there_are():
 
     assert sorted(complete.HEDGES[1:]) == sorted(hedges)
     assert sorted(complete.SMOOTHERS) == sorted(smoothers)
-    assert set(complete.SOURCES) == {*READERS, "spx-factors"}
+    assert set(complete.SOURCES) == {*READERS, "deltas", "spx-factors"}
     assert set(complete.MARKETS) == set(MARKETS)
     assert set(complete.REPAIRS) == {"default", *predictors}
 

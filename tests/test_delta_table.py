@@ -9,6 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 import volscen
+from cli_runner import volscen_command
 from volscen.errors import InputError
 from volscen.sources import read_delta_surface
 
@@ -56,6 +57,25 @@ def test_semicolons_and_days_first(tmp_path) -> None:
     signs = {"separator": ";", "decimal": ",", "date_format": "%d.%m.%Y"}
     read, _ = read_delta_surface(tmp_path / "v.csv", **GRID, scale=0.01, **signs)
     np.testing.assert_allclose(read.implied_vol, read_delta_surface(table(), **GRID, scale=0.01)[0].implied_vol)
+
+
+def test_on_the_command_line(tmp_path) -> None:
+    table().to_csv(tmp_path / "v.csv", index=False)
+    options = ["--read", "spot=PX_LAST", "--read", "date=Date", "--read", "scale=0.01", "--calendar", "XNYS"]
+    where = ["--days", "1M,3M,1Y", "--moneyness", "0.96,1,1.04", "--out", tmp_path / "h.nc"]
+    build = ["history", "build", tmp_path / "v.csv", "--source", "deltas"]
+    assert volscen_command(*build, *options, *where).returncode == 0
+    history = volscen.read(tmp_path / "h.nc")
+    np.testing.assert_allclose(history.implied_vol, read_delta_surface(table(), **GRID, scale=0.01)[0].implied_vol)
+    assert history.attrs["calendar"] == "XNYS"
+    for wrong, said in (
+        (["--read", "a=1"], "has no option 'a'"),
+        ([], "needs --days, --moneyness and --read spot="),
+        ([*options, "--underlying", "SPX"], "--underlying goes with quotes only; leave it out for --source deltas"),
+    ):
+        done = volscen_command(*build, *wrong, *where)
+        assert done.returncode == 1
+        assert said in done.stderr
 
 
 def test_holes_are_counted() -> None:

@@ -21,7 +21,7 @@ HEDGES = (
     "regression", "ridge", "vega-buckets",
 )  # fmt: skip
 SMOOTHERS = ("svi", "essvi", "ssvi", "cubic", "kernel", "repair")
-SOURCES = ("table", "databento", "optionmetrics", "lean", "deribit", "spx-factors")
+SOURCES = ("table", "databento", "optionmetrics", "lean", "deribit", "deltas", "spx-factors")
 REPAIRS = ("default", "analogues", "global", "linear", "svi", "essvi")
 FREE = ("density", "prices", "none")
 MARKETS = ("A", "B", "C", "heston", "bates", "merton", "sabr")

@@ -27,6 +27,7 @@ from volscen._cli._arguments import (
 from volscen._cli._columns import guess_columns
 from volscen._cli._command import Result, command, group, note
 from volscen._cli._complete import SMOOTHERS, SOURCES, files, words
+from volscen._cli._deltas import history_of_deltas
 from volscen._cli._plan import dry_run, expected, planned
 from volscen._names import shown
 from volscen.errors import InputError
@@ -88,6 +89,8 @@ _Checkpoint = Annotated[
         "    --columns date=day,expiry=expires,strike=K,option_type=cp,price=last --out history.nc",
         "volscen history build opra/ --source databento --read times=15:45 --read roots=SPXW \\\n"
         "    --days 30,60,91 --moneyness 0.9,0.95,1,1.05 --calendar XNYS --out history.zarr",
+        "volscen history build vols.csv --source deltas --read spot=PX_LAST --read scale=0.01 \\\n"
+        "    --days 1M,3M,1Y --moneyness 0.95,1,1.05 --out history.nc",
         "volscen history build factors.csv --source spx-factors --out history.nc",
     ],
 )
@@ -122,28 +125,32 @@ def history_build(
     Others' names are given with --columns. Options must be European unless a column exercise says American.
     """
     import volscen
+    from volscen import sources
     from volscen._sessions import sessions
-    from volscen.sources import read_spx_factors
 
     check_out(out)
     grid = read_grid(days, moneyness)
-    if source == "spx-factors":
+    if source in ("deltas", "spx-factors"):
+        of_deltas = source == "deltas"
         for given, name in (
             (report, "--report"),
-            (read, "--read"),
+            (None if of_deltas else read, "--read"),
             (columns, "--columns"),
             (underlying, "--underlying"),
             (checkpoint, "--checkpoint"),
             (option, "--option"),
             (intraday or None, "--intraday"),
             (periods_per_year, "--periods-per-year"),
-            (calendar, "--calendar"),
+            (None if of_deltas else calendar, "--calendar"),
         ):
             if given is not None:
-                raise InputError(f"{name} goes with quotes only; leave it out for --source spx-factors")
+                raise InputError(f"{name} goes with quotes only; leave it out for --source {source}")
         if dry_run():
             return planned(reads=[quotes], writes=[out])
-        volscen.write(history := read_spx_factors(quotes, **grid), out)
+        history = (
+            history_of_deltas(quotes, grid, read, calendar) if of_deltas else sources.read_spx_factors(quotes, **grid)
+        )
+        volscen.write(history, out)
         return _written(history, out)
     if calendar is not None:
         try:
@@ -305,7 +312,7 @@ def read_quotes(
     from volscen.sources.table import load_frame
 
     if source not in READERS:
-        raise InputError(f"--source must be one of {', '.join(READERS)}, spx-factors, not {source!r}")
+        raise InputError(f"--source must be one of {', '.join(READERS)}, deltas, spx-factors, not {source!r}")
     if grid is not None and len(grid) != 2:
         raise InputError("--days and --moneyness are needed: they are the grid of the history")
     options = dict(parse_option(text, "--read") for text in read or [])
