@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
 from volscen._numbers import bounded_number, finite_number, positive_number, whole_number
 from volscen.errors import InputError
+from volscen.generators import generator_class
 
 
 @pytest.mark.parametrize("value", [0.5, "0.5", np.float32(0.5), np.array(0.5)])
@@ -52,3 +55,19 @@ def test_whole_numbers():
             whole_number("n", value)
     with pytest.raises(InputError, match="n must be a whole number from 2 to 5, not 6"):
         whole_number("n", 6, least=2, most=5)
+
+
+@pytest.mark.parametrize(
+    "name", ["bootstrap", "fhs", "pca", "har", "sabr", "ddpm", "residual_net", "vae_lstm", "volgan"]
+)
+def test_options_of_generators_are_named(name):
+    """Whatever a constructor is given, it takes or refuses by an error that names the option."""
+    kind = generator_class(name)
+    for option in inspect.signature(kind).parameters:
+        for value in ("x", True, -1, 1.5, np.nan, np.inf, [1], {}, object()):
+            said = option
+            try:
+                kind(**{option: value})
+            except InputError as error:
+                said = str(error)
+            assert option in said

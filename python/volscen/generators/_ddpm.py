@@ -17,7 +17,7 @@ from volscen._progress import bar_is_off
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray, Generator
 from volscen.generators._ddpm_process import EMBEDDING, Reversal, layers_of, schedule
-from volscen.generators._neural_options import check_training
+from volscen.generators._neural_options import check_checkpoint, check_training
 from volscen.generators._record import TrainingCurve
 from volscen.generators._volgan_factors import FILTER_WINDOW, Factors
 from volscen.generators._volgan_network import checked
@@ -168,7 +168,7 @@ class Diffusion(Generator):
                 "seed": seed,
             }
         )
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint = check_checkpoint(checkpoint)
         self.checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
         bar_is_off(progress)  # or says what it may be
         self.progress: bool | Literal["auto"] = progress

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from volscen._numbers import bounded_number, finite_number, positive_number, whole_number
 from volscen.errors import InputError
 
-__all__ = ["CPU", "check_device", "check_training", "check_validation_days", "widths"]
+__all__ = ["CPU", "check_checkpoint", "check_device", "check_training", "check_validation_days", "widths"]
 
 #: Networks are evaluated here: by torch in training, by NumPy in sampling.
 CPU = "cpu"
@@ -44,6 +45,13 @@ def check_device(value: object) -> str:
     if not isinstance(value, str) or re.fullmatch("cpu|cuda(:[0-9]{1,3})?", value) is None:
         raise InputError(f"device must be 'cpu' or 'cuda' (or 'cuda:1' and so on), not {value!r}")
     return value
+
+
+def check_checkpoint(value: object) -> Path | None:
+    """Return the file that holds a training's state, or None for no such file."""
+    if value is not None and not (isinstance(value, str | Path) and str(value)):
+        raise InputError(f"checkpoint must be a file name, not {value!r}")
+    return None if value is None else Path(value)
 
 
 def check_training(given: dict[str, Any]) -> dict[str, Any]:

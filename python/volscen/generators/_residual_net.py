@@ -17,7 +17,7 @@ from volscen._numbers import finite_number, whole_number
 from volscen._progress import bar_is_off
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray, Generator
-from volscen.generators._neural_options import check_training
+from volscen.generators._neural_options import check_checkpoint, check_training
 from volscen.generators._record import TrainingCurve
 from volscen.generators._residual_net_base import BASES, Base
 from volscen.generators._residual_net_data import Inputs, raw_inputs, tables
@@ -160,7 +160,7 @@ class ResidualNet(Generator):
         checkpoint_every: int = 10,
         progress: bool | Literal["auto"] = "auto",
     ) -> None:
-        if base not in BASES:
+        if not isinstance(base, str) or base not in BASES:
             raise InputError(f"base must be one of {', '.join(BASES)}, not {base!r}")
         self.options = check_training(
             {
@@ -186,7 +186,7 @@ class ResidualNet(Generator):
         )
         self.base_ = self._new_base()
         self.n_returns, self.n_surfaces = self.base_.n_returns, self.base_.n_surfaces
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint = check_checkpoint(checkpoint)
         self.checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
         bar_is_off(progress)  # or says what it may be
         self.progress: bool | Literal["auto"] = progress

@@ -21,7 +21,7 @@ from volscen._numbers import whole_number
 from volscen._progress import bar_is_off
 from volscen.generators._base import FloatArray
 from volscen.generators._cell_regression import CellRegression
-from volscen.generators._neural_options import check_device
+from volscen.generators._neural_options import check_checkpoint, check_device
 from volscen.generators._record import TrainingCurve
 from volscen.generators._vae_lstm_features import N_FEATURES, Points
 from volscen.generators._vae_lstm_forecast import all_horizons, look
@@ -210,7 +210,7 @@ class VaeLstm(Foreseer):
         )  # fmt: skip
         bar_is_off(progress)  # or says what it may be
         self.device = check_device(device)
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint = check_checkpoint(checkpoint)
         self.checkpoint_every, self.progress = whole_number("checkpoint_every", checkpoint_every), progress
 
     def parameters(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from volscen._numbers import whole_number
 from volscen._progress import bar_is_off
 from volscen.errors import FitError
 from volscen.generators._base import FloatArray, StepGenerator
+from volscen.generators._neural_options import check_checkpoint
 from volscen.generators._record import TrainingCurve
 from volscen.generators._volgan_data import WINDOW, condition, targets_and_conditions, training_data
 from volscen.generators._volgan_factors import FILTER_WINDOW, Factors
@@ -211,7 +212,7 @@ class VolGAN(StepGenerator):
             validation_scenarios=validation_scenarios,
             keep=keep,
         )
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint = check_checkpoint(checkpoint)
         self.checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
         bar_is_off(progress)  # or says what it may be
         self.progress = progress

@@ -82,7 +82,7 @@ def make_options(**given: Any) -> Options:
         If one is out of range; it is named.
     """
     mode = given["mode"]
-    if mode not in _DEFAULTS:
+    if not isinstance(mode, str) or mode not in _DEFAULTS:
         raise InputError(f"mode must be one of {', '.join(_DEFAULTS)}, not {mode!r}")
     values: dict[str, Any] = {
         name: _DEFAULTS[mode].get(name) if value is None else value for name, value in given.items()

@@ -23,7 +23,7 @@ from volscen._progress import bar_is_off
 from volscen.errors import InputError
 from volscen.generators._base import FloatArray
 from volscen.generators._move_scale import borne_out
-from volscen.generators._neural_options import check_device
+from volscen.generators._neural_options import check_checkpoint, check_device
 from volscen.generators._record import TrainingCurve
 from volscen.generators._world_law import FILTER, LatentLaw, Series
 from volscen.generators._world_numpy import Recurrence
@@ -181,7 +181,7 @@ class WorldModel(Seer):
         )  # fmt: skip
         bar_is_off(progress)  # or says what it may be
         self.device, self.num_threads = check_device(device), whole_number("num_threads", num_threads)
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint = check_checkpoint(checkpoint)
         self.checkpoint_every, self.progress = whole_number("checkpoint_every", checkpoint_every), progress
         self.n_returns = max(FILTER, self.options.window)
         self.n_surfaces = self.n_returns + 1
