@@ -146,6 +146,31 @@ def test_weights_decide() -> None:
     assert cube.attrs["implausible_share"] < 1e-6
 
 
+@pytest.mark.filterwarnings("ignore::volscen.errors.ScenarioWarning")
+@pytest.mark.parametrize("beta", [0.0, 3.0])
+def test_shares_are_those_of_the_whole_cube(beta: float, tmp_path: Path) -> None:
+    """Against all scenarios at once; each block of a real law differs."""
+    history = volscen.datasets.sample_history()
+    storm = history.copy(deep=True)
+    storm["implied_vol"][-1] *= 2.5
+    model = volscen.fit(history, "fhs")
+    options: dict[str, Any] = {"n_scenarios": 3000, "horizon": 5, "seed": 1, "beta": beta, "dtype": "float64"}
+    cube = volscen.generate(model, storm, **options)
+    lazy = volscen.generate(model, storm, chunks=700, **options)
+    written = volscen.read(volscen.write(lazy, tmp_path / "cube.nc"))
+    assert written.attrs["implausible_share"] == cube.attrs["implausible_share"]
+    known, vol = storm.implied_vol, cube.implied_vol
+    outside = (vol > 2 * known.max("date")) | (vol < known.min("date") / 2)
+    far = outside.any(["step", "tau", "moneyness"]) | (
+        np.abs(cube.log_return) > 2 * np.abs(storm.log_return).max()
+    ).any("step")
+    assert 0.02 < float(far.mean()) < 0.5
+    # What has less than a thousandth of an equal weight is left out.
+    assert cube.attrs["implausible_share"] == pytest.approx(
+        float((cube.weight * far).sum()), abs=1e-3 * float(far.mean())
+    )
+
+
 def test_the_record_counts_as_known() -> None:
     """A model that has seen a storm may draw one, though the history given is a calm year."""
     storm = quiet().copy(deep=True)
@@ -153,8 +178,13 @@ def test_the_record_counts_as_known() -> None:
     model = Wild(count=50, vol=0.61).fit(storm)
     with nothing_said():
         assert volscen.generate(model, quiet(), n_scenarios=1024, seed=1, reweight=None).attrs["implausible_share"] == 0
-    # What only the whole surface's range is known of, from a file of an early version, may be anywhere.
     assert model.record_ is not None
+    wide = Wild(count=50, move=-0.0801).fit(quiet())
+    assert wide.record_ is not None
+    wide.record_ = dataclasses.replace(wide.record_, log_return=(-0.05, 0.01))
+    with nothing_said():
+        volscen.generate(wide, quiet(), n_scenarios=1024, seed=1, reweight=None)
+    # What only the whole surface's range is known of, from a file of an early version, may be anywhere.
     model.record_ = dataclasses.replace(model.record_, highest=(), lowest=())
     with nothing_said():
         volscen.generate(model, quiet(), n_scenarios=1024, seed=1, reweight=None)
@@ -163,7 +193,7 @@ def test_the_record_counts_as_known() -> None:
         volscen.generate(model, quiet(), n_scenarios=1024, seed=1, reweight=None)
 
 
-def test_what_comes_later_is_not_known() -> None:
+def test_what_comes_later_is_not_known(tmp_path: Path) -> None:
     later = quiet(400).copy(deep=True)
     later["implied_vol"][350] = 0.9
     model = Wild(count=50, vol=0.61).fit(later.isel(date=slice(0, 300)))
@@ -173,6 +203,10 @@ def test_what_comes_later_is_not_known() -> None:
     assert len(caught) == 1
     np.testing.assert_allclose(cube.attrs["implausible_share"], [50 / 1024, 0])
     assert cube.attrs["implausible"].startswith(str(days[0])[:10])
+    lazy = volscen.generate(model, later, as_of=days, n_scenarios=1024, seed=1, reweight=None, chunks=1024)
+    with pytest.warns(ScenarioWarning, match=f"scenarios from {str(days[0])[:10]}: 4.9%"):
+        written = volscen.read(volscen.write(lazy, tmp_path / "cube.nc"))
+    np.testing.assert_array_equal(written.attrs["implausible_share"], cube.attrs["implausible_share"])
     with pytest.warns(ScenarioWarning, match=r"\(and 1 more of the 2 dates\)"):
         volscen.generate(model, later, as_of=later.date.values[[320, 330]], n_scenarios=1024, seed=1, reweight=None)
 
@@ -239,7 +273,8 @@ def test_lazy_cubes_of_few_moves_are_told(tmp_path: Path) -> None:
         volscen.write(lazy, tmp_path / "few.nc")
     enough = volscen.fit(history.isel(date=slice(0, 152)), "bootstrap")
     with nothing_said():
-        volscen.write(volscen.generate(enough, history, n_scenarios=N, seed=1, chunks=1024), tmp_path / "enough.nc")
+        # The last block alone holds few.
+        volscen.write(volscen.generate(enough, history, n_scenarios=N, seed=1, chunks=2950), tmp_path / "enough.nc")
 
 
 def test_joint_cubes_are_judged() -> None:
