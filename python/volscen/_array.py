@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._numbers import whole_number
 from .errors import InputError
 
 __all__ = [
@@ -85,17 +85,11 @@ def thread_count(num_threads: int | None) -> int:
     Raises
     ------
     InputError
-        When the number is not an integer of at least 1.
+        When the number is not an integer from 1 to 4096.
     """
     if num_threads is None:
         return 1
-    try:
-        count = operator.index(num_threads)
-    except TypeError:
-        raise InputError(f"num_threads must be an integer or None, not {num_threads!r}") from None
-    if isinstance(num_threads, bool) or not 1 <= count <= 4096:
-        raise InputError(f"num_threads must be between 1 and 4096, not {num_threads!r}")
-    return count
+    return whole_number("num_threads", num_threads, most=4096)
 
 
 def increasing_positive(name: str, value: ArrayLike) -> NDArray[np.float64]:

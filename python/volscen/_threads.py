@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
-from volscen.errors import InputError
+from volscen._numbers import whole_number
 
 __all__ = ["resolve_num_threads", "single_threaded_blas", "single_threaded_torch"]
 
@@ -26,9 +24,7 @@ def resolve_num_threads(num_threads: int | None) -> int:
     """Number of threads to use: as asked, or the processors this process may use."""
     if num_threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(num_threads, bool) or not isinstance(num_threads, (int, np.integer)) or num_threads < 1:
-        raise InputError(f"num_threads must be a positive integer or None, not {num_threads!r}")
-    return int(num_threads)
+    return whole_number("num_threads", num_threads, most=4096)
 
 
 @contextmanager
