@@ -233,3 +233,19 @@ def test_events_that_are_none(day: int, event: dict[str, object], said: str) -> 
     history = volscen.datasets.sample_history()
     with pytest.raises(InputError, match=said):
         volscen.adjust_return(history, history["date"].values[day], **event)  # type: ignore[arg-type]
+
+
+def test_a_day_delivered_twice_is_told_from_a_habit() -> None:
+    days = pd.concat(
+        [chain().assign(date=lambda t, n=n: t["date"] + pd.Timedelta(days=n)) for n in range(3)], ignore_index=True
+    )
+    stale = days[days["date"] == days["date"].max()]
+    stale = stale.assign(**{name: stale[name] * 1.5 for name in ("bid", "ask", "price") if name in stale})
+    with pytest.warns(UserWarning, match=r"contradict .*, on 1 day; they may be .* a day delivered twice"):
+        read_table(pd.concat([days, stale]))
+
+
+def test_a_polars_frame_is_called_one() -> None:
+    polars = pytest.importorskip("polars")
+    with pytest.raises(InputError, match=r"not polars\.DataFrame; read_table reads files and polars"):
+        volscen.build_history(polars.from_pandas(chain()), tau=TAU, moneyness=MONEYNESS)

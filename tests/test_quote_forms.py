@@ -108,7 +108,7 @@ def test_classes_in_one_table_that_contradict_one_another() -> None:
         _, dropped = check_quotes(_two_classes(1.2))
     assert dropped["duplicate"] == 20
     assert len(caught) == 1
-    with pytest.warns(UserWarning, match="several roots or several times of day"):
+    with pytest.warns(UserWarning, match="several roots, several times of day"):
         check_quotes(_two_classes(1.2, root=False))
     prices = _two_classes(1.2).assign(price=lambda t: t["ask"]).drop(columns=["bid", "ask"])
     with pytest.warns(UserWarning, match="20 of 20"):

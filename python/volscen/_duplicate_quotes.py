@@ -67,7 +67,7 @@ def _contradiction(
     here, there = (" to ".join(f"{rows[name].iloc[row]:g}" for name in names) for row in (other, at))
     row = rows.iloc[at]
     contracted = f"{row['option_type']} {row['strike']:g} {row['expiry']:%Y-%m-%d} on {row['date']:%Y-%m-%d}"
-    hint = "they may be of several roots or several times of day: keep one of them"
+    hint = "they may be of several roots, several times of day or a day delivered twice: keep one of them"
     size = np.bincount(contract)
     for name in rows.columns:
         values = rows[name]
@@ -78,7 +78,8 @@ def _contradiction(
             shown = ", ".join(map(str, labels[:3])) + (", ..." if len(labels) > 3 else "")
             hint = f"column {name} ({shown}) tells them apart: keep one of its values before"
             break
+    n_days = rows["date"][apart].nunique()
     return (
         f"{int(apart.sum()):,} of {more:,} repeated rows contradict the row of their contract that is kept "
-        f"({contracted}: {here} and {there}); {hint}"
+        f"({contracted}: {here} and {there}), on {n_days:,} day{'s' * (n_days > 1)}; {hint}"
     )

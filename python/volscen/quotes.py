@@ -262,8 +262,10 @@ def rows_of_day(quotes: pd.DataFrame, date: object = None) -> tuple[pd.DataFrame
 def _check_columns(quotes: pd.DataFrame) -> bool:
     """Refuse a table that lacks a column; tell whether it quotes both sides."""
     if not isinstance(quotes, pd.DataFrame):
+        kind = f"{type(quotes).__module__.partition('.')[0]}.{type(quotes).__name__}"
         raise InputError(
-            f"quotes must be a pandas DataFrame, not {type(quotes).__name__}; volscen.sources.read_table reads files"
+            f"quotes must be a pandas DataFrame, not {kind.removeprefix('builtins.')}; read_table reads "
+            "files and polars frames (volscen.sources)"
         )
     missing = [name for name in REQUIRED_COLUMNS if name not in quotes]
     two_sided = "bid" in quotes and "ask" in quotes
