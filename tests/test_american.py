@@ -284,3 +284,18 @@ def test_volatility_of_200_percent_under_a_negative_rate() -> None:
     value = american.price(100.0, strike, 1.0, 2.0, True, -0.015625, 0.0)
     found, _ = american.implied_vol(value, 100.0, strike, 1.0, True, -0.015625, 0.0, start=0.01)
     assert found == pytest.approx(2.0, abs=3e-5)
+
+
+@pytest.mark.parametrize(
+    ("strike", "days", "rate", "dividend_yield"),
+    [
+        (2.8016017686336605, 1095, 0.05116342849044279, 0.006605636640005725),
+        (10.45648573511701, 1095, 0.09127170361180711, 0.11835658961668506),
+    ],
+)
+def test_calls_deep_in_the_money_are_right_to_shares_of_the_spot(strike, days, rate, dividend_yield):
+    """The worst of a search among calls: 3.7e-6 of the strike, as the error is that of the exchanged put."""
+    value = american.price(100.0, strike, days / 365, 1.5, True, rate, dividend_yield)
+    exchanged = american.price(strike, 100.0, days / 365, 1.5, False, dividend_yield, rate)
+    assert value == exchanged
+    assert abs(value - quantlib(100.0, strike, days, 1.5, True, rate, dividend_yield)) <= 5e-7 * 100

@@ -78,9 +78,9 @@ def price(
     Returns
     -------
     numpy.ndarray or numpy.float64
-        Price of each option, within some 1e-7 of the strike (see Notes). NaN where an operand is NaN, infinite or out
-        of its range, and where exercise would pay between two boundaries (puts with dividend_yield < rate < 0, calls
-        with rate < dividend_yield < 0).
+        Price of each option, within some 1e-7 of the strike (of a call: the spot; see Notes). NaN where an operand is
+        NaN, infinite or out of its range, and where exercise would pay between two boundaries (puts with
+        dividend_yield < rate < 0, calls with rate < dividend_yield < 0).
 
     Raises
     ------
@@ -96,8 +96,9 @@ def price(
     the root of time (13 where rate times tau exceeds 6%). Integrals are taken over the angle a with u = t cos^2 a, in
     which the integrand is smooth at both ends; 8 and 24 points then suffice (10 and 40). The error is largest where
     rate times tau is: up to 3 years, 12% and vols of 5% to 150% it is below 1e-7 of the strike for 99 options of 100
-    and at most 5e-7. For a put whose rate is less than 0.1% above a negative yield (a call: exchanged) it is up to
-    1e-4.
+    and at most 5e-7; of a call, which is priced as a put with spot and strike exchanged, these are shares of the spot,
+    and so more of the strike deep in the money. For a put whose rate is less than 0.1% above a negative yield (a call:
+    exchanged) it is up to 1e-4.
 
     Examples
     --------
