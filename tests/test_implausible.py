@@ -283,6 +283,13 @@ def test_joint_cubes_are_judged() -> None:
     with nothing_said():
         cubes = volscen.generate_joint(joint, {"A": history, "B": history}, n_scenarios=1000, seed=1)
     assert cubes["A"].attrs["implausible_share"] == 0
+    storm = history.copy(deep=True)
+    storm["implied_vol"][-1] *= 2.5
+    wild = volscen.fit_joint({"A": history, "B": history}, "fhs")
+    with pytest.warns(ScenarioWarning, match="^B: scenarios from .* vols above twice the highest") as caught:
+        cubes = volscen.generate_joint(wild, {"A": history, "B": storm}, n_scenarios=2000, horizon=5, seed=1)
+    assert len(caught) == 1
+    assert cubes["B"].attrs["implausible_share"] > 0.01 > cubes["A"].attrs["implausible_share"]
     few = volscen.fit_joint({"A": history.isel(date=slice(0, 62)), "B": history.isel(date=slice(0, 62))}, "bootstrap")
     with pytest.warns(ScenarioWarning, match="61 different first steps: generator 'bootstrap' of [AB]") as caught:
         volscen.generate_joint(few, {"A": history, "B": history}, n_scenarios=1000, seed=1)
