@@ -272,7 +272,7 @@ def test_lists_and_tables_of_a_configuration_are_options(folder, tmp_path):
         ("[generate]\nproject = 1", "'project' must be true or false, not 1"),
         ("[generate]\nhistory = 1", "'history' must be a file name, in quotes, not 1"),
         ("[monitor]\nsignificance = '1'", "table [monitor]: 'significance' must be a number"),
-        ("[generate]\ngenerator = 'm.safetensors'", "'generator' is now 'model'"),
+        ("[generate]\ngenerator = 'm.safetensors'", "unknown key 'generator'"),
         ("generate = 5", "generate must be a table, written [generate]"),
         ("[generate]\nseed = x", "c.toml: not TOML: Invalid value (at line 2, column 8)"),
         ("[fit]\nuntil = '2000-01-01'", "has no table [generate] for this command; it has [fit]"),
@@ -382,7 +382,7 @@ def test_scenarios_in_chunks_are_those_in_one_piece(folder, tmp_path):
         assert (done.returncode, words in done.stderr) == (1, True)
 
 
-# ------------------------------------------------------------------------------------------ help, aliases
+# ------------------------------------------------------------------------------------------ help
 @pytest.mark.parametrize("name", all_commands())
 def test_every_command_has_help_and_examples_that_parse(name, monkeypatch):
     done = volscen_command(*name.split("."), "--help")
@@ -406,14 +406,6 @@ def test_common_options_are_spelled_alike():
         assert ("-o" in flags) == ("--out" in flags), name
         if "--out" in flags:
             assert "--dry-run" in flags, name
-
-
-def test_old_spellings_are_understood_with_a_note(folder, tmp_path):
-    line = ("--history", "history.nc", "-n", 20, "--seed", 1, "--out", tmp_path / "s.nc")
-    done = volscen_command("generate", "--generator=model.safetensors", *line, cwd=folder)
-    assert done.returncode == 0
-    assert done.stderr == "note: --generator is now --model; the old spelling goes in 0.3\n"
-    assert "--generator" not in volscen_command("generate", "--help").stdout
 
 
 def test_help_is_fast_and_light():

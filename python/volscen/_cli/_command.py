@@ -180,7 +180,6 @@ def command(
     *,
     panel: str,
     examples: Sequence[str] = (),
-    renamed: Mapping[str, str] | None = None,
     writes: bool = True,
     in_place: bool = False,
     hidden: bool = False,
@@ -197,8 +196,6 @@ def command(
         Heading under which ``volscen --help`` lists it.
     examples : sequence of str
         Whole command lines, shown in its help.
-    renamed : mapping of str to str, optional
-        Options by their old spellings, which are understood with a note.
     writes : bool
         Whether there is a ``--dry-run``.
     in_place : bool
@@ -235,7 +232,7 @@ def command(
             [p.replace(kind=keyword) for p in own] + added
         )
         run.__annotations__ = {**{p.name: p.annotation for p in own}, **common}
-        cls = type("Command", (_Command,), {"examples": tuple(examples), "renamed": dict(renamed or {})})
+        cls = type("Command", (_Command,), {"examples": tuple(examples)})
         app.command(spelled, cls=cls, rich_help_panel=panel, hidden=hidden)(run)
         return run
 
@@ -343,19 +340,6 @@ class _Command(TyperCommand):
     """A command whose help keeps its examples apart and puts what all commands have last."""
 
     examples: typing.ClassVar[tuple[str, ...]] = ()
-    renamed: typing.ClassVar[dict[str, str]] = {}
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return list(super().parse_args(ctx, [self._spelling(ctx, word) for word in args]))
-
-    def _spelling(self, ctx: Any, word: str) -> str:
-        flag, separator, value = word.partition("=")
-        new = self.renamed.get(flag)
-        if new is None:
-            return word
-        if not ctx.resilient_parsing:
-            typer.echo(f"note: {flag} is now {new}; the old spelling goes in 0.3", err=True)
-        return f"{new}{separator}{value}"
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], "On every command": []}

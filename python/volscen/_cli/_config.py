@@ -128,12 +128,9 @@ def options_of(command: Any) -> dict[str, tuple[str, Any]]:
 def values_of(path: Path, name: str, table: Mapping[str, Any], command: Any) -> dict[str, Any]:
     """Parameters of a command by name, from its table."""
     known = options_of(command)
-    old = {before.lstrip("-"): after.lstrip("-") for before, after in getattr(command, "renamed", {}).items()}
     out: dict[str, Any] = {}
     for key, value in table.items():
         spelled = key.replace("-", "_")
-        if spelled not in known and key.replace("_", "-") in old:
-            raise InputError(f"{path}, table [{name}]: {key!r} is now {old[key.replace('_', '-')].replace('-', '_')!r}")
         if spelled not in known:
             raise InputError(f"{path}, table [{name}]: unknown key {key!r}{nearest(spelled, known)}")
         parameter, hint = known[spelled]

@@ -32,7 +32,6 @@ evaluate_app = typer.Typer(rich_markup_mode=None)
 @command(
     evaluate_app,
     panel=MODELLING,
-    renamed={"--folder": "--checkpoint"},
     examples=[
         "volscen evaluate history.nc -g pca -g har --first 2014-01-01 --last 2015-12-31 --out table.csv",
         "volscen evaluate history.nc --scenarios theirs=folder --scenarios ours=cube.nc --baseline ours \\\n"

@@ -82,7 +82,6 @@ _Checkpoint = Annotated[
     history_app,
     "build",
     panel="Commands",
-    renamed={"--resume": "--checkpoint"},
     examples=[
         "volscen history build quotes.parquet --days 30,60,91 --moneyness 0.9,0.95,1,1.05,1.1 --out history.nc",
         "volscen history build closes.csv --days 1M,2M,3M --moneyness 0.9,1,1.1 \\\n"
@@ -196,7 +195,6 @@ def history_build(
     history_app,
     "update",
     panel="Commands",
-    renamed={"--resume": "--checkpoint"},
     examples=["volscen history update history.nc today.parquet --columns price=close,option_type=type"],
 )
 def history_update(

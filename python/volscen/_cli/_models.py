@@ -228,7 +228,6 @@ def card(
     models_app,
     panel=MODELLING,
     examples=["volscen monitor model.safetensors history.nc --window 60 --out drift.nc"],
-    renamed={"--alpha": "--significance"},
 )
 def monitor(
     model: Model,

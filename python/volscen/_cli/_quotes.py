@@ -193,7 +193,6 @@ def _read(path: Path) -> Any:
 @command(
     quotes_app,
     panel=DATA,
-    renamed={"--folder": "--out"},
     examples=[
         "volscen download SPX.OPT SPXW.OPT --start 2024-01-19 --schema cbbo-1m --schema definition --out opra",
     ],

@@ -42,7 +42,6 @@ _Given = Annotated[
 @command(
     scenarios_app,
     panel=SCENARIOS,
-    renamed={"--generator": "--model"},
     examples=[
         "volscen generate --out scenarios.nc",
         "volscen generate --model model.safetensors --history history.nc --as-of 2024-06-03 \\\n"
