@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from volscen.errors import QuotesWarning
+
 __all__ = ["repeated_rows"]
 
 #: Contradictions that are taken for slips of single rows: so many, and this share of the repeated rows.
@@ -36,7 +38,7 @@ def repeated_rows(clean: pd.DataFrame, keys: list[str], two_sided: bool) -> npt.
     kept = order[first if two_sided else first + (size - 1) // 2]
     doubt = _contradiction(rows, contract, kept, keys, two_sided)
     if doubt:
-        warnings.warn(doubt, stacklevel=4)
+        warnings.warn(doubt, QuotesWarning, stacklevel=4)
     repeated[np.flatnonzero(repeated)[kept]] = False
     return repeated
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from volscen._names import shown
-from volscen.errors import InputError
+from volscen.errors import InputError, QuotesWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,7 @@ def warn_of_underlyings(quotes: pd.DataFrame, *, stacklevel: int = 2) -> None:
         warnings.warn(
             f"quotes: {held}; if they are underlyings, call it underlying and keep one, such as "
             f"quotes.rename(columns={{{column!r}: 'underlying'}}): quotes of several make no surface. Else drop it",
+            QuotesWarning,
             stacklevel=stacklevel + 1,
         )
 

@@ -8,6 +8,7 @@ __all__ = [
     "HistoryWarning",
     "InputError",
     "MissingExtraError",
+    "QuotesWarning",
     "ScenarioWarning",
     "VolscenError",
     "VolscenWarning",
@@ -46,6 +47,10 @@ class VolscenWarning(UserWarning):
 
 class ScenarioWarning(VolscenWarning):
     """Scenarios were drawn, and part of them is not what a risk figure should rest on."""
+
+
+class QuotesWarning(VolscenWarning):
+    """Quotes were read, and part of them may not be meant as it was taken."""
 
 
 class HistoryWarning(VolscenWarning):

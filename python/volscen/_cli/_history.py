@@ -30,7 +30,7 @@ from volscen._cli._complete import SMOOTHERS, SOURCES, files, words
 from volscen._cli._deltas import history_of_deltas
 from volscen._cli._plan import dry_run, expected, planned
 from volscen._names import shown
-from volscen.errors import InputError
+from volscen.errors import InputError, QuotesWarning
 
 __all__ = [
     "Columns",
@@ -333,6 +333,7 @@ def read_quotes(
         warnings.warn(
             f"{path}: {held}; if they are underlyings, add underlying={column} to --columns and choose one with "
             "--underlying",
+            QuotesWarning,
             stacklevel=2,
         )
         table = table.drop(columns=column)  # said once

@@ -19,7 +19,7 @@ import xarray as xr
 from volscen import schema
 from volscen._registry import DEFAULT, REGISTRY
 from volscen._version import is_other_number, other_number
-from volscen.errors import FileFormatError, InputError
+from volscen.errors import FileFormatError, HistoryWarning, InputError
 from volscen.generators._base import BLOCK_SIZE, MODEL_FORMAT, Generator, StepGenerator
 from volscen.generators._record import TrainingCurve
 
@@ -101,6 +101,7 @@ def _warn_of_suspects(history: xr.Dataset) -> None:
         f"the model learns the log return into {', '.join(told)}{', ...' if len(where) > 5 else ''}, which may be a "
         f"corporate action (jump_flag 2): volscen.adjust_return(history, '{dates[where[0][-1]]}', split=3) takes a "
         "split of three for one out, dividend= a payment, and without either it is declared a return",
+        HistoryWarning,
         stacklevel=3,
     )
 

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from volscen import schema
-from volscen.errors import InputError
+from volscen.errors import HistoryWarning, InputError
 from volscen.history import make_history
 from volscen.history._day import DAY_REASONS, Fitted, Outcome, Settings
 from volscen.history._listing import Listing
@@ -208,6 +208,7 @@ def _warn_of_spots(history: xr.Dataset) -> None:
             f"column spot is {abs(np.expm1(middle)):.1%} {'above' if middle > 0 else 'below'} put-call parity's on the "
             f"median day ({np.expm1(gap.min()):+.1%} to {np.expm1(gap.max()):+.1%}): is it adjusted for dividends, of "
             "another hour, or of another underlying? Scenarios start from it; without the column parity's is taken",
+            HistoryWarning,
             stacklevel=3,
         )
 
@@ -219,5 +220,6 @@ def _warn_of_jumps(report: pd.DataFrame) -> None:
         warnings.warn(
             f"the return into {dates}{', ...' if len(suspect) > 5 else ''} may be a corporate action (jump_flag 2) and "
             "is left as it is; look at these days, and mark altered contracts in a column adjusted",
+            HistoryWarning,
             stacklevel=3,
         )

@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from volscen import schema
 from volscen._array import extrapolation_code
-from volscen.errors import InputError
+from volscen.errors import InputError, VolscenWarning
 from volscen.portfolio._fair_variance import VIX_YEARS, fair_vol, vix_vol
 from volscen.portfolio._instruments import Forward, Instrument, Option, Underlying, VarianceSwap, VixPayoff
 from volscen.surface._carry import carry_at
@@ -171,6 +171,7 @@ class Contracts:
             warnings.warn(
                 f"{instruments[far[0]].label}: its strike is {moneyness[far[0]]:.3g} times the forward of "
                 f"{forward[far[0]]:.6g}; are both in one unit?",
+                VolscenWarning,
                 stacklevel=5,
             )
         options = np.flatnonzero(is_option)

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from volscen._version import is_other_number, other_number
-from volscen.errors import FileFormatError, InputError
+from volscen.errors import FileFormatError, HistoryWarning, InputError
 from volscen.schema._calendars import calendar_problems
 from volscen.schema._checks import check_grid, check_weights
 from volscen.schema._contract import (
@@ -60,7 +60,7 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
 
     Warns
     -----
-    UserWarning
+    HistoryWarning
         If a history skips weekdays and the returns over the gaps are not the spot's: dates were dropped by hand.
 
     Examples
@@ -109,6 +109,7 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
         warnings.warn(
             f"log_return into {lost.size} date(s), the first {lost[0]}, is not the return since the previous date "
             "held: were dates dropped by hand? volscen.select_dates drops them and adds up the returns",
+            HistoryWarning,
             stacklevel=2,
         )
     return ds

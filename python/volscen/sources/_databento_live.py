@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from volscen.errors import InputError, MissingExtraError, VolscenError
+from volscen.errors import InputError, MissingExtraError, VolscenError, VolscenWarning
 from volscen.sources._databento_download import PARENT, client_key, names_of
 from volscen.sources._live_clock import REPLAY_NS, end_of, now, seconds_of, start_of, to_instant, today
 
@@ -150,7 +150,7 @@ def record_databento(
         return Session(key, parents, wanted, start=start, gateway=gateway, port=port)
 
     say = notify or (lambda _: None)
-    warn = notify or (lambda text: warnings.warn(text, stacklevel=3))
+    warn = notify or (lambda text: warnings.warn(text, VolscenWarning, stacklevel=3))
     with LiveWriter(target) as writer:
         if writer.last_quote:
             since = max(started - REPLAY_NS, writer.last_quote)  # it lacks what was sent since, and nothing else

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volscen._tenors import to_years
-from volscen.errors import InputError
+from volscen.errors import HistoryWarning, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +151,7 @@ def read_delta_surface(
         warnings.warn(
             f"{name}: {history.sizes['date']} of {held_days.size} days are kept ({lost}); where the grid is out of "
             "reach of the deltas, take moneyness nearer to 1 or, for flat wings, a larger max_extrapolation",
+            HistoryWarning,
             stacklevel=2,
         )
     return history, dropped
