@@ -68,6 +68,32 @@ def test_several_assets(tmp_path: Path, run) -> None:
         assert error.count("\n") == 1
 
 
+def test_a_split_is_taken_out_in_place(tmp_path: Path, run) -> None:
+    path = tmp_path / "h.nc"
+    whole = volscen.datasets.sample_history()
+    day = str(whole["date"].values[300].astype("datetime64[D]"))
+    held = whole.copy(deep=True)
+    held["log_return"].values[300] -= np.log(3)
+    held["spot"].values[300:] /= 3
+    held["jump_flag"] = ("date", np.where(np.arange(held.sizes["date"]) == 300, 2, 0).astype(np.int8))
+    volscen.write(held, path)
+    code, said, _ = run("adjust", path, "--date", day, "--split", 3, "--out", path, "--dry-run")
+    assert code == 0
+    assert volscen.read(path).identical(held)
+    code, said, _ = run("adjust", path, "--date", day, "--split", 3, "--out", path)
+    assert code == 0
+    np.testing.assert_allclose(volscen.read(path)["log_return"], whole["log_return"], atol=1e-12)
+    assert f"log return into {day}: {float(held.log_return[300]):+.4f}, now" in said
+    for arguments, message in [
+        (["--date", day, "--split", 3], "free of a corporate action already"),
+        (["--date", "1999-01-04"], "1999-01-04"),
+        (["--date", day, "--split", 0], "split must be"),
+    ]:
+        code, _, error = run("adjust", path, *arguments, "--out", path)
+        assert code == 1
+        assert message in error
+
+
 def test_factors_take_no_options_of_quotes(tmp_path: Path, run) -> None:
     for option in (["--checkpoint", "x"], ["--option", "a=1"], ["--intraday"], ["--calendar", "X"]):
         code, _, error = run("build", "f.csv", "--source", "spx-factors", *option, "--out", tmp_path / "h.nc")

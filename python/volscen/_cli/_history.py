@@ -1,10 +1,7 @@
-"""``volscen history``: building histories of surfaces, adding days, putting several beside each other."""
+"""``volscen history``: building histories, adding days, taking out splits, putting several beside each other."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,54 +16,32 @@ from volscen._cli._arguments import (
     check_out,
     cluster,
     parse_option,
-    parse_pairs,
     print_counts,
     read_grid,
     write_table,
 )
-from volscen._cli._columns import guess_columns
 from volscen._cli._command import Result, command, group, note
-from volscen._cli._complete import SMOOTHERS, SOURCES, files, words
+from volscen._cli._complete import files, words
 from volscen._cli._deltas import history_of_deltas
 from volscen._cli._plan import dry_run, expected, planned
-from volscen._names import shown
-from volscen.errors import InputError, QuotesWarning
+from volscen._cli._read_quotes import (
+    Columns,
+    Days,
+    Moneyness,
+    Quotes,
+    Read,
+    Smoother,
+    Source,
+    Underlying,
+    naming,
+    read_quotes,
+)
+from volscen.errors import InputError
 
-__all__ = [
-    "Columns",
-    "Days",
-    "Moneyness",
-    "Quotes",
-    "Read",
-    "Smoother",
-    "Source",
-    "Underlying",
-    "history_app",
-    "naming",
-    "read_quotes",
-]
+__all__ = ["history_app"]
 
-history_app = group("Histories of surfaces: build one, add days, align several.")
+history_app = group("Histories of surfaces: build one, add days, take out a split, align several.")
 
-Quotes = Annotated[
-    Path,
-    typer.Argument(
-        help="File (or, for databento, folder) of quotes.",
-        autocompletion=files(".csv", ".parquet", ".pq", ".gz", ".json", ".zst", ".dbn", ".zip"),
-    ),
-]
-Source = Annotated[str, typer.Option(help=f"What the file is: {', '.join(SOURCES)}.", autocompletion=words(*SOURCES))]
-Read = Annotated[list[str] | None, typer.Option(help="Option of the reader, name=value; may be repeated.")]
-Columns = Annotated[str | None, typer.Option(help="Where the names differ: ours=theirs, separated by commas.")]
-Underlying = Annotated[
-    str | None,
-    typer.Option(help="Of several underlyings in the file, the one to keep: its name in the column underlying."),
-]
-Days = Annotated[
-    str | None, typer.Option(help="Maturities: calendar days or tenors (3M), with commas.", metavar="30,60,91")
-]
-Moneyness = Annotated[str | None, typer.Option(help="K/F, separated by commas.", metavar="0.9,1,1.1")]
-Smoother = Annotated[str, typer.Option(help=f"Smoother: {', '.join(SMOOTHERS)}.", autocompletion=words(*SMOOTHERS))]
 _Report = Annotated[
     Path | None,
     typer.Option(
@@ -252,6 +227,45 @@ def history_update(
     return Result({**done.figures, "days_skipped": skipped}, done.text)
 
 
+@command(
+    history_app,
+    "adjust",
+    panel="Commands",
+    in_place=True,
+    examples=[
+        "volscen history adjust history.nc --date 2024-02-12 --split 3 --out history.nc",
+        "volscen history adjust history.nc --date 2024-02-12 --out checked.nc",
+    ],
+)
+def history_adjust(
+    store: Store,
+    date: Annotated[str, typer.Option(help="First day on which the price is without it.", metavar="YYYY-MM-DD")],
+    out: Out,
+    split: Annotated[float, typer.Option(help="New shares for one old: 3 for three for one.")] = 1.0,
+    dividend: Annotated[float, typer.Option(help="Currency per new share.")] = 0.0,
+) -> Result:
+    """Take a split or a dividend out of the return into a date.
+
+    With neither, the return, which was suspected of being one, is declared sound.
+    """
+    import volscen
+    from volscen._io import read_dataset
+    from volscen.schema import HISTORY
+
+    check_out(out)
+    if dry_run() and expected(store):
+        return planned(reads=[store], writes=[out])
+    held = read_dataset(store, kind=HISTORY)
+    history = volscen.adjust_return(held, date, split=split, dividend=dividend)
+    before, after = (float(one["log_return"].sel(date=date).item()) for one in (held, history))
+    figures = {"date": date, "log_return_before": before, "log_return": after}
+    if dry_run():
+        return planned(reads=[store], writes=[out], figures=figures)
+    volscen.write(history, out)
+    done = _written(history, out)
+    return Result({**done.figures, **figures}, f"log return into {date}: {before:+.4f}, now {after:+.4f}\n{done.text}")
+
+
 @command(history_app, "align", panel="Commands", examples=["volscen history align SPX=spx.nc SSE=sse.nc --out both.nc"])
 def history_align(
     histories: Annotated[list[str], typer.Argument(help="Name and file of each asset, as name=file.")],
@@ -293,74 +307,6 @@ def _named_file(text: str) -> tuple[str, str]:
     if not (name and separator and file):
         raise InputError(f"a history must look like name=file, not {text!r}")
     return name, file
-
-
-def read_quotes(
-    path: Path,
-    source: str,
-    read: list[str] | None,
-    columns: str | None,
-    grid: dict[str, Any] | None = None,
-    underlying: str | None = None,
-) -> tuple[Any, Any]:
-    """Table of quotes, and how many were dropped on the way, by reason, which is printed too."""
-    from volscen._underlyings import underlyings_unread
-    from volscen.sources._readers import READERS
-    from volscen.sources._readers import read_quotes as read_with
-    from volscen.sources.table import load_frame
-
-    if source not in READERS:
-        raise InputError(f"--source must be one of {', '.join(READERS)}, deltas, spx-factors, not {source!r}")
-    if grid is not None and len(grid) != 2:
-        raise InputError("--days and --moneyness are needed: they are the grid of the history")
-    options = dict(parse_option(text, "--read") for text in read or [])
-    if columns is not None:
-        options["columns"] = parse_pairs(columns, "--columns")
-    try:
-        table, dropped = read_with(path, source, **options)
-    except InputError as error:
-        guessed = (
-            guess_columns(path, options.get("columns"), options)
-            if source == "table" and "lack the column" in str(error)
-            else ""
-        )
-        raise InputError(f"{error}{guessed}") from None
-    dropped = dropped[dropped > 0]
-    print_counts("quotes dropped on reading", dropped.to_dict())
-    doubt = underlyings_unread(table, lambda: load_frame(path)[0]) if source == "table" and underlying is None else None
-    if doubt is not None:
-        column, held = doubt
-        warnings.warn(
-            f"{path}: {held}; if they are underlyings, add underlying={column} to --columns and choose one with "
-            "--underlying",
-            QuotesWarning,
-            stacklevel=2,
-        )
-        table = table.drop(columns=column)  # said once
-    return _of_underlying(table, path, underlying), dropped
-
-
-def _of_underlying(table: Any, path: Path, wanted: str | None) -> Any:
-    if wanted is None:
-        return table
-    if "underlying" not in table:
-        raise InputError("--underlying needs a column underlying; name yours with --columns underlying=...")
-    names = table["underlying"].astype(str)
-    kept = table[names == wanted]
-    if not len(kept):
-        raise InputError(f"{path}: --underlying {wanted} is not there; the file holds {shown(sorted(set(names)))}")
-    note(f"rows of other underlyings: {len(table) - len(kept):,}")
-    return kept
-
-
-@contextmanager
-def naming(quotes: Path) -> Iterator[None]:
-    """Name the file in errors that lie in its quotes."""
-    try:
-        yield
-    except InputError as error:
-        at_fault = str(error).startswith(("not one of", "quotes ", "the quotes "))
-        raise InputError(f"{quotes}: {error}" if at_fault else str(error)) from None
 
 
 def _report_beside(store: Path, report: Path | None) -> Path:

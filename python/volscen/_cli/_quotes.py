@@ -19,7 +19,8 @@ from volscen._cli._arguments import (
 )
 from volscen._cli._command import Result, command, note, session
 from volscen._cli._complete import DATASETS, FREE, REPAIRS, files, words
-from volscen._cli._history import (
+from volscen._cli._plan import dry_run, expected, planned
+from volscen._cli._read_quotes import (
     Columns,
     Days,
     Moneyness,
@@ -31,7 +32,6 @@ from volscen._cli._history import (
     naming,
     read_quotes,
 )
-from volscen._cli._plan import dry_run, expected, planned
 from volscen.errors import InputError
 
 __all__ = ["quotes_app"]

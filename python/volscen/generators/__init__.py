@@ -99,8 +99,9 @@ def _warn_of_suspects(history: xr.Dataset) -> None:
     told = [f"{dates[at[-1]]} ({history['log_return'].values[tuple(at)]:+.2f})" for at in where[:5]]
     warnings.warn(
         f"the model learns the log return into {', '.join(told)}{', ...' if len(where) > 5 else ''}, which may be a "
-        f"corporate action (jump_flag 2): volscen.adjust_return(history, '{dates[where[0][-1]]}', split=3) takes a "
-        "split of three for one out, dividend= a payment, and without either it is declared a return",
+        f"corporate action (jump_flag 2): volscen.adjust_return(history, '{dates[where[0][-1]]}', split=3) (or volscen "
+        "history adjust) takes a split of three for one out, dividend= a payment, and without either it is declared a "
+        "return",
         HistoryWarning,
         stacklevel=3,
     )
