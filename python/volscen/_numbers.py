@@ -8,7 +8,7 @@ import numpy as np
 
 from volscen.errors import InputError
 
-__all__ = ["amount", "bounded_number", "finite_number", "positive_number", "whole_number"]
+__all__ = ["amount", "bounded_number", "finite_number", "positive_number", "seed_number", "whole_number"]
 
 
 def finite_number(name: str, value: object, *, least: float | None = None) -> float:
@@ -66,3 +66,12 @@ def amount(value: float) -> str:
     if size < 1e9:
         return f"{value:,.{4 if size < 9999.99995 else 2 if size < 999999.995 else 0}f}"
     return f"{value:.5g}"
+
+
+def seed_number(seed: object) -> int:
+    """Return a seed; of a numpy Generator, one that it draws."""
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**62))
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be an integer in [0, 2**63) or a numpy Generator, not {seed!r}")
+    return int(seed)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen._numbers import whole_number
+from volscen._numbers import seed_number, whole_number
 from volscen._reweight import OTHER_WEIGHTS
 from volscen.errors import InputError
 
@@ -110,21 +110,13 @@ def resample(
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     size = ds.sizes["scenario"] if n is None else whole_number("n", n)
-    number = _seed_number(seed)
+    number = seed_number(seed)
     weight = np.atleast_2d(schema.check_weights(ds["weight"].transpose(..., "scenario").values, ds.sizes["scenario"]))
     days = np.atleast_1d(ds["as_of"].values) if "as_of" in ds.coords else [None]
     index = np.stack(
         [draw(w, size, np.random.default_rng(_key(day, number)), method) for w, day in zip(weight, days, strict=True)]
     )
     return _finish(_taken(ds, index), ds, index, weight, method)
-
-
-def _seed_number(seed: Any) -> int:
-    if isinstance(seed, np.random.Generator):
-        return int(seed.integers(2**62))
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise InputError(f"seed must be an integer in [0, 2**63) or a numpy Generator, not {seed!r}")
-    return int(seed)
 
 
 def _key(day: Any, seed: int) -> np.random.SeedSequence:

@@ -16,7 +16,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen import datasets, schema
-from volscen._numbers import whole_number
+from volscen._numbers import seed_number, whole_number
 from volscen._registry import DEFAULT
 from volscen._reweight import Beta, warn_of_few_effective, weight_dataset
 from volscen._threads import resolve_num_threads, single_threaded_blas
@@ -201,7 +201,7 @@ def generate(
     generator = put_on(model, device, lazily=chunks is not None)
     dates = history["date"].values[rows]
     states = [state_at(history, date, n_returns=generator.n_returns, n_surfaces=generator.n_surfaces) for date in dates]
-    number = seed_number(seed)
+    number = seed_of(seed)
     if chunks is None:
         check_size(len(rows) * n_scenarios * horizon * history["implied_vol"][0].size * kind.itemsize)
     known = known_of(generator, history, rows)
@@ -259,14 +259,9 @@ def check_size(n_bytes: int, remedy: str = "ask for less, or pass chunks= for a 
         )
 
 
-def seed_number(seed: Any) -> int:
-    if seed is None:
-        return secrets.randbits(62)
-    if isinstance(seed, np.random.Generator):
-        return int(seed.integers(2**62))
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise InputError(f"seed must be an integer in [0, 2**63), a numpy Generator or None, not {seed!r}")
-    return int(seed)
+def seed_of(seed: Any) -> int:
+    """A seed, a new one for None."""
+    return secrets.randbits(62) if seed is None else seed_number(seed)
 
 
 def _chunk_size(chunks: Any, n_scenarios: int) -> int:

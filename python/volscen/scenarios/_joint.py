@@ -33,7 +33,7 @@ from volscen.scenarios._blocks import Plan, block_rng, finish_block, pieces
 from volscen.scenarios._generate import (
     check_size,
     float_type,
-    seed_number,
+    seed_of,
     set_draws,
     starting_dataset,
 )
@@ -115,7 +115,7 @@ def generate_joint(
         histories = schema.split_assets(histories)
     check_assets(histories, names)
     n_scenarios, horizon = whole_number("n_scenarios", n_scenarios), whole_number("horizon", horizon)
-    threads, kind, number = resolve_num_threads(num_threads), float_type(dtype), seed_number(seed)
+    threads, kind, number = resolve_num_threads(num_threads), float_type(dtype), seed_of(seed)
     if reweight not in ("arbitrage", None):
         raise InputError(f"reweight must be 'arbitrage' or None, not {reweight!r}")
     if not isinstance(project, (bool, np.bool_)):
