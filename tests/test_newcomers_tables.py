@@ -218,6 +218,41 @@ def test_a_split_is_said_when_a_model_is_fitted_and_taken_out() -> None:
     assert paid["log_return"].values[40] == pytest.approx(np.log((s1 + 5) / s0), abs=1e-12)
     with pytest.raises(InputError, match="free of a corporate action already"):
         volscen.adjust_return(adjusted, day, split=3)
+    with pytest.raises(InputError, match="date 1999-01-04 is not in the history"):
+        volscen.adjust_return(history, "1999-01-04", split=3)
+
+
+def test_returns_of_chunked_histories_are_adjusted_too() -> None:
+    """A dask array computes its values anew each time: what is written into them is lost."""
+    pytest.importorskip("dask")
+    history = split_history()
+    day = history["date"].values[80]
+    for flagged in (history, history.drop_vars("jump_flag")):
+        adjusted = volscen.adjust_return(flagged.chunk(), day, split=3)
+        assert adjusted["log_return"].values[80] == history["log_return"].values[80] + np.log(3)
+        assert adjusted["jump_flag"].values[80] == 1
+    weekly = np.arange(0, history.sizes["date"], 5)
+    dates = history["date"].values[weekly]
+    xr.testing.assert_identical(
+        volscen.select_dates(history.chunk(), dates).load(), volscen.select_dates(history, dates)
+    )
+    assert volscen.select_dates(history.chunk(), dates)["log_return"].values[16] == pytest.approx(
+        history["log_return"].values[76:81].sum(), rel=1e-12
+    )
+
+
+def test_the_return_over_the_night_takes_the_split_of_an_intraday_history() -> None:
+    stamps = np.array(["2024-02-09T21:00", "2024-02-12T15:00", "2024-02-12T21:00"], dtype="datetime64[ns]")
+    one = volscen.make_history(
+        stamps.astype("datetime64[D]") + np.arange(3),
+        [0.25],
+        [0.9, 1.0, 1.1],
+        [[[0.2] * 3]] * 3,
+        spot=[300, 101, 102.0],
+    ).assign_coords(date=stamps)
+    assert volscen.adjust_return(one, "2024-02-12", split=3)["jump_flag"].values.tolist() == [0, 1, 0]
+    suspected = one.assign(jump_flag=("date", np.array([0, 0, 2], dtype=np.int8)))
+    assert volscen.adjust_return(suspected, "2024-02-12")["jump_flag"].values.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,7 @@ def history_adjust(
     """
     import volscen
     from volscen._io import read_dataset
+    from volscen.history._adjust import adjusted_row
     from volscen.schema import HISTORY
 
     check_out(out)
@@ -257,7 +258,8 @@ def history_adjust(
         return planned(reads=[store], writes=[out])
     held = read_dataset(store, kind=HISTORY)
     history = volscen.adjust_return(held, date, split=split, dividend=dividend)
-    before, after = (float(one["log_return"].sel(date=date).item()) for one in (held, history))
+    row = adjusted_row(held, date)
+    before, after = (float(one["log_return"].values[row]) for one in (held, history))
     figures = {"date": date, "log_return_before": before, "log_return": after}
     if dry_run():
         return planned(reads=[store], writes=[out], figures=figures)

@@ -12,7 +12,7 @@ from volscen._numbers import finite_number, positive_number
 from volscen.errors import InputError
 from volscen.history._history import position
 
-__all__ = ["adjust_return"]
+__all__ = ["adjust_return", "adjusted_row"]
 
 
 def adjust_return(history: xr.Dataset, date: Any, *, split: float = 1.0, dividend: float = 0.0) -> xr.Dataset:
@@ -23,7 +23,8 @@ def adjust_return(history: xr.Dataset, date: Any, *, split: float = 1.0, dividen
     history : xarray.Dataset
         Following ``volscen/history/1``, of one asset.
     date : str, datetime64 or datetime.date
-        The first day on which the price is without it.
+        The first day on which the price is without it. Of several rows that day it is the one suspected, else the
+        first, into which the night's return goes.
     split : float
         New shares for one old: 3 for three for one, 0.1 for one for ten.
     dividend : float
@@ -54,7 +55,7 @@ def adjust_return(history: xr.Dataset, date: Any, *, split: float = 1.0, dividen
     split, dividend = positive_number("split", split), finite_number("dividend", dividend)
     if dividend < 0:
         raise InputError(f"dividend must be at least 0, not {dividend!r}")
-    row = position(history, date)
+    row = adjusted_row(history, date)
     if row == 0:
         raise InputError("date is the first of the history, into which there is no return")
     if "jump_flag" in history and int(history["jump_flag"].values[row]) == 1:
@@ -64,9 +65,22 @@ def adjust_return(history: xr.Dataset, date: Any, *, split: float = 1.0, dividen
         )
     out = history.copy(deep=True)
     event = split != 1 or dividend != 0
-    out["log_return"].values[row] += np.log(split) + np.log1p(dividend / out["spot"].values[row])
-    if event and "jump_flag" not in out:
-        out["jump_flag"] = (("date",), np.zeros(out.sizes["date"], dtype=np.int8))
+    # Copies that are put back: the values of a chunked variable are computed anew each time they are asked for.
+    log_return = history["log_return"].values.copy()
+    log_return[row] += np.log(split) + np.log1p(dividend / history["spot"].values[row])
+    out["log_return"] = history["log_return"].copy(data=log_return)
     if "jump_flag" in out:
-        out["jump_flag"].values[row] = int(event)
+        flag = history["jump_flag"].values.copy()
+        flag[row] = int(event)
+        out["jump_flag"] = history["jump_flag"].copy(data=flag)
+    elif event:
+        out["jump_flag"] = (("date",), (np.arange(out.sizes["date"]) == row).astype(np.int8))
     return schema.validate(schema.annotate(out))
+
+
+def adjusted_row(history: xr.Dataset, date: Any) -> int:
+    """Row of a day: of several, the first that is suspected of an event, else the first."""
+    days = history["date"].values.astype("datetime64[D]")
+    rows = np.flatnonzero(days == days[position(history, date, "date")])
+    suspected = rows[history["jump_flag"].values[rows] == 2] if "jump_flag" in history else rows[:0]
+    return int(suspected[0] if suspected.size else rows[0])

@@ -69,15 +69,17 @@ def select_dates(history: xr.Dataset, dates: npt.ArrayLike) -> xr.Dataset:
     axis = history["log_return"].get_axis_num("date")
     since = rows[:-1] + 1
     for name, gather in (("log_return", np.add), ("jump_flag", np.maximum)):
-        if name in history and since.size:
-            values = history[name].values[..., : rows[-1] + 1]
-            out[name] = out[name].copy()
-            out[name].values[..., 1:] = gather.reduceat(values, since, axis=axis)
-    if "log_return" in out:
-        out["log_return"] = out["log_return"].copy()
-        out["log_return"].values[..., 0] = np.nan
-    if rows[0] != 0 and "jump_flag" in out:
-        out["jump_flag"].values[..., 0] = 0
+        if name not in history:
+            continue
+        # Copies that are put back: the values of a chunked variable are computed anew each time they are asked for.
+        values = out[name].values.copy()
+        if since.size:
+            values[..., 1:] = gather.reduceat(history[name].values[..., : rows[-1] + 1], since, axis=axis)
+        if name == "log_return":
+            values[..., 0] = np.nan
+        elif rows[0] != 0:
+            values[..., 0] = 0
+        out[name] = out[name].copy(data=values)
     return schema.validate(out)
 
 

@@ -199,16 +199,16 @@ def check_daily(history: xr.Dataset, what: str) -> None:
         )
 
 
-def position(history: xr.Dataset, as_of: Any) -> int:
+def position(history: xr.Dataset, as_of: Any, name: str = "as_of") -> int:
     """Row of ``as_of`` in the history (the last of that day); an error names the nearest date when it is absent."""
     dates = history["date"].values.astype("datetime64[D]")
-    wanted = to_day(as_of, "as_of")
+    wanted = to_day(as_of, name)
     row = int(np.searchsorted(dates, wanted, side="right")) - 1
     if row >= 0 and dates[row] == wanted:
         return row
     nearest = dates[np.argmin(np.abs(dates - wanted))]
     raise InputError(
-        f"as_of {wanted} is not in the history ({dates[0]} to {dates[-1]}); the nearest date it holds is {nearest}"
+        f"{name} {wanted} is not in the history ({dates[0]} to {dates[-1]}); the nearest date it holds is {nearest}"
     )
 
 
