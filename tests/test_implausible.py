@@ -277,6 +277,39 @@ def test_lazy_cubes_of_few_moves_are_told(tmp_path: Path) -> None:
         volscen.write(volscen.generate(enough, history, n_scenarios=N, seed=1, chunks=2950), tmp_path / "enough.nc")
 
 
+def test_notes_are_read_one_after_the_other(tmp_path: Path) -> None:
+    """Of a law all of whose scenarios lie beyond, the notes hold every scenario: memory does not, at any time."""
+    import tracemalloc
+    from types import SimpleNamespace
+
+    from volscen.scenarios._implausible import Beyond, Known
+    from volscen.scenarios._stream_notes import BlockNote, found_in_notes
+    from volscen.scenarios._stream_targets import Block
+
+    size, count = 4096, 40
+    blocks = [Block(0, i, i * size, (i + 1) * size) for i in range(count)]
+    known = Known(0.04, np.full((1, 1), 0.3), np.full((1, 1), 0.1), (0, 0), 30, 300)
+    for block in blocks:
+        rows = np.column_stack([np.arange(block.start, block.stop), np.tile([3.0, 0.0, 0.0, 2.5], (size, 1))])
+        BlockNote(Beyond(rows), np.arange(2.0 * size).reshape(size, 2)).write(tmp_path, block)
+    ds = xr.Dataset({"state_clipped": 0}, {"as_of": np.datetime64("2020-01-02", "ns"), "step": [1]})
+    ds.attrs["generator"] = "wild"
+    plan: Any = SimpleNamespace(known=(known,), n_scenarios=size * count, generator=SimpleNamespace(name="wild"))
+    weight = np.full(size * count, 1 / (size * count))
+    found_in_notes(ds, plan, tmp_path, blocks[:1], weight, weighed=False)  # what is imported counts for nothing
+    tracemalloc.start()
+    try:
+        attributes, doubts = found_in_notes(ds, plan, tmp_path, blocks, weight, weighed=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert attributes["implausible_share"] == pytest.approx(1, abs=1e-9)
+    assert "100.0% of the weight has vols above" in attributes["implausible"]
+    assert "(at the money at 30 days 100.0%, up to 75%; " in attributes["implausible"]
+    assert doubts.few == [None]
+    assert peak < 10 * 40 * size  # bytes: a quarter of all notes
+
+
 def test_joint_cubes_are_judged() -> None:
     history = volscen.datasets.sample_history()
     joint = volscen.fit_joint({"A": history, "B": history}, "bootstrap")
@@ -404,7 +437,7 @@ def test_repair_hears_what_a_table_says() -> None:
     k = np.log([0.9, 0.95, 1.0, 1.05, 1.1])
     table = pd.DataFrame({"tau": 0.25, "moneyness": np.exp(k), "implied_vol": 0.2 - 0.1 * k})
     grid: dict[str, Any] = {"tau": [0.2, 0.3], "moneyness": [0.95, 1.0, 1.05]}
-    volscen.repair(table.assign(strike=100.0, volume=3), **grid)
+    volscen.repair(table.assign(strike=100.0, volume=3, bid_volume=1, ask_volume=2), **grid)
     for slip, meant in (("half_spread", "half_spread_vol"), ("bid_iv", "bid_vol"), ("Log Moneyness", "log_moneyness")):
         with pytest.raises(InputError, match=f"column '{slip}', which is not read: name it '{meant}'"):
             volscen.repair(table.assign(**{slip: 0.01}), **grid)

@@ -17,7 +17,7 @@ def test_a_number_in_any_form(value):
     assert finite_number("x", value) == positive_number("x", value) == bounded_number("x", value, 0, 1) == 0.5
 
 
-@pytest.mark.parametrize("value", [True, np.True_, None, "half", [0.5], np.array([0.5]), {}, 1j])
+@pytest.mark.parametrize("value", [True, np.True_, None, "half", [0.5], np.array([0.5]), {}, 1j, 10**400])
 def test_what_is_no_number(value):
     for read in (finite_number, positive_number, lambda name, given: bounded_number(name, given, -9, 9)):
         with pytest.raises(InputError, match="x must be a number, not"):

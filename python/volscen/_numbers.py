@@ -17,7 +17,7 @@ def finite_number(name: str, value: object, *, least: float | None = None) -> fl
         if isinstance(value, bool | np.bool_) or np.ndim(value) != 0:  # type: ignore[arg-type]
             raise TypeError
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name} must be a number, not {value!r}") from None
     if not math.isfinite(number):
         raise InputError(f"{name} must be finite, not {value!r}")

@@ -111,7 +111,7 @@ def refuse_mixed_spots(clean: pd.DataFrame) -> None:
                 f"column spot runs from {low:g} to {high:g} on {date}: these are quotes of several underlyings. Name "
                 "the column that tells them apart underlying (--columns underlying=..., or "
                 "quotes.rename(columns={...: 'underlying'})) and keep one (--underlying); without such a column, split "
-                "the table by spot before"
+                "the table by spot before, or, if it is one underlying that moved so far, give it a column underlying"
             )
 
 

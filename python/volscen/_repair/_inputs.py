@@ -295,6 +295,8 @@ def _check_names(names: list[str], noise: Any) -> None:
     absent = [column for column in _COLUMNS if column not in names]
     for name in (name for name in names if name not in _COLUMNS):
         plain = name.lower().replace(" ", "_")
+        if "volume" in plain:  # ask_volume is no slip of ask_vol
+            continue
         like = get_close_matches(plain, [c for c in absent if c[0] == plain[:1]], n=1, cutoff=_NEAR)
         meant = [_ALSO[plain]] if _ALSO.get(plain) in absent else like
         if meant:

@@ -7,7 +7,7 @@ held against the data here, by weight, since a share of weight is what tails and
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ import xarray as xr
 from volscen.errors import ScenarioWarning
 from volscen.generators import Generator
 
-__all__ = ["Beyond", "Known", "beyond", "hold_against", "judge", "known_of", "tell", "warn_of_long"]
+__all__ = ["Beyond", "Known", "Tally", "beyond", "hold_against", "judge", "known_of", "tell", "warn_of_long"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,6 +32,9 @@ _SHARE, _FAR, _FAR_SHARE = 1e-2, FACTOR**2, 1e-3
 _HEAVY, _SPELT = 1e-3, 5e-5
 #: Fewer dates than this, a year of trading days, know no range that could be doubled.
 _LEAST_DATES = 252
+
+#: Weights are added up as whole numbers of this, exactly: no digit depends on how a cube was cut into blocks.
+_UNIT = 2.0**-60
 
 _COLUMNS = ("scenario", "high", "low", "log_return", "atm")
 
@@ -74,15 +77,44 @@ class Beyond:
 
     rows: FloatArray
 
-    @classmethod
-    def of(cls, parts: Sequence[Self]) -> Self:
-        """All parts together, by scenario: sums do not depend on which part came first."""
-        rows = np.concatenate([np.empty((0, len(_COLUMNS))), *(part.rows for part in parts)])
-        return cls(rows[np.argsort(rows[:, 0], kind="stable")])
-
     def moved(self, start: int) -> Self:
         """The same, where the part's first scenario has number ``start``."""
         return type(self)(self.rows + np.array([start, 0, 0, 0, 0]))
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Weights and extremes of what lies beyond, all that is kept of a part once the weights are known.
+
+    Attributes
+    ----------
+    weight : ndarray of int64, shape (6,)
+        In units of :data:`_UNIT`: of all, of what is as far again, and of each column of :class:`Beyond`.
+    largest : ndarray, shape (4,)
+        Of each column.
+    """
+
+    weight: npt.NDArray[np.int64]
+    largest: FloatArray
+
+    @classmethod
+    def of(cls, parts: Iterable[Beyond], weight: FloatArray) -> Self:
+        """Add up parts of one date, whose scenarios have these weights; one part after the other is in memory."""
+        total, largest = np.zeros(2 + len(_COLUMNS[1:]), dtype=np.int64), np.zeros(len(_COLUMNS[1:]))
+        for far in parts:
+            own = weight[far.rows[:, 0].astype(np.intp)]
+            # What has next to no weight is no news, however far it went.
+            heavy = own >= _HEAVY / weight.size
+            ratio, units = far.rows[heavy, 1:], np.rint(own[heavy] / _UNIT).astype(np.int64)
+            farther = ratio[:, :3].max(axis=1, initial=0.0) > _FAR
+            total += [units.sum(), units[farther].sum(), *(units[r > FACTOR].sum() for r in ratio.T)]
+            largest = np.maximum(largest, ratio.max(axis=0, initial=0.0))
+        return cls(total, largest)
+
+    @property
+    def shares(self) -> list[float]:
+        """The weights as shares of all."""
+        return [float(units * _UNIT) for units in self.weight]
 
 
 def known_of(generator: Generator, history: xr.Dataset, rows: Sequence[int]) -> tuple[Known, ...]:
@@ -143,13 +175,14 @@ def hold_against(
     """Set a weighed cube's attributes of what lies beyond, from the parts of each date; what to tell of it."""
     if not known:
         return None
-    attributes, text = judge(ds, known, [Beyond.of(parts) for parts in found], ds["weight"].values, weighed=weighed)
+    rows = zip(found, np.atleast_2d(ds["weight"].values), strict=True)
+    attributes, text = judge(ds, known, [Tally.of(parts, weight) for parts, weight in rows], weighed=weighed)
     ds.attrs |= attributes
     return text
 
 
 def judge(
-    ds: xr.Dataset, known: Sequence[Known], found: Sequence[Beyond], weight: FloatArray, *, weighed: bool
+    ds: xr.Dataset, known: Sequence[Known], found: Sequence[Tally], *, weighed: bool
 ) -> tuple[dict[str, Any], str | None]:
     """Attributes of a cube that say what lies beyond, and what to tell of it, if anything.
 
@@ -158,20 +191,16 @@ def judge(
     ds : xarray.Dataset
         The cube; of its variables only those of the start are read.
     known, found : sequences, one for each date
-    weight : ndarray, shape (scenarios,) or (dates, scenarios)
     weighed : bool
         Whether the weights are by arbitrage.
     """
     shares, told = [], []
-    for row, (one, far, weights) in enumerate(zip(known, found, np.atleast_2d(weight), strict=True)):
-        own = weights[far.rows[:, 0].astype(np.intp)]
-        # What has next to no weight is no news, however far it went.
-        far, own = Beyond(far.rows[heavy := own >= _HEAVY / weights.size]), own[heavy]
-        farther = far.rows[:, 1:4].max(axis=1, initial=0.0) > _FAR
-        shares.append(float(own.sum()))
+    for row, (one, far) in enumerate(zip(known, found, strict=True)):
+        share, farther, *_ = far.shares
+        shares.append(share)
         # What was asked for by a condition may lie anywhere.
-        if "given" not in ds.attrs and (shares[-1] >= _SHARE or own[farther].sum() >= _FAR_SHARE):
-            told.append((row, _sentence(one, far, own)))
+        if "given" not in ds.attrs and (share >= _SHARE or farther >= _FAR_SHARE):
+            told.append((row, _sentence(one, far)))
     attributes: dict[str, Any] = {"implausible_share": np.array(shares) if len(shares) > 1 else shares[0]}
     if not told:
         return attributes, None
@@ -186,17 +215,16 @@ def judge(
     )
 
 
-def _sentence(known: Known, far: Beyond, weight: FloatArray) -> str:
-    _, high, low, returns, atm = far.rows.T
-    above, money = (float(weight[ratio > FACTOR].sum()) for ratio in (high, atm))
-    below, large = (float(weight[ratio > FACTOR].sum()) for ratio in (low, returns))
+def _sentence(known: Known, far: Tally) -> str:
+    above, below, large, money = far.shares[2:]
+    high, _, returns, atm = far.largest
     maturity, parts = f"at the money at {known.atm_days} days", []
     if above >= _SPELT:
         top = known.highest[known.atm]
-        drawn = f"{_percent(money)}, up to {atm.max() * top:.0%}" if money >= _SPELT else "none"
+        drawn = f"{_percent(money)}, up to {atm * top:.0%}" if money >= _SPELT else "none"
         parts.append(
             f"{_percent(above)} of the weight has vols above twice the highest known at their point of the surface, up "
-            f"to {high.max():.3g} times it ({maturity} {drawn}; the highest known is {top:.1%})"
+            f"to {high:.3g} times it ({maturity} {drawn}; the highest known is {top:.1%})"
         )
     if below >= _SPELT:
         parts.append(
@@ -206,7 +234,7 @@ def _sentence(known: Known, far: Beyond, weight: FloatArray) -> str:
     if large >= _SPELT:
         parts.append(
             f"{_percent(large)} of the weight has a daily return larger than twice the largest known "
-            f"(up to {returns.max() * known.log_return:.0%}; the largest known is {known.log_return:.1%})"
+            f"(up to {returns * known.log_return:.0%}; the largest known is {known.log_return:.1%})"
         )
     return ", ".join(parts)
 

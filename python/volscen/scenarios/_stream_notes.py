@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen.generators import BLOCK_SIZE
 from volscen.scenarios._blocks import Plan
 from volscen.scenarios._given import few_moves, few_of, warn_of_few_moves
-from volscen.scenarios._implausible import Beyond, beyond, judge, tell
+from volscen.scenarios._implausible import Beyond, Tally, beyond, judge, tell
 from volscen.scenarios._stream_targets import Block
 
 __all__ = ["BlockNote", "Doubts", "found_in_notes"]
@@ -28,34 +28,43 @@ class BlockNote:
     ----------
     far : Beyond
         Its scenarios beyond what is known, numbered as in the cube.
-    moves : list of list of float, or None
+    moves : ndarray, shape (k, 2), or None
         What tells its first steps apart; None where they are many.
     """
 
     far: Beyond
-    moves: list[list[float]] | None
+    moves: npt.NDArray[np.float64] | None
 
     @classmethod
     def of(cls, plan: Plan, block: Block, values: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Look at the values of a block."""
         log_return, implied_vol = values["log_return"], values["implied_vol"]
-        far = Beyond.of([beyond(known, log_return, implied_vol) for known in plan.known[block.row : block.row + 1]])
+        parts = [np.empty((0, 5))]
+        for known in plan.known[block.row : block.row + 1]:
+            # Blocks of a user's size would take several times their own memory at once.
+            for start in range(0, len(log_return), BLOCK_SIZE):
+                part = slice(start, start + BLOCK_SIZE)
+                parts.append(beyond(known, log_return[part], implied_vol[part]).moved(block.start + start).rows)
         keys = None if plan.given is not None else few_moves(log_return, implied_vol, few_of(plan.n_scenarios))
-        return cls(far.moved(block.start), None if keys is None else keys.tolist())
+        return cls(Beyond(np.concatenate(parts)), keys)
 
     def write(self, folder: Path, block: Block) -> None:
         """Leave it beside what says that the block is done."""
-        _path(folder, block).write_text(json.dumps({"far": self.far.rows.tolist(), "moves": self.moves}))
+        with _path(folder, block).open("wb") as file:
+            np.save(file, self.far.rows)
+            if self.moves is not None:
+                np.save(file, self.moves)
 
     @classmethod
     def read(cls, folder: Path, block: Block) -> Self:
         """Read what :meth:`write` left."""
-        held = json.loads(_path(folder, block).read_text())
-        return cls(Beyond.of([Beyond(np.array(held["far"], dtype=np.float64).reshape(-1, 5))]), held["moves"])
+        with _path(folder, block).open("rb") as file:
+            far = np.load(file)
+            return cls(Beyond(far), np.load(file) if file.peek(1) else None)
 
 
 def _path(folder: Path, block: Block) -> Path:
-    return folder / f"{block.label}.json"
+    return folder / f"{block.label}.npy"
 
 
 @dataclass(frozen=True)
@@ -76,24 +85,27 @@ class Doubts:
 def found_in_notes(
     ds: xr.Dataset, plan: Plan, folder: Path, blocks: Sequence[Block], weight: npt.NDArray[np.float64], *, weighed: bool
 ) -> tuple[dict[str, Any], Doubts]:
-    """Attributes that the notes of all blocks give, and what to tell."""
-    rows = max(block.row for block in blocks) + 1
-    notes: list[list[BlockNote]] = [[] for _ in range(rows)]
+    """Attributes that the notes of all blocks give, and what to tell; one note after the other is in memory."""
+    rows: list[list[Block]] = [[] for _ in range(max(block.row for block in blocks) + 1)]
     for block in blocks:
-        notes[block.row].append(BlockNote.read(folder, block))
+        rows[block.row].append(block)
     text: str | None = None
     attributes: dict[str, Any] = {}
     if plan.known:
-        far = [Beyond.of([note.far for note in row]) for row in notes]
-        attributes, text = judge(ds, plan.known, far, weight, weighed=weighed)
-    few = [_few(row, plan.n_scenarios) for row in notes]
+        pairs = zip(rows, np.atleast_2d(weight), strict=True)
+        tallies = [Tally.of((BlockNote.read(folder, block).far for block in row), own) for row, own in pairs]
+        attributes, text = judge(ds, plan.known, tallies, weighed=weighed)
+    few = [_few((BlockNote.read(folder, block).moves for block in row), plan.n_scenarios) for row in rows]
     return attributes, Doubts(text, few, plan.n_scenarios, repr(plan.generator.name))
 
 
-def _few(notes: Sequence[BlockNote], n: int) -> int | None:
+def _few(moves: Iterable[npt.NDArray[np.float64] | None], n: int) -> int | None:
     """Different first steps of all blocks, where they are few."""
-    keys = [np.array(note.moves) for note in notes if note.moves is not None]
-    if len(keys) < len(notes):
-        return None
-    count = len(np.unique(np.concatenate(keys), axis=0))
-    return count if count < few_of(n) else None
+    found = np.empty((0, 2))
+    for some in moves:
+        if some is None:
+            return None
+        found = np.unique(np.concatenate([found, some]), axis=0)
+        if len(found) >= few_of(n):
+            return None
+    return len(found)
