@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import signal
+import time
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import volscen
 from volscen._files import atomic_path, cannot_write
 from volscen._io import read_dataset
 from volscen.errors import FileFormatError, InputError
+from volscen.scenarios import _unfinished
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +219,24 @@ def test_ctrl_c_while_writing_is_obeyed_after_the_block(cube, tmp_path, monkeypa
     assert reached
     assert os.listdir(tmp_path) == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_ctrl_c_while_a_streamed_write_begins_leaves_nothing(tmp_path, monkeypatch, suffix):
+    """However early: before the lock is noted it would not be known whose the folder is."""
+    plain = _unfinished._locked
+
+    def interrupted(lock, path):
+        taken = plain(lock, path)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        return taken
+
+    monkeypatch.setattr(_unfinished, "_locked", interrupted)
+    lazy = volscen.generate(n_scenarios=2048, seed=1, chunks=1024)
+    with pytest.raises(KeyboardInterrupt):
+        volscen.write(lazy, tmp_path / f"s.{suffix}")
+    assert os.listdir(tmp_path) == []
 
 
 def test_flipped_bytes_are_refused_or_harmless(cube, tmp_path):

@@ -172,6 +172,7 @@ def test_the_joint_oracle_is_calibrated_and_a_wrong_law_is_not(names: SimulatedN
     assert np.mean(np.abs(found["wrong"][:, 2] - 0.5) < 0.45) < coverage[2] - 0.05
 
 
+@pytest.mark.filterwarnings("ignore:the history has no date between:volscen.errors.HistoryWarning")  # thinly quoted
 def test_oracles_of_names_work_with_every_verb(names: SimulatedNames) -> None:
     history = names.histories["N06"]
     cube = volscen.generate(Oracle(LAW.one("N06")).fit(history), history, n_scenarios=50, horizon=2, seed=1)

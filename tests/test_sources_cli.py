@@ -100,7 +100,7 @@ def test_download_asks_for_the_key(
 ) -> None:
     monkeypatch.delenv("DATABENTO_API_KEY", raising=False)
     code, _, error = run(
-        monkeypatch, capsys, "download", "SPY.OPT", "--start", "2024-01-19", "--folder", tmp_path, "--yes"
+        monkeypatch, capsys, "download", "SPY.OPT", "--start", "2024-01-19", "--out", tmp_path, "--yes"
     )
     assert code == 1
     assert "set the environment variable DATABENTO_API_KEY" in error

@@ -6,11 +6,14 @@ import errno
 import os
 import re
 import shutil
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ __all__ = [
     "cannot_write",
     "check_name",
     "check_writable",
+    "interrupt_deferred",
     "put_file_in_place",
     "remove_folder",
     "remove_leftovers",
@@ -166,3 +170,25 @@ def _temporary_beside(target: Path, path: str | Path) -> Path:
     os.close(descriptor)
     remove_leftovers(Path(name), target)
     return Path(name)
+
+
+@contextmanager
+def interrupt_deferred() -> Iterator[None]:
+    """Hold Ctrl-C and the like back until the block ends, where it would leave a lock taken or half a folder."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    for known in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        handler = signal.getsignal(known)
+        if callable(handler):  # the system's own action interrupts nothing of Python
+            handlers[int(known)] = handler
+            signal.signal(known, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if received:
+        handlers[received[0]](received[0], None)

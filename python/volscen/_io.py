@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from volscen import schema
-from volscen._files import atomic_path, cannot_write, check_name, check_writable, size_text
+from volscen._files import atomic_path, cannot_write, check_name, check_writable, interrupt_deferred, size_text
 from volscen._reweight import weighing_penalty, weight_attributes
 from volscen._zarr import check_store, read_zarr, write_zarr
 from volscen.errors import FileFormatError, InputError, MissingExtraError, VolscenError
@@ -101,7 +96,7 @@ def write(ds: xr.Dataset, path: str | Path, *, compression: int = 0, resume: boo
             return path
         packed = {"zlib": True, "complevel": compression}
         encoding = {str(v): packed for v in ds.data_vars if ds[v].ndim} if compression else None
-        with atomic_path(path) as temporary, _interrupt_deferred():
+        with atomic_path(path) as temporary, interrupt_deferred():
             ds.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
     except (OSError, RuntimeError) as error:  # the NetCDF library knows both
         raise cannot_write(path, error, n_bytes=ds.nbytes) from None
@@ -146,28 +141,6 @@ def _check_encoding(path: str | Path) -> None:
                 f"cannot write to {path!r}: the name is no text in {encoding}; rename the file or its folder"
                 + ("" if encoding == "utf-8" else ", or set PYTHONUTF8=1")
             ) from None
-
-
-@contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Hold Ctrl-C and the like back until the block ends: inside the NetCDF layer it leaves a lock taken for ever."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
-    for known in (signal.SIGINT, signal.SIGTERM):
-        handler = signal.getsignal(known)
-        if callable(handler):  # the system's own action interrupts nothing of Python
-            handlers[int(known)] = handler
-            signal.signal(known, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if received:
-        handlers[received[0]](received[0], None)
 
 
 def read(

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy.typing as npt
 import xarray as xr
 from tqdm import tqdm
 
-from volscen._files import put_file_in_place
+from volscen._files import interrupt_deferred, put_file_in_place
 from volscen._reweight import warn_of_few_effective, weighing_penalty, weight_attributes, weight_dataset
 from volscen._threads import resolve_num_threads
 from volscen._version import __version__
@@ -61,13 +60,16 @@ def stream(ds: xr.Dataset, path: Path, *, compression: int, resume: bool) -> Non
     netcdf = path.suffix != ".zarr"
     if resume and netcdf and compression:
         raise InputError("resume: a compressed NetCDF file cannot be resumed; leave compression out, or write a .zarr")
-    unfinished = Unfinished(path, _record(ds, drawing, blocks, path.suffix, compression), resume=resume)
+    unfinished = Unfinished(path, _record(ds, drawing, blocks, path.suffix, compression))
     kept, doubts = resume, None
     try:
+        with interrupt_deferred():  # before the folder is known as ours nobody would remove it
+            unfinished.open(resume=resume)
         store = unfinished.folder / f"store{path.suffix}"
         with closing((NetcdfTarget if netcdf else ZarrTarget)(store)) as target:
             if not unfinished.goes_on:
-                _to_its_end(target.create, ds, _lazy(ds), blocks[0].stop, compression)
+                with interrupt_deferred():  # zarr's own thread would go on writing to a folder that is being removed
+                    target.create(ds, _lazy(ds), blocks[0].stop, compression)
                 unfinished.begun()
             dims = {name: tuple(map(str, ds[name].dims)) for name in [*names, "weight"]}
             todo = _not_done(unfinished, target, dims, names, blocks)
@@ -83,22 +85,18 @@ def stream(ds: xr.Dataset, path: Path, *, compression: int, resume: bool) -> Non
                     ds, work.plan, unfinished.folder / NOTES, blocks, weight, weighed=weighed
                 )
                 found |= attributes
-            _to_its_end(target.finish, found, dropped)
+            with interrupt_deferred():
+                target.finish(found, dropped)
             unfinished.ended()
             (put_file_in_place if netcdf else put_folder_in_place)(store, path)
         kept = False
     finally:
-        unfinished.close(keep=kept)
+        with interrupt_deferred():
+            unfinished.close(keep=kept)
     if doubts is not None:  # once the file is there
         doubts.tell(stacklevel=3)
     if "ess_fraction" in found:
         warn_of_few_effective(ds.assign_attrs(ess_fraction=found["ess_fraction"]), stacklevel=3)
-
-
-def _to_its_end(call: Callable[..., None], *arguments: Any) -> None:
-    """Call, and be stopped only after it: zarr's own thread would go on writing to a folder that is being removed."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(copy_context().run, call, *arguments).result()  # which knows of an active cluster
 
 
 # -------------------------------------------------------------------------------------------- what is written

@@ -28,35 +28,43 @@ class Unfinished:
         What is to be written in the end.
     record : dict
         All that decides the bits.
-    resume : bool
-        Go on from what is there, instead of starting anew.
-
-    Raises
-    ------
-    InputError
-        If another process holds it, or what is there was begun with other arguments.
-    FileFormatError
-        If its record is damaged.
     """
 
-    def __init__(self, path: Path, record: dict[str, Any], *, resume: bool) -> None:
+    def __init__(self, path: Path, record: dict[str, Any]) -> None:
         target = Path(os.path.realpath(path))
         self.folder = target.parent / f".{target.name}.unfinished"
         self._path, self._record = path, json.loads(json.dumps(record))
         self._lock: IO[str] | None = None
+        self.goes_on = False
+
+    def open(self, *, resume: bool) -> None:
+        """Make the folder, or go on with what is there.
+
+        Parameters
+        ----------
+        resume : bool
+            Go on, instead of starting anew.
+
+        Raises
+        ------
+        InputError
+            If another process holds it, or what is there was begun with other arguments.
+        FileFormatError
+            If its record is damaged.
+        """
+        self.folder.mkdir(exist_ok=True)
+        self._lock = _locked(self.folder / "lock", self._path)
         try:
-            self.folder.mkdir(exist_ok=True)
-            self._lock = _locked(self.folder / "lock", path)
             self.goes_on = resume and self._holds_the_same()
-            if not self.goes_on:
-                for part in self.folder.iterdir():
-                    if part.name != "lock":
-                        shutil.rmtree(part) if part.is_dir() else part.unlink()
-                self.done_folder.mkdir()
-                (self.folder / NOTES).mkdir()
-        except BaseException as error:
-            self.close(keep=resume or isinstance(error, VolscenError))  # not ours to remove, or to be resumed
+        except VolscenError:  # what is there may yet be resumed
+            self.close(keep=True)
             raise
+        if not self.goes_on:
+            for part in self.folder.iterdir():
+                if part.name != "lock":
+                    shutil.rmtree(part) if part.is_dir() else part.unlink()
+            self.done_folder.mkdir()
+            (self.folder / NOTES).mkdir()
 
     @property
     def done_folder(self) -> Path:
@@ -82,13 +90,14 @@ class Unfinished:
 
     def close(self, *, keep: bool) -> None:
         """Let go of the folder, and remove it unless it is kept to be resumed."""
-        if self._lock is None:  # stopped before it was ours: no more is taken away than was brought
+        if self._lock is None:  # never ours, or no more: nothing is taken away but what was brought
             with suppress(OSError):
                 self.folder.rmdir()
             return
         if not keep:
             remove_folder(self.folder)
         self._lock.close()
+        self._lock = None
 
     def _holds_the_same(self) -> bool:
         path = self.folder / _RECORD
