@@ -187,6 +187,15 @@ def test_numbers_of_all_sizes_have_vols_of_full_accuracy():
     assert worst_error(*[x[ok] for x in operands[:5]], got[ok], operands[5][ok]) <= 2
 
 
+@pytest.mark.parametrize("size", [1e100, 0.77e150, 1e158, 1.23e160, 1e200, 1e300])
+def test_the_cap_is_the_cap_however_far_the_strike(size):
+    """From 2^1022 on a call worth the forward was taken for one without time value."""
+    for forward, strike, is_call in ((size, 1 / size, True), (1 / size, size, False)):
+        price = np.array([np.nextafter(size, 0), size, np.nextafter(size, np.inf)])
+        status = black.implied_vol(price, forward, strike, 1.0, is_call)[1]
+        assert status.tolist() == [Status.NO_TIME_VALUE, Status.ABOVE_MAXIMUM, Status.ABOVE_MAXIMUM]
+
+
 def test_vols_below_the_smallest_number_are_none():
     vol, status = black.implied_vol(1e-200, 1e100, 1e100, 1e300)
     assert vol == 0

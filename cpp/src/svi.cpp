@@ -12,7 +12,7 @@ SviTable<N>::SviTable(double reach) {
     }
 }
 
-SviPoints::SviPoints() : global(1e8), local(1e5), coarse(1e4), coarse_local(1e4) {}
+SviPoints::SviPoints() : global(svi_reach), local(1e5), coarse(1e4), coarse_local(1e4) {}
 
 const SviPoints& svi_points() {
     static const SviPoints points;

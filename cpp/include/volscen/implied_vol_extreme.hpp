@@ -57,10 +57,12 @@ inline ExtremeEquation extreme_equation(double price, double forward, double str
         const int size = price_power - discount_power - high_power;
         // Prices of other sizes than the strike's are above the cap or below the intrinsic value.
         const double fair = std::ldexp(paid, size > 8 ? 8 : (size < -400 ? -400 : size));
-        const double far = std::ldexp(low, -apart);
+        // Further apart, prices are below, at or above the cap. Any such distance tells which, while
+        // subnormal numbers would not.
+        power = apart < 900 ? apart : 900;
+        const double far = std::ldexp(low, -power);
         const double gap = high - far;
         value = above_intrinsic(fair, df, gap, sum_error(high, -far, gap));
-        power = apart;
         if (value <= 0.0) {
             e.status = value < -4.5e-16 * fair ? 2.0 : 1.0;
             return e;
