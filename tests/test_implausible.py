@@ -15,6 +15,7 @@ import pytest
 import xarray as xr
 
 import volscen
+from volscen._doubts import told_together, warn_of_scenarios
 from volscen._figures import scenario_figures, streamed_figures
 from volscen._io import read_dataset
 from volscen._summary import scenario_summary, streamed_text
@@ -338,6 +339,47 @@ def test_stacked_cubes_keep_the_largest_share() -> None:
     assert both.attrs["implausible_share"] == 0.02
     assert both.attrs["implausible"] == "B: much"
     assert scenario_figures(both.sel(asset="A"))["dates"][0]["implausible_share"] == 0.02
+
+
+def test_a_walk_tells_once_at_its_end() -> None:
+    """Every date of a month would warn, each in other words and from a line of the library."""
+    history = quiet(330).copy(deep=True)
+    history["implied_vol"][310:] *= 1 + 1e-3 * np.arange(20)[:, None, None]
+    model = Wild(count=50, vol=0.61).fit(history.isel(date=slice(0, 300)))
+    days = history.date.values
+    first, last = days[315], days[324]
+    with pytest.warns(ScenarioWarning) as caught:
+        volscen.evaluation.walk_forward(model, history, first=first, last=last, n_scenarios=1000, refit_every=None)
+    assert len(caught) == 1
+    assert str(caught[0].message).startswith(f"scenarios from {str(days[314])[:10]}: 5.0% of the weight")
+    assert str(caught[0].message).endswith("(9 more about scenarios of other dates)")
+    assert caught[0].filename == __file__
+    with pytest.warns(ScenarioWarning, match=r"\(4 more about scenarios of other dates\)$") as caught:
+        volscen.evaluation.monitor_drift(model, history, first=first, last=last, n_scenarios=1000, update_every=2)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+@told_together()
+def three_cubes(*texts: str, fails: bool = False) -> None:
+    for text in texts:
+        with told_together():
+            warn_of_scenarios(text, stacklevel=1)
+    if fails:
+        raise KeyError
+
+
+def test_what_is_told_together() -> None:
+    with nothing_said():
+        three_cubes()
+    with pytest.warns(ScenarioWarning) as caught:
+        three_cubes("a", "b", "a")
+    assert [str(one.message) for one in caught] == ["a (1 more about scenarios of other dates)"]
+    assert caught[0].filename == __file__
+    with nothing_said(), pytest.raises(KeyError):  # an error comes first
+        three_cubes("a", fails=True)
+    with pytest.warns(ScenarioWarning, match="^b$"):  # and leaves nothing behind
+        warn_of_scenarios("b", stacklevel=1)
 
 
 def test_paths_longer_than_the_data() -> None:

@@ -222,6 +222,19 @@ def test_a_split_is_said_when_a_model_is_fitted_and_taken_out() -> None:
         volscen.adjust_return(history, "1999-01-04", split=3)
 
 
+@pytest.mark.parametrize("zone", ["+0100", "+01:00", "-0500", "Z"])
+def test_midnights_of_another_zone_are_the_day_written(zone: str) -> None:
+    """In UTC, midnight at +01:00 is the evening before: the expiry would be a day early."""
+    form = "%d/%m/%Y %H:%M %z"
+    plain = chain()
+    written = plain.assign(
+        date=plain["date"].dt.strftime("%d/%m/%Y 16:00 -0500"),
+        expiry=plain["expiry"].dt.strftime(f"%d/%m/%Y 00:00 {zone}"),
+    )
+    read = read_table(written, date_format=form, timezone="America/New_York")[0]
+    pd.testing.assert_frame_equal(read, read_table(plain)[0], check_dtype=False)
+
+
 def test_returns_of_chunked_histories_are_adjusted_too() -> None:
     """A dask array computes its values anew each time: what is written into them is lost."""
     pytest.importorskip("dask")

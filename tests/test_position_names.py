@@ -44,6 +44,13 @@ def test_a_multiplier_turns_contracts_into_units() -> None:
         instruments_from_table(frame[["contract", "multiplier"]])
 
 
+def test_a_nought_before_the_comma_makes_it_a_decimal_one(tmp_path: Path) -> None:
+    """Three decimals of a moneyness are no thousands."""
+    (tmp_path / "book.csv").write_text("type;moneyness;tau;quantity\nput;0,950;0,125;-0,500\n")
+    put = Option("put", moneyness=0.95, tau=0.125)
+    assert Portfolio.from_table(tmp_path / "book.csv") == Portfolio([(put, -0.5)])
+
+
 def test_frames_and_hedging_instruments() -> None:
     frame = pd.DataFrame({"Contract": ["SPX 20DEC24 5800 C", "SPX 20DEC24 5400.5 P", "SPX"], "quantity": [25, -40, -5]})
     assert Portfolio.from_table(frame) == BOOK

@@ -6,7 +6,6 @@ however large, gives NaN; the prior p is equal weights unless asked otherwise.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Container, Hashable
 from typing import Any, Literal
 
@@ -15,8 +14,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
+from volscen._doubts import warn_of_scenarios
 from volscen._numbers import bounded_number, finite_number
-from volscen.errors import InputError, ScenarioWarning
+from volscen.errors import InputError
 
 __all__ = [
     "BETA_MAX",
@@ -291,10 +291,9 @@ def warn_of_few_effective(ds: xr.Dataset, *, stacklevel: int) -> None:
     """Warn where weights leave next to nothing of the scenarios."""
     n, least = ds.sizes["scenario"], float(np.min(ds.attrs["ess_fraction"]))
     if n >= _JUDGED and least < _DEGENERATE:
-        warnings.warn(
+        warn_of_scenarios(
             f"the weights leave an effective sample size of {least * n:,.1f} of {n:,} scenarios: tails rest on those "
             "few; take beta='auto', which keeps half, or a smaller beta",
-            ScenarioWarning,
             stacklevel=stacklevel + 1,
         )
 

@@ -14,6 +14,7 @@ import xarray as xr
 from scipy.special import logsumexp
 from scipy.stats import kstwo, norm
 
+from volscen._doubts import told_together
 from volscen._numbers import bounded_number, whole_number
 from volscen._reweight import Beta
 from volscen._threads import single_threaded_blas
@@ -150,7 +151,7 @@ def monitor_drift(
     plan = _checked(model, history, first, last, window, significance, update_every, n_scenarios, seed, device)
     yard = Yardstick.of(history, yard_end := history["date"].values[plan.rows[0] + 1])
     days = []
-    with single_threaded_blas():
+    with single_threaded_blas(), told_together():
         for row, cube in _cubes(model, history, plan, beta):
             days.append(_one_day(yard, row, cube, seed))
     columns = {name: np.stack([day[name] for day in days]) for name in days[0]}

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from volscen import schema
 from volscen._dates import to_day
+from volscen._doubts import told_together
 from volscen._numbers import whole_number
 from volscen._reweight import Beta
 from volscen._threads import single_threaded_blas
@@ -177,7 +178,7 @@ def walk_forward(
     todo = [i for i in range(len(blocks)) if archive is None or not archive.has(i)]
     done: dict[int, xr.Dataset] = {}
     bar = tqdm(total=rows.size, desc=template.name, unit="day", disable=None, delay=1.0, leave=False)
-    with bar, single_threaded_blas():
+    with bar, single_threaded_blas(), told_together():
         bar.update(sum(blocks[i].rows.size for i in range(len(blocks)) if i not in todo))
         tasks = _tasks(todo, blocks, template, history, yard, window, plan, archive)
         found = map_in_order(_score_block, tasks, num_workers=workers, client=cluster)
@@ -306,7 +307,7 @@ def _score_block(fitted: Generator, history: xr.Dataset, yard: Yardstick, block:
     generator = copy.deepcopy(fitted)
     fitted_to = np.datetime64(generator.period_[1])
     days = []
-    with single_threaded_blas():
+    with single_threaded_blas(), told_together():  # which is this block's alone in a process of its own
         for count, row in enumerate(block.rows):
             known = int(row)
             if plan.update_every and count % plan.update_every == 0 and yard.date[known] != fitted_to:

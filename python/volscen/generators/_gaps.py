@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 import numpy as np
 import xarray as xr
 
+from volscen._doubts import callers_level
 from volscen.errors import HistoryWarning
 
 __all__ = ["warn_of_gaps"]
@@ -39,13 +39,5 @@ def warn_of_gaps(history: xr.Dataset) -> None:
             "moved meanwhile counts as one step's move, in residuals, scales and tails; get the missing dates, or fit "
             f"on those from {days[gaps[-1] + 1]} on",
             HistoryWarning,
-            stacklevel=_callers(),
+            stacklevel=callers_level(),
         )
-
-
-def _callers() -> int:
-    """Level, for :func:`warnings.warn` one call up, of the first caller that is no part of volscen."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == "volscen":
-        frame, level = frame.f_back, level + 1
-    return level

@@ -12,6 +12,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from volscen import schema
+from volscen._doubts import told_together
 from volscen._numbers import whole_number
 from volscen._threads import single_threaded_blas
 from volscen._version import __version__
@@ -220,7 +221,7 @@ def backtest_hedge(
         for i in todo
     )  # fmt: skip
     bar = tqdm(total=sum(r.size for _, r in blocks), desc="hedging", unit="day", disable=None, delay=1.0, leave=False)
-    with bar, single_threaded_blas():
+    with bar, single_threaded_blas(), told_together():
         bar.update(sum(blocks[i][1].size for i in range(len(blocks)) if i not in set(todo)))
         found = map_in_order(run_block, ((task,) for task in tasks), num_workers=workers, client=cluster)
         for i, part in zip(todo, found, strict=True):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from volscen._doubts import told_together
 from volscen._threads import single_threaded_blas
 from volscen.errors import VolscenError
 from volscen.generators import Generator
@@ -93,7 +94,7 @@ def run_block(block: Block) -> xr.Dataset:
     accounts = {label: Account() for label in block.arms}
     fixed: dict[str, list[Instrument]] = {}
     selected: dict[str, set[Key]] = {}
-    with single_threaded_blas():
+    with single_threaded_blas(), told_together():  # which is this position's alone in a process of its own
         for count in range(block.rows.size):
             today, tomorrow = block.days[count], block.days[count + 1]
             days = int((tomorrow.as_of - today.as_of).astype(int))

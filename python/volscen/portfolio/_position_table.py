@@ -74,7 +74,8 @@ _MEANT = {
 #: An underlying, as desks name it: "SPX", "BRK.B", "SPX Index".
 _LONE_NAME = re.compile(r"([A-Z][A-Z./]*)(?: (?:INDEX|US|EQUITY))*")
 
-_ONE_OR_A_THOUSAND = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+")
+#: "1,250", but not "0,950".
+_ONE_OR_A_THOUSAND = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")
 
 
 def _records(table: str | Path | pd.DataFrame, *, quantities: bool) -> _Records:

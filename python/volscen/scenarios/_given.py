@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +11,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from volscen import schema
-from volscen.errors import InputError, ScenarioWarning
+from volscen._doubts import warn_of_scenarios
+from volscen.errors import InputError
 from volscen.history import State
 from volscen.views._quantities import Quantity, as_quantity
 
@@ -109,10 +109,9 @@ def warn_of_few(counts: npt.NDArray[np.intp], n: int, given: Any, name: str, *, 
     """Warn where few of n scenarios of a date differ."""
     least = int(counts.min())
     if least < max(FEW_DISTINCT, n / 100) and least < n / 2:
-        warnings.warn(
+        warn_of_scenarios(
             f"{least} of the {n} scenarios with {given} differ: generator {name!r} redraws the "
             f"same past days, which ess_fraction does not see. {REMEDY}",
-            ScenarioWarning,
             stacklevel=stacklevel + 1,
         )
 
@@ -140,11 +139,10 @@ def warn_of_few_moves(counts: Sequence[int | None], n: int, name: str, *, stackl
     """Warn where the first steps of n scenarios are a few moves redrawn."""
     found = [count for count in counts if count is not None]
     if found:
-        warnings.warn(
+        warn_of_scenarios(
             f"the {n:,} scenarios take {min(found)} different first steps: generator {name} redraws as many moves, "
             "and the tail of 1% rests on one of them, or little more, which ess_fraction does not see. Fit with more "
             "past days, or a generator whose law is no list of them (pca with residuals='t')",
-            ScenarioWarning,
             stacklevel=stacklevel + 1,
         )
 

@@ -6,7 +6,6 @@ held against the data here, by weight, since a share of weight is what tails and
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from volscen.errors import ScenarioWarning
+from volscen._doubts import warn_of_scenarios
 from volscen.generators import Generator
 
 __all__ = ["Beyond", "Known", "Tally", "beyond", "hold_against", "judge", "known_of", "tell", "warn_of_long"]
@@ -260,15 +259,14 @@ def _remedy(ds: xr.Dataset, clipped: bool, weighed: bool) -> str:
 def tell(text: str | None, *, stacklevel: int) -> None:
     """Warn, where there is something to tell."""
     if text is not None:
-        warnings.warn(text, ScenarioWarning, stacklevel=stacklevel + 1)
+        warn_of_scenarios(text, stacklevel=stacklevel + 1)
 
 
 def warn_of_long(horizon: int, known: Sequence[Known], *, stacklevel: int) -> None:
     """Warn of paths longer than half of what is known, which holds no two of that length."""
     if known and horizon > known[0].n_dates / 2:
-        warnings.warn(
+        warn_of_scenarios(
             f"paths of {horizon} steps are drawn from {known[0].n_dates} known dates, which hold no two such spans: "
             "nothing says where paths of that length end; shorten the horizon, or fit on a longer history",
-            ScenarioWarning,
             stacklevel=stacklevel + 1,
         )

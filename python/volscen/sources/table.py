@@ -234,6 +234,12 @@ def read_dates(table: pd.DataFrame, date_format: str | None, timezone: str | Non
                 "have its own dates"
             )
         days = pd.to_datetime(texts, format=date_format, errors="coerce", utc="%z" in date_format)
+        if date_format.endswith("%z"):
+            # As ISO texts, which keep the day that was written: in UTC midnight may be the evening before.
+            zone = texts.str.extract(r"([Zz]|[+-]\d{2}:?\d{2})$", expand=False)
+            clock = texts.str.replace(r"([Zz]|[+-]\d{2}:?\d{2})$", "", regex=True).str.rstrip()
+            stated = pd.to_datetime(clock, format=date_format.removesuffix("%z").rstrip(), errors="coerce")
+            days = stated.dt.strftime("%Y-%m-%dT%H:%M:%S.%f").where(days.notna()) + zone
         if days.notna().any():  # else its form is another, which the check knows or refuses
             table[name] = days.iloc[codes].array
     return table
