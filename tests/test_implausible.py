@@ -311,6 +311,20 @@ def test_notes_are_read_one_after_the_other(tmp_path: Path) -> None:
     assert peak < 10 * 40 * size  # bytes: a quarter of all notes
 
 
+def test_a_file_is_there_though_warnings_are_errors(tmp_path: Path) -> None:
+    history = volscen.datasets.sample_history()
+    model = volscen.fit(history.isel(date=slice(0, 42)), "bootstrap")
+    given = {"log_return": (-0.02, 0.02)}
+    lazy = volscen.generate(model, history, n_scenarios=N, seed=1, given=given, chunks=1024)
+    with pytest.warns(ScenarioWarning, match=r"scenarios with .* differ") as caught:
+        volscen.write(lazy, tmp_path / "told.nc")
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with nothing_said(), pytest.raises(ScenarioWarning, match=r"scenarios with .* differ"):
+        volscen.write(lazy, tmp_path / "cube.nc")
+    assert (tmp_path / "cube.nc").is_file()
+
+
 def test_joint_cubes_are_judged() -> None:
     history = volscen.datasets.sample_history()
     joint = volscen.fit_joint({"A": history, "B": history}, "bootstrap")

@@ -93,7 +93,11 @@ def stream(ds: xr.Dataset, path: Path, *, compression: int, resume: bool) -> Non
     finally:
         with interrupt_deferred():
             unfinished.close(keep=kept)
-    if doubts is not None:  # once the file is there
+    # Once the file is there: warnings may be errors.
+    if "distinct_scenarios" in found:
+        counts = np.atleast_1d(found["distinct_scenarios"])
+        warn_of_few(counts, ds.sizes["scenario"], ds.attrs["given"], ds.attrs["generator"], stacklevel=3)
+    if doubts is not None:
         doubts.tell(stacklevel=3)
     if "ess_fraction" in found:
         warn_of_few_effective(ds.assign_attrs(ess_fraction=found["ess_fraction"]), stacklevel=3)
@@ -341,7 +345,6 @@ def _weigh(
             parts[block.row].append(path_keys(log_return, implied_vol).reshape(block.stop - block.start, -1))
         counts = np.array([count_distinct(part) for part in parts])
         found["distinct_scenarios"] = counts if rows > 1 else int(counts[0])
-        warn_of_few(counts, n, ds.attrs["given"], ds.attrs["generator"], stacklevel=4)
     if "beta_requested" not in ds.attrs:
         return found, ds["weight"].values, []
     name, beta = weighing_penalty(ds), ds.attrs["beta_requested"]
