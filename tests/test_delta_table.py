@@ -99,6 +99,7 @@ def test_most_days_out_of_reach_is_said() -> None:
     ("change", "options", "message"),
     [
         (lambda t: t, {"scale": 1.0}, "scale=0.01"),
+        (lambda t: t.drop(columns=["Date", "PX_LAST"]).div(100).join(t[["Date", "PX_LAST"]]), {}, "leave scale out"),
         (lambda t: t, {"scale": 0}, "scale must be positive"),
         (lambda t: t, {"spot": "S"}, "spot='S' is no column"),
         (lambda t: t[["Date", "PX_LAST"]], {}, "no column is named by tenor and delta"),

@@ -22,6 +22,7 @@ from volscen._summary import scenario_summary, streamed_text
 from volscen.errors import FileFormatError, HistoryWarning, InputError, ScenarioWarning, VolscenWarning
 from volscen.generators import StepGenerator
 from volscen.generators._record import FitRecord
+from volscen.scenarios._implausible import Beyond, Tally
 
 N = 3000
 TAU, M = np.array([30, 91]) / 365, np.array([0.9, 1.0, 1.1])
@@ -145,6 +146,14 @@ def test_weights_decide() -> None:
     with nothing_said():
         cube = draw(count=50, vol=3.0, cell=2, reweight="arbitrage")
     assert cube.attrs["implausible_share"] < 1e-6
+
+
+def test_how_far_it_goes_is_said_of_what_has_weight() -> None:
+    """Less than a thousandth of an equal weight counts neither for the share nor for the extreme."""
+    found = Beyond(np.array([[0, 3.0, 0, 0, 0], [1, 9.0, 0, 0, 5.0], [2, 0, 5.0, 0, 0]]))
+    tally = Tally.of([found], np.array([0.25, 0.0002, 0.0003, 0.7495]))
+    np.testing.assert_allclose(tally.shares, [0.2503, 0.0003, 0.25, 0.0003, 0, 0], rtol=1e-12)
+    assert tally.largest.tolist() == [3, 5, 0, 0]
 
 
 @pytest.mark.filterwarnings("ignore::volscen.errors.ScenarioWarning")

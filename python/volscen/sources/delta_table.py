@@ -27,6 +27,8 @@ _DIFFERENCES = re.compile(r"(?:RR|BF|FLY)\d+|\d+D?(?:RR|BF|FLY|R|B)")
 
 #: Volatilities whose median is beyond this are in per cent.
 _PER_CENT = 3.0
+#: Those that were scaled to less were decimals before: half a point is what the quietest pegged currencies have.
+_SCALED_TWICE = 0.005
 
 #: Why points and days are not used.
 _REASONS = {
@@ -125,8 +127,13 @@ def read_delta_surface(
     if np.any(times > 1):
         raise InputError(f"{name}: {held_days[times > 1][0]} is there twice; keep one row a day")
     vols = np.stack([_numbers(frame[column]) for column in points], axis=1) * factor
-    if np.isfinite(vols).any() and (middle := float(np.nanmedian(vols))) > _PER_CENT:
+    middle = float(np.nanmedian(vols)) if np.isfinite(vols).any() else np.nan
+    if middle > _PER_CENT:
         raise InputError(f"{name}: volatilities are {middle:g} in the middle; if they are in per cent, give scale=0.01")
+    if factor < 1 and 0 < middle < _SCALED_TWICE:
+        raise InputError(
+            f"{name}: volatilities are {middle:g} in the middle, once scaled; if they are decimals, leave scale out"
+        )
     price, known = _numbers(frame[spot]), ~np.isnat(days)
     history, dropped = surfaces_from_deltas(
         {
