@@ -105,6 +105,7 @@ def test_most_days_out_of_reach_is_said() -> None:
         (lambda t: t[["Date", "PX_LAST"]], {}, "no column is named by tenor and delta"),
         (lambda t: t[["Date", "PX_LAST"]].assign(**{"1M 25R": 1.0}), {}, "'1M 25R' seems to be a difference"),
         (lambda t: t.assign(**{"ATM 1M": 20.0}), {}, "'1M ATM' and 'ATM 1M' are the same"),
+        (lambda t: pd.concat([t, t[["1M ATM"]]], axis=1), {}, "column '1M ATM' is there twice"),
         (lambda t: pd.concat([t, t.iloc[:1]]), {}, "2024-01-01 is there twice"),
         (lambda t: t.assign(Date="soon"), {}, "column date holds no readable date"),
     ],

@@ -118,6 +118,8 @@ def read_delta_surface(
         if column not in frame:
             held = ", ".join(map(str, frame.columns[:8])) + (", ..." if frame.shape[1] > 8 else "")
             raise InputError(f"{name}: {argument}={column!r} is no column of the table, which has {held}")
+    if (twice := frame.columns[frame.columns.duplicated()]).size:
+        raise InputError(f"{name}: column {twice[0]!r} is there twice; drop one")
     points = _points(frame, name)
     try:
         days = read_days(read_dates(frame[[date]].set_axis(["date"], axis=1), date_format, None)["date"], "date")
