@@ -275,6 +275,24 @@ def test_lazy_cubes_are_judged_when_written(suffix: str, tmp_path: Path) -> None
     again.close()
 
 
+@pytest.mark.parametrize("name", ["log_return", "implied_vol", "arbitrage_penalty"])
+def test_what_the_user_computed_is_written_too(name: str, tmp_path: Path) -> None:
+    """Of drawn returns and surfaces a streamed cube is judged, not of what was put in place of one of them."""
+    history = quiet()
+    model = Wild(count=50, vol=0.61).fit(history)
+    lazy = volscen.generate(model, history, n_scenarios=N, seed=1, chunks=700)
+    mine = lazy.assign({name: lazy[name].compute()})
+    if name == "arbitrage_penalty":
+        with pytest.warns(ScenarioWarning, match="5.0% of the weight"):
+            volscen.write(mine, tmp_path / "mine.nc")
+    else:
+        with nothing_said():
+            volscen.write(mine, tmp_path / "mine.nc")
+    written = read_dataset(tmp_path / "mine.nc")
+    np.testing.assert_array_equal(written["implied_vol"], lazy["implied_vol"])
+    assert ("implausible_share" in written.attrs) == (name == "arbitrage_penalty")
+
+
 def test_lazy_cubes_of_few_moves_are_told(tmp_path: Path) -> None:
     history = volscen.datasets.sample_history()
     model = volscen.fit(history.isel(date=slice(0, 42)), "bootstrap")

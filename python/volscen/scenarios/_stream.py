@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -206,7 +206,7 @@ class _Work:
         else:  # the model and the states alone: what is drawn is written by the same task
             layer = ds[names[0]].data.__dask_graph__().layers[drawing.name]
             self._graph = {key: layer[key] for key in layer if key[0] != drawing.name}
-            self.plan = layer[drawing.plan]
+            self.plan = layer[drawing.plan] if _is_judged(names) else None
 
     def key(self, block: Block) -> str:
         """Name of a block's task."""
@@ -240,11 +240,16 @@ class _Work:
         return self._ds[name].data.name, *(places.get(dim, 0) for dim in self._dims[name])
 
 
+def _is_judged(names: Collection[str]) -> bool:
+    """Whether the returns and surfaces written are those drawn; where the user put others in place, nothing is said."""
+    return {"log_return", "implied_vol"} <= set(names)
+
+
 def _draw(
     target: Target | None, done: Path | None, dims: Dims, block: Block, plan: Any, state: Any
 ) -> dict[str, Array] | None:
     drawn = draw_chunk(plan, state, block.start, block.stop)
-    return _put(target, done, dims, block, {name: drawn[name] for name in dims}, plan)
+    return _put(target, done, dims, block, {name: drawn[name] for name in dims}, plan if _is_judged(dims) else None)
 
 
 def _gather(
@@ -348,6 +353,7 @@ def _weigh(
     if "beta_requested" not in ds.attrs:
         return found, ds["weight"].values, []
     name, beta = weighing_penalty(ds), ds.attrs["beta_requested"]
+    dims = {**dims, name: tuple(map(str, ds[name].dims))}  # which may not be among those written, but in memory
     penalty = np.empty((rows, n))
     for block in blocks:
         values = target.get(name, dims[name], block) if name in names else ds[name].values[block.region(dims[name])]
