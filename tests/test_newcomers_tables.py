@@ -201,6 +201,9 @@ def test_a_split_is_said_when_a_model_is_fitted_and_taken_out() -> None:
     day = str(history["date"].values[80])[:10]
     with pytest.warns(UserWarning, match=rf"{day} \(-1\.\d\d\), which may be a corporate action.*adjust_return"):
         volscen.fit(history, "bootstrap")
+    with pytest.warns(UserWarning, match="which may be a corporate action") as caught:
+        volscen.fit_joint({"A": history, "B": volscen.datasets.sample_history()}, "bootstrap")
+    assert [one.filename for one in caught] == [__file__]  # the user's line, not the library's
     whole = volscen.datasets.sample_history()["spot"].values
     true = np.log(whole[80] / whole[79])
     adjusted = volscen.adjust_return(history, day, split=3)

@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from volscen import schema
+from volscen._doubts import callers_level
 from volscen._registry import DEFAULT, REGISTRY
 from volscen._version import is_other_number, other_number
 from volscen.errors import FileFormatError, HistoryWarning, InputError
@@ -103,7 +104,7 @@ def _warn_of_suspects(history: xr.Dataset) -> None:
         "history adjust) takes a split of three for one out, dividend= a payment, and without either it is declared a "
         "return",
         HistoryWarning,
-        stacklevel=3,
+        stacklevel=callers_level(),
     )
 
 
