@@ -103,7 +103,7 @@ class PretendedGpu(TorchDispatchMode):
         if there:
             self.evaluated.add(func.name())
         own, others = tree_map(_held, (args, kwargs))
-        out = _fused_lstm_cell(*own) if func is aten._thnn_fused_lstm_cell.default else func(*own, **others)
+        out = _STAND_INS.get(func, func)(*own, **others)
         if not there:
             return out
         known = {id(part.held): part for part in tensors if isinstance(part, There)}
@@ -140,6 +140,18 @@ def _fused_lstm_cell(
     enter, forget, cell, leave = enter.sigmoid(), forget.sigmoid(), cell.tanh(), leave.sigmoid()
     kept = forget * memory + enter * cell
     return leave * kept.tanh(), kept, torch.cat([enter, forget, cell, leave], dim=1)
+
+
+def _batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor | None, mean: Tensor, variance: Tensor, training: bool, *rates: float
+) -> tuple[Tensor, ...]:
+    """The kernel that builds of torch made with CUDA take on GPUs."""
+    normalised = aten.native_batch_norm(x, weight, bias, mean, variance, training, *rates)
+    return (*normalised, torch.empty(0, dtype=torch.uint8))
+
+
+#: For operations that the CPU lacks.
+_STAND_INS = {aten._thnn_fused_lstm_cell.default: _fused_lstm_cell, aten.cudnn_batch_norm.default: _batch_norm}
 
 
 @contextmanager

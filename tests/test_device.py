@@ -516,7 +516,7 @@ def test_all_that_is_evaluated_there_repeats_its_bits(
     # Products on one stream, convolutions and normalisation as cuDNN is told, sums along one axis.
     others = "unbind unsqueeze view zeros addmm baddbmm bmm mm convolution native_batch_norm mean _softmax"
     known = {f"aten::{name}" for name in f"{by_element} {moves} {others}".split()}
-    known |= {"aten::_thnn_fused_lstm_cell"}
+    known |= {"aten::_thnn_fused_lstm_cell", "aten::cudnn_batch_norm"}
     for model in models.values():
         with pretended_gpu(monkeypatch) as gpu:
             draw(model._on("cuda"), history)

@@ -151,8 +151,8 @@ def test_a_zone_that_is_none_or_not_needed(zone: object, said: str) -> None:
 
 
 def test_rows_with_and_without_a_zone() -> None:
-    texts = chain()["date"].dt.strftime("%Y-%m-%d 16:00:00-05:00")
-    texts.iloc[0] = texts.iloc[0][:10]
+    texts = chain()["date"].dt.strftime("%Y-%m-%d 16:00:00-05:00").tolist()
+    texts[0] = texts[0][:10]
     with pytest.raises(InputError, match="in some rows and in others"):
         read_table(chain().assign(date=texts), timezone="America/New_York")
 
