@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import volscen
-from volscen.errors import FileFormatError, InputError
+from volscen.errors import FileFormatError, HistoryWarning, InputError
 from volscen.history._history import position, state_at
 
 DATES = np.array(["2024-01-02", "2024-01-03", "2024-01-05"], "datetime64[D]")
@@ -161,3 +161,12 @@ def test_a_missing_sunday_is_one_where_there_are_any():
     )
     with pytest.warns(UserWarning, match="2024-01-08"):
         volscen.validate(ds.isel(date=np.arange(days.size) != 6))
+
+
+def test_dates_dropped_by_hand_are_said_once_a_line() -> None:
+    history = volscen.datasets.sample_history()
+    holed = history.isel(date=np.r_[0:700, 703 : history.sizes["date"]])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        volscen.fit(holed, "bootstrap")  # validates more than once
+    assert [(one.category, one.filename) for one in caught] == [(HistoryWarning, __file__)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from volscen._doubts import callers_level
 from volscen._version import is_other_number, other_number
 from volscen.errors import FileFormatError, HistoryWarning, InputError
 from volscen.schema._calendars import calendar_problems
@@ -110,7 +111,7 @@ def validate(ds: xr.Dataset, *, schema: str | None = None) -> xr.Dataset:
             f"log_return into {lost.size} date(s), the first {lost[0]}, is not the return since the previous date "
             "held: were dates dropped by hand? volscen.select_dates drops them and adds up the returns",
             HistoryWarning,
-            stacklevel=2,
+            stacklevel=callers_level(),  # every verb validates: one line of the user's says it once
         )
     return ds
 
