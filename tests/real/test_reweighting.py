@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 
 import volscen
 from volscen import priors, views
+from volscen.errors import ScenarioWarning
 from volscen.sources import read_spx_factors
 
 pytestmark = pytest.mark.real
@@ -24,7 +26,10 @@ def history(market_data: Path) -> xr.Dataset:
 def test_weights_lower_the_penalty_of_bearing_days(history: xr.Dataset, day: str) -> None:
     past = history.sel(date=slice(None, day))
     model = volscen.fit(past, "fhs")
-    cube = volscen.generate(model, past, n_scenarios=4000, horizon=5, seed=1, reweight=None)
+    # In the storm of 2008 unweighted paths leave all that was known.
+    wild = pytest.warns(ScenarioWarning, match="above twice the highest known") if day < "2009" else nullcontext()
+    with wild:
+        cube = volscen.generate(model, past, n_scenarios=4000, horizon=5, seed=1, reweight=None)
     penalty = views.arbitrage_penalty().values(cube)
     assert penalty.max() > 0
     weighted = volscen.reweight(cube)
