@@ -61,7 +61,7 @@ class There(Tensor):
     def __setitem__(self, index: Any, value: Any) -> None:
         """As torch's own, without a gradient."""
         if torch.is_grad_enabled() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
-            raise NotImplementedError("no gradient goes through what is set by index")
+            raise RuntimeError("no gradient goes through what is set by index")
         _one_place("__setitem__", [self, *([value] if isinstance(value, Tensor) else [])])
         place, numbers = tree_map(_held, (index, value))
         self.held[place] = numbers
